@@ -1,0 +1,81 @@
+"""What an algorithm gives to the rest of the house: a config and five functions. There is no base class.
+
+Everything outside ``algos`` (training loop, evaluation, export, the contract tests) sees an algorithm only
+through this record, so a new algorithm is one file, one preset folder, one docs page and one registry line.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fewstep.errors import UsageError
+from fewstep.types import Spec, Transition
+
+Metrics = dict[str, Float[Array, ""]]
+"""Scalars of one update, named ``group/quantity`` (``critic/loss``, ``policy/entropy``)."""
+
+
+@dataclass(frozen=True)
+class ActionMode:
+    """How an action is chosen from a stochastic policy.
+
+    ``candidates`` actions are drawn and the one the critics like best is taken (1: a plain sample).
+    ``noise_free`` replaces every random draw of the sampler by its centre.
+    """
+
+    candidates: int = 1
+    noise_free: bool = False
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One algorithm.
+
+    Fields:
+        name: what the command line calls it.
+        title: one line for lists and reports.
+        config: frozen dataclass of hyper-parameters; nested frozen dataclasses are its sections.
+        init: ``(cfg, spec, key) -> State``. A frozen pytree, every leaf an array. ``State.updates`` is the int32
+            count of updates done; ``State.key`` is the root key, constant for the run.
+        update: ``(cfg, state, batch) -> (state, metrics)``, pure and jittable; ``batch`` is a ``Transition`` with
+            one leading axis B. Its randomness is addressed by ``state.key`` and ``state.updates``.
+        policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs them).
+        act: ``(cfg, policy, obs[B, obs_size], key, mode) -> action[B, act_size]`` in [-1, 1]; ``mode`` is static.
+        native: the mode the paper evaluates with.
+        citation: BibTeX.
+    """
+
+    name: str
+    title: str
+    config: type
+    init: Callable[[Any, Spec, PRNGKeyArray], Any]
+    update: Callable[[Any, Any, Transition], tuple[Any, Metrics]]
+    policy: Callable[[Any], Any]
+    act: Callable[[Any, Any, jax.Array, PRNGKeyArray, ActionMode], jax.Array]
+    native: Callable[[Any], ActionMode]
+    citation: str
+
+
+def parse_mode(text: str, native: ActionMode) -> ActionMode:
+    """Read ``native``, ``sample``, ``mode`` or ``best-of-N`` (N from 1 to 1024) as the user types them."""
+    if text == "native":
+        return native
+    if text == "sample":
+        return ActionMode()
+    if text == "mode":
+        return ActionMode(noise_free=True)
+    match = re.fullmatch(r"best-of-(\d{1,4})", text)
+    if match and 1 <= int(match[1]) <= 1024:
+        return ActionMode(candidates=int(match[1]))
+    raise UsageError(f"unknown action mode {text!r}; use native, sample, mode or best-of-N with N from 1 to 1024")
+
+
+def mode_name(mode: ActionMode) -> str:
+    """The inverse of ``parse_mode`` (``native`` comes back as what it stands for)."""
+    if mode.noise_free:
+        return "mode"
+    return "sample" if mode.candidates == 1 else f"best-of-{mode.candidates}"

@@ -1,0 +1,29 @@
+"""Errors whose message is written for the user: one or two lines, what is wrong and what to do about it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FewstepError(Exception):
+    """Base of every error that the command line prints without a traceback (exit status 1)."""
+
+
+class UsageError(FewstepError):
+    """The request itself is wrong: an unknown name, an impossible value (exit status 2)."""
+
+
+class NonFiniteError(FewstepError):
+    """A NaN or an infinity where a number must be; the message names field, step, environment and seed."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """A UsageError for a name that does not exist, with the nearest existing one (or all of a short list)."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        hint = f"did you mean {near[0]!r}?"
+    elif len(names) <= 12:
+        hint = "known: " + ", ".join(names)
+    else:
+        hint = f"{len(names)} names are known"
+    return UsageError(f"unknown {kind} {name!r}; {hint}")
