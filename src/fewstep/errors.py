@@ -16,6 +16,12 @@ class NonFiniteError(FewstepError):
     """A NaN or an infinity where a number must be; the message names field, step, environment and seed."""
 
 
+def require(ok: bool, message: str) -> None:
+    """Raise ``UsageError(message)`` unless ``ok``: how configurations are validated at construction."""
+    if not ok:
+        raise UsageError(message)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A UsageError for a name that does not exist, with the nearest existing one (or all of a short list)."""
     names = sorted(known)

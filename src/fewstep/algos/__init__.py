@@ -1,1 +1,1 @@
-"""TODO room docstring."""
+"""One file per algorithm, each a record of plain functions (``contract.Algorithm``) that reads like its paper."""

@@ -1,1 +1,1 @@
-"""TODO room docstring."""
+"""Critics: what they predict, how their targets are built, how they are combined."""

@@ -1,0 +1,192 @@
+"""MFPO's hyper-parameters. Defaults are the sound choices of ``docs/algorithms/mfpo.md``; the preset ``authors`` restores the
+authors' where the two differ."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fewstep.critics.categorical import Twin
+from fewstep.errors import require
+from fewstep.flows.bounds import Bound
+from fewstep.nets.layers import Init
+
+
+def _check_hidden(section: str, hidden: tuple[int, ...]) -> None:
+    require(len(hidden) > 0 and all(h > 0 for h in hidden), f"{section}.hidden must be positive sizes, got {hidden}")
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    """The average-velocity network and the sampler.
+
+    Fields:
+        hidden: sizes of the hidden layers (also of the divergence network).
+        time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
+        learning_rate: of Adam.
+        steps: T, network evaluations per action.
+        bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density accounted for.
+        delay: one policy update per this many critic updates.
+        batch_size: states of the batch used by a policy update; 0 means all.
+        candidates: N of the native best-of-N evaluation.
+    """
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    time_features: int = 128
+    time_embed: int = 64
+    learning_rate: float = 3e-4
+    steps: int = 2
+    bound: Bound = "clip"
+    delay: int = 1
+    batch_size: int = 0
+    candidates: int = 10
+
+    def __post_init__(self) -> None:
+        _check_hidden("actor", self.hidden)
+        require(self.time_features >= 2 and self.time_features % 2 == 0, "actor.time_features must be even and positive")
+        require(self.time_embed >= 1, "actor.time_embed must be at least 1")
+        require(self.learning_rate > 0, "actor.learning_rate must be positive")
+        require(1 <= self.steps <= 64, f"actor.steps must be from 1 to 64, got {self.steps}")
+        require(self.delay >= 1, f"actor.delay must be at least 1, got {self.delay}")
+        require(self.batch_size >= 0, "actor.batch_size must not be negative (0 means the whole batch)")
+        require(1 <= self.candidates <= 1024, "actor.candidates must be from 1 to 1024")
+
+
+@dataclass(frozen=True)
+class DivergenceConfig:
+    """Log-densities of the policy's samples.
+
+    Fields:
+        log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant of the T-step map,
+            for at most 8 action dimensions.
+        learning_rate: of Adam.
+        probes: Hutchinson probes per row.
+        probe: their distribution; ``rademacher`` has the lower variance, ``gaussian`` is the authors'.
+    """
+
+    log_prob: Literal["averaged", "exact"] = "averaged"
+    learning_rate: float = 3e-4
+    probes: int = 2
+    probe: Literal["rademacher", "gaussian"] = "rademacher"
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, "divergence.learning_rate must be positive")
+        require(self.probes >= 1, f"divergence.probes must be at least 1, got {self.probes}")
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """The twin categorical critics.
+
+    Fields:
+        hidden, learning_rate: network sizes, Adam's rate.
+        atoms, v_min, v_max: the fixed grid of soft returns, in reward units; watch ``critic/target_saturated_share``.
+        twin: ``min`` bootstraps from the twin with the lower mean and judges candidates by the lower value; ``mean`` averages.
+        head_init: ``zeros`` starts at a uniform distribution; ``xavier_uniform`` (authors) starts with noise of std
+            0.04 (v_max - v_min) / 2, thousands of times the temperature.
+        tau: Polyak rate of the target critics per update, in [0, 1].
+        entropy_in_target: subtract alpha log pi from the successor's value.
+    """
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    learning_rate: float = 3e-4
+    atoms: int = 101
+    v_min: float = -1600.0
+    v_max: float = 1600.0
+    twin: Twin = "min"
+    head_init: Init = "zeros"
+    tau: float = 0.005
+    entropy_in_target: bool = True
+
+    def __post_init__(self) -> None:
+        _check_hidden("critic", self.hidden)
+        require(self.learning_rate > 0, "critic.learning_rate must be positive")
+        require(self.atoms >= 2, f"critic.atoms must be at least 2, got {self.atoms}")
+        require(self.v_min < self.v_max, f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}")
+        require(0 <= self.tau <= 1, f"critic.tau must be in [0, 1], got {self.tau}")
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """Candidates of the importance-sampled velocity.
+
+    Fields:
+        policy, gaussian: K1 and K2, candidates per state from each proposal.
+        block: states evaluated together, so that activations stay in the processor's cache; 0 means all at once (a GPU).
+            A matter of speed only.
+    """
+
+    policy: int = 16
+    gaussian: int = 32
+    block: int = 8
+
+    def __post_init__(self) -> None:
+        require(self.policy >= 1, f"proposals.policy must be at least 1, got {self.policy}")
+        require(self.gaussian >= 1, f"proposals.gaussian must be at least 1, got {self.gaussian}")
+        require(self.block >= 0, "proposals.block must not be negative (0 means all states at once)")
+
+
+@dataclass(frozen=True)
+class TimesConfig:
+    """Training times (r, t), see ``flows.times``.
+
+    Fields:
+        mean, std: of the normal below the logistic.
+        equal_share: share of rows with r = t.
+        grid_share: share of both kinds of rows put on the sampler's own grid (0: authors).
+        clamp: times drawn, and times at which the velocity is estimated, stay in [clamp, 1 - clamp].
+    """
+
+    mean: float = -0.4
+    std: float = 1.0
+    equal_share: float = 0.75
+    grid_share: float = 0.25
+    clamp: float = 1e-3
+
+    def __post_init__(self) -> None:
+        require(self.std > 0, "times.std must be positive")
+        require(0 <= self.equal_share <= 1, f"times.equal_share must be in [0, 1], got {self.equal_share}")
+        require(0 <= self.grid_share <= 1, f"times.grid_share must be in [0, 1], got {self.grid_share}")
+        require(0 < self.clamp < 0.5, f"times.clamp must be in (0, 0.5), got {self.clamp}")
+
+
+@dataclass(frozen=True)
+class TemperatureConfig:
+    """The entropy regularisation.
+
+    Fields:
+        initial: alpha at the start, reward units per nat.
+        automatic: adjust alpha so that the policy's entropy meets the target; otherwise alpha stays ``initial``.
+        target_entropy_per_dim: target entropy in nats per action dimension.
+        learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
+        minimum, maximum: bounds of alpha. The authors have none; a bad entropy estimate then drives alpha anywhere.
+    """
+
+    initial: float = 0.01
+    automatic: bool = True
+    target_entropy_per_dim: float = -0.5
+    learning_rate: float = 3e-4
+    minimum: float = 1e-4
+    maximum: float = 10.0
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, "temperature.learning_rate must be positive")
+        require(
+            0 < self.minimum <= self.initial <= self.maximum,
+            "temperature needs 0 < minimum <= initial <= maximum, "
+            f"got {self.minimum}, {self.initial}, {self.maximum}",
+        )
+
+
+@dataclass(frozen=True)
+class MFPOConfig:
+    """All of MFPO; ``discount`` is gamma in [0, 1]."""
+
+    discount: float = 0.99
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    times: TimesConfig = field(default_factory=TimesConfig)
+    temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.discount <= 1, f"discount must be in [0, 1], got {self.discount}")

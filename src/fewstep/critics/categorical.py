@@ -1,0 +1,69 @@
+"""The categorical critic (C51) and its soft target: equations for one sample.
+
+A critic gives ``atoms`` logits over a fixed grid ``z`` of returns; its value is the mean of that distribution.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Scalar = Float[Array, ""]
+Atoms = Float[Array, "atoms"]
+Twin = Literal["min", "mean"]
+
+
+def support(v_min: float, v_max: float, atoms: int) -> Atoms:
+    """Evenly spaced returns from ``v_min`` to ``v_max``, in reward units (float32)."""
+    return jnp.linspace(v_min, v_max, atoms, dtype=jnp.float32)
+
+
+def expected_value(logits: Atoms, z: Atoms) -> Scalar:
+    """Mean return of softmax(logits)."""
+    return jax.nn.softmax(logits) @ z
+
+
+def soft_atoms(
+    z: Atoms, reward: Scalar, terminated: Array, discount: float, alpha: Scalar, next_log_prob: Scalar
+) -> Atoms:
+    """Where the atoms of the successor's distribution land: r + gamma (z - alpha log pi(a'|s')), or r if terminated."""
+    continued = discount * (z - alpha * next_log_prob)
+    return reward + jnp.where(terminated, 0.0, continued)
+
+
+def project(probabilities: Atoms, values: Atoms, z: Atoms) -> Atoms:
+    """Distribute mass at arbitrary ``values`` onto the grid ``z`` (Bellemare et al. 2017, eq. 7).
+
+    Values outside the grid count as its nearest end; inside, the mass is shared by the two neighbours so that the mean is kept.
+    Written as a triangular kernel: dense, deterministic, and free of the special case of a value exactly on the grid.
+    """
+    spacing = z[1] - z[0]
+    position = (jnp.clip(values, z[0], z[-1]) - z[0]) / spacing
+    share = jax.nn.relu(1.0 - jnp.abs(position[:, None] - jnp.arange(z.shape[0], dtype=z.dtype)))
+    return probabilities @ share
+
+
+def saturated_share(probabilities: Atoms, values: Atoms, z: Atoms) -> Scalar:
+    """Probability mass whose value lies outside the grid and is cut: should stay near 0, else widen the support."""
+    return jnp.sum(probabilities * ((values < z[0]) | (values > z[-1])))
+
+
+def combine_targets(first: Atoms, second: Atoms, z: Atoms, twin: Twin) -> Atoms:
+    """One target distribution from the twins' two.
+
+    ``min``: the whole distribution whose mean is lower (ties: the second). ``mean``: their equal mixture.
+    """
+    if twin == "mean":
+        return 0.5 * (first + second)
+    return jnp.where(first @ z < second @ z, first, second)
+
+
+def combine_values(first: Scalar, second: Scalar, twin: Twin) -> Scalar:
+    """The value that actions are judged by: minimum or mean of the twins' expectations."""
+    return jnp.minimum(first, second) if twin == "min" else 0.5 * (first + second)
+
+
+def cross_entropy(target: Atoms, logits: Atoms) -> Scalar:
+    """-sum_j target_j log softmax(logits)_j, nats."""
+    return -jnp.sum(target * jax.nn.log_softmax(logits))

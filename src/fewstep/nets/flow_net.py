@@ -1,0 +1,46 @@
+"""The network of averaged quantities along a flow: average velocity, average divergence."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fewstep.nets.mlp import MLP
+from fewstep.nets.time_features import TimeEmbedding
+
+
+class FlowNet(eqx.Module):
+    """A function of (state s, point x, times r <= t), conditioned on embeddings of t and of t - r.
+
+    MFPO's choice: the second embedder receives the interval ``t - r`` and not ``r``; the two embeddings are added and
+    concatenated to (x, s).
+    """
+
+    embed_t: TimeEmbedding
+    embed_interval: TimeEmbedding
+    body: MLP
+
+    @staticmethod
+    def create(
+        key: PRNGKeyArray,
+        obs_size: int,
+        act_size: int,
+        outputs: int,
+        hidden: Sequence[int],
+        time_features: int,
+        time_embed: int,
+    ) -> "FlowNet":
+        """``outputs`` is the action size for a velocity, 1 for a divergence."""
+        k_t, k_h, k_body = jax.random.split(key, 3)
+        return FlowNet(
+            TimeEmbedding.create(k_t, time_features, time_embed),
+            TimeEmbedding.create(k_h, time_features, time_embed),
+            MLP.create(k_body, act_size + obs_size + time_embed, hidden, outputs),
+        )
+
+    def __call__(
+        self, s: Float[Array, "obs"], x: Float[Array, "act"], r: Float[Array, ""], t: Float[Array, ""]
+    ) -> Float[Array, "outputs"]:
+        """Average over [r, t], at the point ``x`` of time ``t``."""
+        return self.body(x, s, self.embed_t(t) + self.embed_interval(t - r))

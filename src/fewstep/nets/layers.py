@@ -1,0 +1,67 @@
+"""Linear maps and normalisation with the initialiser as a named choice, because the codes we must match differ in it."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Init = Literal["xavier_uniform", "lecun_normal", "zeros"]
+
+INITIALISERS: dict[Init, Callable[..., Array]] = {
+    "xavier_uniform": jax.nn.initializers.xavier_uniform(),
+    "lecun_normal": jax.nn.initializers.lecun_normal(),
+    "zeros": jax.nn.initializers.zeros,
+}
+
+
+def gelu(x: Array) -> Array:
+    """GELU in its tanh approximation (what flax calls ``gelu``)."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+class Linear(eqx.Module):
+    """``concat(parts) @ weight + bias``, computed as a sum over the parts.
+
+    The sum is what makes broadcasting cheap: under ``vmap`` over actions with the state unmapped, the state's
+    product is computed once per state and not once per action, with no code in the caller.
+    """
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, "outputs"]
+
+    @staticmethod
+    def create(key: PRNGKeyArray, inputs: int, outputs: int, init: Init = "xavier_uniform") -> "Linear":
+        """Kernel ``[inputs, outputs]`` from the named initialiser (fans of the whole concatenation), zero bias."""
+        return Linear(INITIALISERS[init](key, (inputs, outputs), jnp.float32), jnp.zeros(outputs))
+
+    def __call__(self, *parts: Float[Array, "_"]) -> Float[Array, "outputs"]:
+        """Apply to vectors whose sizes add up to ``inputs``, in this order."""
+        if sum(part.shape[-1] for part in parts) != self.weight.shape[0]:
+            raise ValueError(f"parts {[p.shape for p in parts]} do not add up to {self.weight.shape[0]} inputs")
+        out = self.bias
+        start = 0
+        for part in parts:
+            out = out + part @ self.weight[start : start + part.shape[-1]]
+            start += part.shape[-1]
+        return out
+
+
+class LayerNorm(eqx.Module):
+    """Normalise a vector to mean 0 and variance 1 (epsilon 1e-6 inside the root), then scale and shift."""
+
+    scale: Float[Array, "size"]
+    bias: Float[Array, "size"]
+
+    @staticmethod
+    def create(size: int) -> "LayerNorm":
+        """Scale 1, bias 0."""
+        return LayerNorm(jnp.ones(size), jnp.zeros(size))
+
+    def __call__(self, x: Float[Array, "size"]) -> Float[Array, "size"]:
+        """Statistics over the last axis."""
+        centred = x - x.mean(-1, keepdims=True)
+        variance = (centred * centred).mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt(variance + 1e-6) * self.scale + self.bias
