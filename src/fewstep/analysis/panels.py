@@ -1,0 +1,166 @@
+"""Which figures a run's metrics deserve, with the line under each that says how to read it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewstep.analysis.figures import Line, lines, metric
+from fewstep.analysis.reading import Run
+from fewstep.analysis.summary import Variant
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure and its caption; ``narrow`` is the same figure drawn for small screens, ``wide`` marks full width."""
+
+    svg: str
+    caption: str
+    narrow: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A panel that is one metric: its title with unit, how to read it, and the axis it wants."""
+
+    metric: str
+    title: str
+    caption: str
+    scale: float = 1.0
+    ceiling: float | None = None
+
+
+LOSSES = (
+    Plain(
+        "critic/loss",
+        "Critic loss (nats)",
+        "Cross-entropy to the projected target; it follows the target's spread.",
+    ),
+    Plain(
+        "actor/loss",
+        "Actor loss",
+        "Squared error to the average-velocity target; a flat line is normal, a jump is not.",
+    ),
+    Plain("divergence/loss", "Divergence loss", "Squared error of the average-divergence network."),
+    Plain("temperature/loss", "Temperature loss", "Swings around 0 once entropy sits at its target."),
+)
+VALUES = (
+    Plain("critic/q_mean", "Q, mean over the batch", "Should level off; a straight climb is overestimation."),
+    Plain(
+        "critic/q_std", "Q, spread over the batch", "Standard deviation of Q between the states of a batch."
+    ),
+    Plain(
+        "critic/target_saturated_share",
+        "Targets clipped by the critic's support (%)",
+        "Above a few percent the support is too narrow and values are cut off.",
+        100,
+    ),
+    Plain(
+        "policy/candidate_q_gap", "Best candidate's Q above the mean candidate's", "What best-of-N can gain."
+    ),
+    Plain(
+        "policy/clipped_share",
+        "Action coordinates clipped to ±1 (%)",
+        "Near 100 the policy is bang-bang.",
+        100,
+    ),
+    Plain("actor/velocity_norm", "Norm of the velocity target", "How far actions move from noise to policy."),
+    Plain(
+        "divergence/target_mean",
+        "Divergence target, mean",
+        "Negative: the flow contracts noise into actions.",
+    ),
+)
+COURSE = (
+    Plain(
+        "episode_return",
+        "Return while training",
+        "Mean of the episodes that ended in the interval; exploring, not evaluating.",
+    ),
+    Plain(
+        "episode_length",
+        "Episode length while training (steps)",
+        "Mean of the episodes that ended in the interval.",
+    ),
+    Plain(
+        "wall_env_steps_per_second",
+        "Speed (environment steps / s)",
+        "Whole loop: acting, simulating, updating, logging.",
+    ),
+)
+SHOWN_APART = ("policy/entropy", "temperature/alpha", "snis/ess_policy", "snis/ess_gaussian", "snis/rho")
+
+
+def sections(variant: Variant, prefix: str) -> list[tuple[str, list[Panel]]]:
+    """``(heading, panels)`` of one variant; metrics the run did not log leave no gap."""
+    runs = variant.runs
+    known = {p.metric for p in (*LOSSES, *VALUES, *COURSE)} | set(SHOWN_APART)
+    names = dict.fromkeys(name for run in runs for name in run.metric_names())
+    others = tuple(Plain(name, name, "") for name in names if name not in known)
+    found = [
+        ("Entropy and temperature", _entropy(runs, f"{prefix}e")),
+        ("Proposals of the velocity estimate", _proposals(runs, f"{prefix}p")),
+        ("Losses", _plain(LOSSES, runs, f"{prefix}l")),
+        ("Values and actions", _plain(VALUES, runs, f"{prefix}v")),
+        ("Course of training", _plain(COURSE, runs, f"{prefix}c")),
+        ("Other metrics", _plain(others, runs, f"{prefix}o")),
+    ]
+    return [(heading, panels) for heading, panels in found if panels]
+
+
+def _plain(wanted: Sequence[Plain], runs: Sequence[Run], prefix: str) -> list[Panel]:
+    panels = []
+    for index, plain in enumerate(wanted):
+        line = metric(runs, plain.metric, scale=plain.scale)
+        if line.curves:
+            svg = lines(plain.title, [line], f"{prefix}{index}", ceiling=plain.ceiling)
+            panels.append(Panel(svg, plain.caption))
+    return panels
+
+
+def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
+    panels = []
+    entropy = metric(runs, "policy/entropy")
+    if entropy.curves:
+        target, size = runs[0].setting("temperature", "target_entropy_per_dim"), runs[0].act_size
+        steered = runs[0].section("temperature").get("automatic", True)
+        known = steered and size is not None and math.isfinite(target)
+        reference = ("target", target * size) if known and size else None
+        caption = "Estimated entropy of the policy" + (
+            f"; the dashed line is the target the temperature steers to ({target:g} per action dimension)."
+            if known
+            else "; higher is more varied."
+        )
+        panels.append(
+            Panel(lines("Policy entropy (nats)", [entropy], f"{prefix}0", reference=reference), caption)
+        )
+    alpha = metric(runs, "temperature/alpha")
+    if alpha.curves:
+        log = all(np.all(values > 0) for _, values in alpha.curves)
+        svg = lines("Temperature α (return units per nat)", [alpha], f"{prefix}1", log=log)
+        panels.append(Panel(svg, "Logarithmic axis. Falls when the policy is more random than its target."))
+    return panels
+
+
+def _proposals(runs: Sequence[Run], prefix: str) -> list[Panel]:
+    panels = []
+    counts = [runs[0].setting("proposals", key) for key in ("policy", "gaussian")]
+    shares = all(math.isfinite(k) and k > 0 for k in counts)
+    scales = [100 / k for k in counts] if shares else [1.0, 1.0]
+    series: list[Line] = [
+        metric(runs, f"snis/ess_{key}", key, scale)
+        for key, scale in zip(("policy", "gaussian"), scales, strict=True)
+    ]
+    series = [line for line in series if line.curves]
+    if series:
+        title = "Effective sample size (% of proposals)" if shares else "Effective sample size (proposals)"
+        drawn = f" Of {counts[0]:g} policy and {counts[1]:g} Gaussian proposals." if shares else ""
+        svg = lines(title, series, f"{prefix}0", ceiling=100 if shares else None)
+        panels.append(Panel(svg, "Low means a few proposals carry the whole estimate." + drawn))
+    rho = metric(runs, "snis/rho")
+    if rho.curves:
+        svg = lines("Weight ρ of the policy proposal", [rho], f"{prefix}1", ceiling=1)
+        panels.append(Panel(svg, "Share of the velocity estimate that comes from the policy's own samples."))
+    return panels

@@ -1,0 +1,277 @@
+"""A run directory as one record. Whatever is missing or damaged is listed in ``Run.problems``, never raised."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import tomllib
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewstep.errors import UsageError
+
+TABLES = ("config.toml", "provenance.json", "metrics.jsonl", "evaluations.jsonl")
+UNKNOWN = "unknown"
+
+Row = dict[str, Any]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one action mode; ``returns`` and ``lengths`` hold one number per episode."""
+
+    env_steps: int
+    updates: int
+    actions: str
+    returns: tuple[float, ...]
+    lengths: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean return over the episodes."""
+        return sum(self.returns) / len(self.returns)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory holds.
+
+    Fields:
+        path: the directory, as the user named it.
+        config, provenance, policy: parsed ``config.toml``, ``provenance.json`` and ``policy/policy.json``; empty where
+            missing.
+        metrics: rows of ``metrics.jsonl``, environment steps strictly increasing.
+        evaluations: rows of ``evaluations.jsonl``, ordered by environment steps.
+        actions, trajectories: a toy's samples, environment steps to file.
+        files: every file below the directory with its size in bytes, hidden ones apart.
+        problems: one sentence for each thing missing or damaged.
+    """
+
+    path: Path
+    config: Row
+    provenance: Row
+    policy: Row
+    metrics: tuple[Row, ...]
+    evaluations: tuple[Evaluation, ...]
+    actions: dict[int, Path]
+    trajectories: dict[int, Path]
+    files: tuple[tuple[str, int], ...]
+    problems: tuple[str, ...]
+
+    @property
+    def env(self) -> str:
+        """Environment id."""
+        return str(self.config.get("env", UNKNOWN))
+
+    @property
+    def algo(self) -> str:
+        """Algorithm name."""
+        return str(self.config.get("algo", UNKNOWN))
+
+    @property
+    def seed(self) -> str:
+        """Seed, as text."""
+        return str(self.config.get("seed", "?"))
+
+    def version(self, package: str) -> str:
+        """Version of a package the run recorded, ``unknown`` where it did not."""
+        versions = self.provenance.get("versions")
+        table = versions if isinstance(versions, dict) else self.provenance
+        return str(table.get(package) or UNKNOWN)
+
+    def setting(self, section: str, key: str) -> float:
+        """A number of the configuration; NaN where it is absent or no number."""
+        return _number(self.section(section).get(key))
+
+    def section(self, name: str) -> Row:
+        """A table of the configuration; empty where it is absent."""
+        table = self.config.get(name)
+        return table if isinstance(table, dict) else {}
+
+    @property
+    def act_size(self) -> int | None:
+        """Size of the action vector, from a toy's samples or the saved policy's ``spec``; None where neither tells."""
+        for file in reversed(self.actions.values()):
+            with contextlib.suppress(ValueError):
+                return int(load_array(file).shape[-1])
+        spec = self.policy.get("spec", self.policy)
+        size = spec.get("act_size") if isinstance(spec, dict) else None
+        return size if isinstance(size, int) else None
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """``(env_steps [n], values [n])`` of one metric, over the rows that hold a finite number for it."""
+        pairs = [(row["env_steps"], _number(row.get(name))) for row in self.metrics]
+        kept = [pair for pair in pairs if math.isfinite(pair[1])]
+        return np.array([s for s, _ in kept], float), np.array([v for _, v in kept], float)
+
+    def metric_names(self) -> list[str]:
+        """Every algorithm metric (``group/quantity``) of any row, in order of first appearance."""
+        return list(dict.fromkeys(name for row in self.metrics for name in row if "/" in name))
+
+
+def read_run(path: Path) -> Run:
+    """Read one run directory.
+
+    Raises:
+        UsageError: ``path`` is not a directory, or holds none of the files a run writes.
+    """
+    if not path.is_dir():
+        raise UsageError(
+            f"{path} is not a run: {'not a directory' if path.exists() else 'no such directory'}"
+        )
+    if not any((path / name).is_file() for name in TABLES):
+        raise UsageError(f"{path} is not a run: it holds none of {', '.join(TABLES)}")
+    problems: list[str] = []
+    note = problems.append
+    config = _document(path / "config.toml", tomllib.loads, note)
+    provenance = _document(path / "provenance.json", json.loads, note)
+    metrics = _last_word(_rows(path / "metrics.jsonl", note))
+    rows = _rows(path / "evaluations.jsonl", note)
+    evaluations = {}
+    for number, row in rows:
+        evaluation = _evaluation(row)
+        if evaluation is None:
+            note(
+                f"evaluations.jsonl line {number} is left out: it lacks env_steps, actions or numeric returns"
+            )
+        else:
+            evaluations[evaluation.env_steps, evaluation.actions] = evaluation  # a resumed run repeats rows
+    if not metrics:
+        note("there are no metrics: nothing was logged before the run ended")
+    if not evaluations:
+        note("there are no evaluations: the run ended before its first one")
+    if (path / "crash").is_dir():
+        note("training stopped on a value that was not finite; crash/ holds the state")
+    return Run(
+        path=path,
+        config=config,
+        provenance=provenance,
+        policy=_document(path / "policy" / "policy.json", json.loads, lambda _: None),
+        metrics=metrics,
+        evaluations=tuple(sorted(evaluations.values(), key=lambda e: e.env_steps)),
+        actions=_samples(path, "actions", "npy"),
+        trajectories=_samples(path, "trajectories", "npz"),
+        files=_files(path),
+        problems=tuple(problems),
+    )
+
+
+def load_array(path: Path, field: str | None = None) -> np.ndarray:
+    """An array of a ``.npy`` file, or one ``field`` of a ``.npz``.
+
+    Raises:
+        ValueError: the file is damaged, holds objects, or lacks the field.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return loaded[field]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"samples/{path.name} cannot be read: {type(error).__name__}") from error
+
+
+def _document(path: Path, parse: Callable[[str], Any], note: Note) -> Row:
+    """A whole-file table; empty, with a note, where it is missing or broken."""
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        note(f"{path.name} is missing")
+        return {}
+    except (OSError, ValueError) as error:
+        note(f"{path.name} cannot be read: {str(error).splitlines()[0]}")
+        return {}
+    if not isinstance(value, dict):
+        note(f"{path.name} is not a table")
+        return {}
+    return value
+
+
+def _rows(path: Path, note: Note) -> list[tuple[int, Row]]:
+    """``(line number, row)`` of a JSON-lines file; a torn last line is what a killed run leaves."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        note(f"{path.name} is missing")
+        return []
+    except OSError as error:
+        note(f"{path.name} cannot be read: {error.strerror}")
+        return []
+    rows: list[tuple[int, Row]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            torn = number == len(lines)
+            note(f"{path.name} {'ends in a torn line' if torn else f'line {number} is not JSON'}, left out")
+            continue
+        if isinstance(row, dict) and math.isfinite(_number(row.get("env_steps"))):
+            rows.append((number, row))
+        else:
+            note(f"{path.name} line {number} is left out: it has no env_steps")
+    return rows
+
+
+def _last_word(rows: list[tuple[int, Row]]) -> tuple[Row, ...]:
+    """Rows with strictly increasing steps: a resumed run logs again what followed its checkpoint."""
+    kept: list[Row] = []
+    for _, row in rows:
+        while kept and kept[-1]["env_steps"] >= row["env_steps"]:
+            kept.pop()
+        kept.append(row)
+    return tuple(kept)
+
+
+def _evaluation(row: Row) -> Evaluation | None:
+    returns, lengths = row.get("returns"), row.get("lengths")
+    if not isinstance(returns, list) or not returns or not isinstance(row.get("actions"), str):
+        return None
+    numbers = tuple(_number(value) for value in returns)
+    if not all(math.isfinite(value) for value in numbers):
+        return None
+    spans = tuple(_number(value) for value in lengths) if isinstance(lengths, list) else ()
+    updates = _number(row.get("updates", 0))
+    return Evaluation(
+        int(row["env_steps"]), int(updates) if math.isfinite(updates) else 0, row["actions"], numbers, spans
+    )
+
+
+def _samples(path: Path, stem: str, ending: str) -> dict[int, Path]:
+    """``samples/<stem>-<env_steps>.<ending>``, oldest first."""
+    folder = path / "samples"
+    found = {}
+    for file in folder.glob(f"{stem}-*.{ending}") if folder.is_dir() else ():
+        if match := re.fullmatch(rf"{stem}-(\d+)\.{ending}", file.name):
+            found[int(match[1])] = file
+    return dict(sorted(found.items()))
+
+
+def _files(path: Path) -> tuple[tuple[str, int], ...]:
+    found = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if name.startswith("."):
+                continue
+            file = Path(folder, name)
+            found.append((file.relative_to(path).as_posix(), file.lstat().st_size))
+    return tuple(sorted(found))
+
+
+def _number(value: object) -> float:
+    """A JSON or TOML number as float, NaN for anything else (null, text, booleans, integers beyond a float)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

@@ -1,0 +1,187 @@
+"""How figures look and how one becomes SVG: fixed style, no metadata, colours that follow the page's theme."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from fewstep.analysis.words import number
+
+INK, MUTED, RULE = "#1b1b1f", "#65656c", "#dadadf"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0479a", "#b98300", "#4b4bb5")
+"""Okabe and Ito's colour-blind-safe hues, the last three darkened to read as lines on white."""
+
+THEMED = {INK: "ink", MUTED: "muted", RULE: "rule", **{hue: f"s{i}" for i, hue in enumerate(SERIES)}}
+"""Colours that become CSS variables in the page, so that one figure serves light and dark."""
+
+DARK = {
+    "ink": "#ececf1",
+    "muted": "#a3a3ad",
+    "rule": "#3a3a42",
+    **dict(
+        zip((f"s{i}" for i in range(6)), ("#56b4e9", "#f58a4b", "#2fc79a", "#e08fd0", "#eec04a", "#a0a0f5"))
+    ),
+}
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # names come from files: a dollar sign is a dollar sign
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.titlepad": 8,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.5,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "xtick.minor.size": 0,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fewstep",
+    "svg.id": None,
+    "image.composite_image": False,
+}
+
+PANEL = (4.7, 2.5)
+"""Inches of a figure that keeps readable type on a phone."""
+
+
+def styled():
+    """Context in which figures must be made and saved: ours alone, whatever matplotlibrc says."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def panel(size: tuple[float, float] = PANEL, right: float = 0.15) -> tuple[Figure, Axes]:
+    """One pair of axes with fixed margins (inches), so that panels beside each other line up."""
+    width, height = size
+    left, bottom, top = 0.62, 0.46, 0.34
+    figure = Figure(figsize=size)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    return figure, figure.add_axes(box)
+
+
+def step_axis(axes: Axes) -> None:
+    """Environment steps below, numbers with thousands separators on both axes."""
+    axes.set_xlabel("environment steps")
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
+    if axes.get_yscale() == "log":
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 300 else (1, 2, 5), numticks=8))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y)))
+
+
+def dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, diameter: float, alpha: float) -> None:
+    """Many dots as one path (short strokes with round caps): a tenth of the bytes of as many markers."""
+    if not len(x):
+        return
+    reach = 1e-4 * (float(np.ptp(x)) or 1.0)
+    vertices = np.stack([np.stack([x, y], -1), np.stack([x + reach, y], -1)], 1).reshape(-1, 2)
+    outline = Outline(vertices, np.tile([Outline.MOVETO, Outline.LINETO], len(x)))
+    outline.should_simplify = False
+    axes.add_patch(PathPatch(outline, fc="none", ec=colour, lw=diameter, alpha=alpha, capstyle="round"))
+    axes.autoscale_view()
+
+
+def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float = 11) -> None:
+    """Names right of the lines' ends: ``(text, y of the last point, colour)``, pushed apart to ``gap`` points."""
+    to_points = 72 / axes.figure.dpi
+    placed = sorted(
+        (
+            (float(axes.transData.transform((0, y))[1]) * to_points, text, colour)
+            for text, y, colour in labels
+        ),
+        key=lambda item: item[0],
+    )
+    box = axes.get_window_extent()
+    floor, roof = box.y0 * to_points, box.y1 * to_points
+    heights: list[float] = []
+    for height, *_ in placed:
+        heights.append(max(height, heights[-1] + gap if heights else floor))
+    for index in reversed(range(len(heights))):
+        heights[index] = min(heights[index], heights[index + 1] - gap if index + 1 < len(heights) else roof)
+    for height, (_, text, colour) in zip(heights, placed, strict=True):
+        axes.annotate(
+            text,
+            xy=(1, (height - floor) / (roof - floor)),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
+    """The ``<svg>`` element of a figure, for pasting into a page.
+
+    Args:
+        figure: made inside ``styled()``.
+        name: unique on the page; becomes a prefix of every id.
+        themed: replace palette colours with CSS variables.
+    """
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'( d=")([^"]*)', lambda m: m[1] + _short_path(m[2]), text)
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    if themed:
+        for colour, variable in THEMED.items():
+            text = text.replace(colour, f"var(--{variable})")
+        text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--font)", text)
+    return re.sub(r"\n\s*", "\n", text).strip()
+
+
+def to_file(figure: Figure, kind: str) -> bytes:
+    """The bytes of an ``svg`` (text as shapes, so that it looks the same everywhere) or ``png`` file."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "path"}):
+        dates = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=200, metadata=dates)
+    return buffer.getvalue()
+
+
+def _short_path(data: str) -> str:
+    """Coordinates to a hundredth of a point, on one line."""
+    rounded = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), data)
+    return " ".join(rounded.split())

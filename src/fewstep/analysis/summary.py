@@ -1,0 +1,221 @@
+"""Every number the report prints, as pure functions of runs. No plotting, no HTML."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewstep.analysis.reading import Run
+
+LAST = 10
+"""Evaluations in the "last ten" mean."""
+
+ENOUGH_SEEDS = 3
+"""Below this the report warns."""
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""``(env_steps [n], values [n])``."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one run did in one action mode; returns in the environment's units.
+
+    Fields:
+        final: mean return of the last evaluation.
+        last_ten: mean over the last ten evaluations (or all, if fewer) of their mean returns.
+        best: highest mean return of any evaluation. A maximum over noise: biased upwards.
+        area: area under the mean-return curve divided by its width, that is the mean return along training.
+        evaluations: how many there were; episodes: of the last one.
+    """
+
+    actions: str
+    final: float
+    last_ten: float
+    best: float
+    area: float
+    evaluations: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run used; NaN where it was not recorded. ``utd``: updates per environment step once updates began."""
+
+    env_steps: float
+    updates: float
+    utd: float
+    minutes: float
+    steps_per_second: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Runs that differ in nothing but their seed."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose returns may be compared: one environment under one MuJoCo version."""
+
+    env: str
+    mujoco: str
+    variants: tuple[Variant, ...]
+
+    @property
+    def title(self) -> str:
+        """Environment with the MuJoCo version its returns depend on (a toy's do not)."""
+        return self.env if self.env.startswith("toy/") else f"{self.env}, MuJoCo {self.mujoco}"
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs of the group."""
+        return tuple(run for variant in self.variants for run in variant.runs)
+
+
+def modes(runs: Sequence[Run]) -> list[str]:
+    """Action modes any run was evaluated in: most candidates first, then the single sample, then the rest."""
+
+    def rank(mode: str) -> tuple[int, int, str]:
+        match = re.fullmatch(r"best-of-(\d+)", mode)
+        return (0, -int(match[1]), mode) if match else (1 if mode == "sample" else 2, 0, mode)
+
+    return sorted({e.actions for run in runs for e in run.evaluations}, key=rank)
+
+
+def mode_curve(run: Run, mode: str) -> Curve:
+    """Mean return of every evaluation in one mode."""
+    found = [e for e in run.evaluations if e.actions == mode]
+    return np.array([e.env_steps for e in found], float), np.array([e.mean for e in found], float)
+
+
+def results(run: Run) -> list[Result]:
+    """One result for each action mode the run was evaluated in."""
+    found = []
+    for mode in modes([run]):
+        steps, means = mode_curve(run, mode)
+        episodes = [len(e.returns) for e in run.evaluations if e.actions == mode][-1]
+        found.append(
+            Result(
+                mode,
+                float(means[-1]),
+                float(means[-LAST:].mean()),
+                float(means.max()),
+                mean_height(steps, means),
+                len(means),
+                episodes,
+            )
+        )
+    return found
+
+
+def mean_height(steps: np.ndarray, values: np.ndarray) -> float:
+    """Trapezoid area under a curve divided by its width; the value itself for a single point."""
+    width = float(steps[-1] - steps[0])
+    return float(np.trapezoid(values, steps)) / width if width > 0 else float(values[-1])
+
+
+def cost(run: Run) -> Cost:
+    """Steps, updates and time of a run, from its metrics (a resumed run's clock restarts: the parts are added)."""
+    _, steps = run.series("env_steps")
+    _, updates = run.series("updates")
+    _, seconds = run.series("wall_seconds")
+    if not len(steps) and run.evaluations:
+        last = run.evaluations[-1]
+        return Cost(last.env_steps, last.updates, math.nan, math.nan, math.nan)
+    if not len(steps):
+        return Cost(math.nan, math.nan, math.nan, math.nan, math.nan)
+    spent = clock_total(seconds) if len(seconds) else math.nan
+    rate = float(steps[-1]) / spent if spent > 0 else math.nan
+    count = float(updates[-1]) if len(updates) else math.nan
+    return Cost(float(steps[-1]), count, updates_per_step(run), spent / 60, rate)
+
+
+def clock_total(seconds: np.ndarray) -> float:
+    """Time on a clock that restarts at each resume: the last reading before every restart, added up."""
+    ends = np.append(seconds[:-1][np.diff(seconds) < 0], seconds[-1])
+    return float(ends.sum())
+
+
+def updates_per_step(run: Run) -> float:
+    """Slope of updates against environment steps from the first row with updates on; NaN with fewer than two."""
+    steps, updates = run.series("updates")
+    begun = updates > 0
+    steps, updates = steps[begun], updates[begun]
+    return float((updates[-1] - updates[0]) / (steps[-1] - steps[0])) if len(steps) > 1 else math.nan
+
+
+def common_mean(curves: Sequence[Curve]) -> Curve:
+    """Mean over curves at the steps that all of them have (none is extended, none interpolated)."""
+    filled = [curve for curve in curves if len(curve[0])]
+    if not filled:
+        return np.zeros(0), np.zeros(0)
+    shared = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in filled)))
+    tables = [dict(zip(steps.tolist(), values.tolist(), strict=True)) for steps, values in filled]
+    return np.array(shared, float), np.array([np.mean([table[s] for table in tables]) for s in shared], float)
+
+
+def binned(steps: np.ndarray, values: np.ndarray, bins: int) -> tuple[np.ndarray, ...]:
+    """``(steps, mean, low, high)`` over ``bins`` nearly equal runs of rows; the rows themselves if there are fewer."""
+    if len(steps) <= bins:
+        return steps, values, values, values
+    parts = np.array_split(np.arange(len(steps)), bins)
+    columns = [(steps[p].mean(), values[p].mean(), values[p].min(), values[p].max()) for p in parts]
+    return tuple(np.array(column) for column in zip(*columns, strict=True))
+
+
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, keys joined with dots: the key space of ``--set``."""
+    items: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        items |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return items
+
+
+def differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Dotted keys whose value is not the same in all configs; None where a config lacks the key."""
+    tables = [flat(config) for config in configs]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    rows = {key: [table.get(key) for table in tables] for key in keys}
+    return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs by environment and MuJoCo version, inside by configuration; seeds in order, first come first."""
+    places: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        places.setdefault((run.env, run.version("mujoco")), []).append(run)
+    return [Group(env, mujoco, _variants(members)) for (env, mujoco), members in places.items()]
+
+
+def _variants(runs: list[Run]) -> tuple[Variant, ...]:
+    """Split runs of one environment by everything but the seed, and name each part by what sets it apart."""
+    parts: dict[str, list[Run]] = {}
+    for run in runs:
+        rest = {key: value for key, value in flat(run.config).items() if key != "seed"}
+        parts.setdefault(repr(sorted(rest.items(), key=lambda item: item[0])), []).append(run)
+    members = [sorted(part, key=_seed_order) for part in parts.values()]
+    labels = []
+    for part in members:
+        same_algo = [other[0] for other in members if other[0].algo == part[0].algo]
+        label = part[0].algo
+        if len(same_algo) > 1:
+            apart = [
+                key for key in differences([run.config for run in same_algo]) if key not in ("seed", "algo")
+            ]
+            own = flat(part[0].config)
+            named = ", ".join(f"{key}={own.get(key)}" for key in apart)
+            label += f" [{named}]" if len(named) <= 40 else f" {chr(65 + same_algo.index(part[0]) % 26)}"
+        labels.append(label)
+    return tuple(Variant(label, tuple(part)) for label, part in zip(labels, members, strict=True))
+
+
+def _seed_order(run: Run) -> tuple[int, str]:
+    return (int(run.seed), "") if run.seed.isdecimal() else (0, run.seed)
