@@ -1,1 +1,9 @@
-"""TODO room docstring."""
+"""Replay: what the environment answered, kept as float32 arrays and drawn again in whole ``[U, B]`` batches.
+
+Numpy only, so that it neither needs nor disturbs the device; every random draw comes from the buffer's own
+generator, whose state is part of what is saved.
+"""
+
+from fewstep.replay.buffer import ReplayBuffer
+
+__all__ = ["ReplayBuffer"]

@@ -1,0 +1,147 @@
+"""One Gymnasium environment seen through flat float32 vectors, every value checked before it is believed."""
+
+from numbers import Real
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from fewstep.envs.spaces import ActionView, BadValue, FloatVector, ObservationView
+from fewstep.errors import FewstepError, NonFiniteError, UsageError
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Adapter:
+    """Wraps one environment.
+
+    Fields:
+        env: the wrapped environment.
+        env_id, index: how messages call it.
+        observations, actions: the flat views of its spaces.
+        running: True between a reset and the end of the episode.
+        episode_step, total_steps: steps taken in this episode and since construction.
+
+    Raises UsageError for spaces that fewstep cannot learn on. Later every fault of the environment (an
+    exception, a wrong shape, a non-number) is a FewstepError or NonFiniteError of one line that says what,
+    where and when.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int) -> None:
+        self.env = env
+        self.env_id = env_id
+        self.index = index
+        self.observations = ObservationView(env.observation_space, env_id)
+        self.actions = ActionView(env.action_space, env_id)
+        self.running = False
+        self.episode_step = 0
+        self.total_steps = 0
+        self._seed: int | None = None
+        self._resets_since_seed = 0
+
+    def reset(self, seed: int | None) -> FloatVector:
+        """Start an episode: from ``seed``, or (None) further along the environment's own random stream."""
+        self.running = False
+        self.episode_step = 0
+        if seed is not None:
+            self._seed, self._resets_since_seed = seed, 0
+        else:
+            self._resets_since_seed += 1
+        try:
+            result = self.env.reset(seed=seed)
+            if seed is not None:
+                self.env.action_space.seed(seed)
+        except Exception as error:
+            raise FewstepError(f"reset raised {_brief(error)} in {self.where()}") from error
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise FewstepError(f"reset returned {_kind(result)}, not (observation, info), in {self.where()}")
+        observation = self._flatten(result[0])
+        self.running = True
+        return observation
+
+    def step(self, action: NDArray[Any]) -> tuple[FloatVector, float, bool, bool]:
+        """Take ``action[act_size]``, finite and in [-1, 1]: observation, reward, terminated, truncated."""
+        if not self.running:
+            raise FewstepError(f"step was called outside an episode; reset first, in {self.where()}")
+        self.running = False  # until this step has proved sound
+        self.episode_step += 1
+        self.total_steps += 1
+        scaled = self.actions.to_env(action)
+        try:
+            result = self.env.step(scaled)
+        except Exception as error:
+            last = np.array2string(scaled.ravel(), precision=4, threshold=12, max_line_width=10_000)
+            raise FewstepError(f"step raised {_brief(error)} in {self.where()}, action {last}") from error
+        if not (isinstance(result, tuple) and len(result) == 5):
+            raise FewstepError(
+                f"step returned {_kind(result)}, not (observation, reward, terminated, truncated, info), "
+                f"in {self.where()}"
+            )
+        observation = self._flatten(result[0])
+        reward = self._reward(result[1])
+        terminated = self._flag("terminated", result[2])
+        truncated = self._flag("truncated", result[3])
+        self.running = not (terminated or truncated)
+        return observation, reward, terminated, truncated
+
+    def where(self) -> str:
+        """Which environment, when, and how to get there again."""
+        seed = "no seed" if self._seed is None else f"seed {self._seed}"
+        if self._resets_since_seed:
+            seed += f" then {self._resets_since_seed} unseeded resets"
+        return (
+            f"{self.env_id} (environment {self.index}, episode step {self.episode_step}, "
+            f"total step {self.total_steps}, {seed})"
+        )
+
+    def _flatten(self, observation: Any) -> FloatVector:
+        try:
+            return self.observations.flatten(observation)
+        except BadValue as bad:
+            kind = NonFiniteError if bad.non_finite else FewstepError
+            raise kind(f"{bad} in {self.where()}") from None
+
+    def _reward(self, reward: Any) -> float:
+        if isinstance(reward, np.bool_ | bool) or not isinstance(reward, Real):
+            raise FewstepError(
+                f"reward is {_kind(reward)}, not a number, in {self.where()}; return float(reward)"
+            )
+        value = float(reward)
+        if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:  # false for NaN too
+            overflow = " in float32" if np.isfinite(value) else ""
+            raise NonFiniteError(f"reward is {value}{overflow}, not a finite number, in {self.where()}")
+        return value
+
+    def _flag(self, name: str, flag: Any) -> bool:
+        if not isinstance(flag, np.bool_ | bool):
+            raise FewstepError(f"{name} is {_kind(flag)}, not a bool, in {self.where()}; return bool({name})")
+        return bool(flag)
+
+
+def check_seed(seed: Any) -> int:
+    """``seed`` as a Python int. Raises UsageError unless it is a non-negative integer."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError(f"a seed must be a non-negative integer, got {seed!r}")
+    return int(seed)
+
+
+def _brief(error: BaseException) -> str:
+    """An exception on one line: its type and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _kind(value: Any) -> str:
+    """What sort of thing ``value`` is, for messages."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    if value is None:
+        return "None"
+    return (
+        f"a {type(value).__name__} ({value!r})"
+        if isinstance(value, str | int | float | bool)
+        else (f"a {type(value).__name__}")
+    )

@@ -1,0 +1,109 @@
+"""What ``fewstep check-env`` does: try an environment for a moment and say what would hurt training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from fewstep.envs.vector import StepResult, VectorEnv, make
+from fewstep.errors import FewstepError, UsageError
+
+_LARGE = 100.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about an environment.
+
+    Fields:
+        level: ``"error"`` (it cannot be trained on), ``"warning"`` (training may suffer) or ``"info"``.
+        message: what was seen.
+        advice: what to do about it, empty for ``"info"``.
+    """
+
+    level: Literal["error", "warning", "info"]
+    message: str
+    advice: str = ""
+
+
+def check_env(
+    env: str | Callable[[], gymnasium.Env[Any, Any]], steps: int = 200, seed: int = 0
+) -> list[Finding]:
+    """Run ``steps`` random steps twice from the same ``seed`` and once from another; at least one finding.
+
+    Raises UsageError only if there is no such environment or it cannot be built; whatever is wrong with the
+    values it returns is a finding.
+    """
+    if steps < 1:
+        raise UsageError(f"a check needs at least 1 step, got {steps}")
+    vector = make(env)
+    try:
+        return _findings(vector, steps, seed)
+    except FewstepError as error:
+        return [Finding("error", str(error), "correct the environment; fewstep stops a run on such a value")]
+    finally:
+        vector.close()
+
+
+def _findings(vector: VectorEnv, steps: int, seed: int) -> list[Finding]:
+    first = _rollout(vector, steps, seed, seed)
+    again = _rollout(vector, steps, seed, seed)
+    other = _rollout(vector, steps, seed, seed + 1)
+    sizes = f"observation {vector.spec.obs_size}, action {vector.spec.act_size}"
+    limit = f"time limit {vector.max_episode_steps or 'none'}"
+    found = [Finding("info", f"{vector.env_id}: {sizes}, {limit}; {steps} random steps gave sound values")]
+
+    def warn(message: str, advice: str) -> None:
+        found.append(Finding("warning", message, advice))
+
+    if not _same(first, again):
+        warn(
+            f"seed {seed} and the same actions gave two different rollouts; runs will not repeat",
+            "draw every random number from self.np_random after super().reset(seed=seed)",
+        )
+    if np.array_equal(first[0].obs, other[0].obs) and vector.toy is None:
+        warn(
+            f"seeds {seed} and {seed + 1} start from the same observation",
+            "fine if the start is meant to be fixed; otherwise reset ignores its seed",
+        )
+    largest = np.abs(np.concatenate([result.obs for result in first])).max(0)
+    if largest.max() > _LARGE:
+        warn(
+            f"{vector.observation_name(int(largest.argmax()))} reaches {largest.max():.3g}",
+            "networks learn best from entries of order 1: rescale it in the environment",
+        )
+    rewards = np.concatenate([result.reward for result in first])
+    if np.abs(rewards).max() > _LARGE:
+        warn(
+            f"a reward of {rewards[np.abs(rewards).argmax()]:.3g} was seen",
+            "check that the critic's value range covers such returns, or rescale the reward",
+        )
+    if vector.max_episode_steps is None and not any((r.terminated | r.truncated).any() for r in first):
+        warn(
+            f"no episode ended in {steps} steps and the environment declares no time limit",
+            "give max_episode_steps when registering it; otherwise evaluation may never end",
+        )
+    return found
+
+
+def _rollout(vector: VectorEnv, steps: int, action_seed: int, env_seed: int) -> list[StepResult]:
+    """Random actions from ``action_seed``; the first entry holds the first observation."""
+    rng = np.random.default_rng(action_seed)
+    start = vector.reset([env_seed])
+    results = [StepResult(start, np.zeros(1, np.float32), np.zeros(1, np.bool_), np.zeros(1, np.bool_))]
+    for _ in range(steps):
+        action = rng.uniform(-1.0, 1.0, (1, vector.spec.act_size)).astype(np.float32)
+        results.append(vector.step(action))
+        if results[-1].terminated[0] or results[-1].truncated[0]:
+            vector.reset()
+    return results
+
+
+def _same(a: list[StepResult], b: list[StepResult]) -> bool:
+    return all(
+        np.array_equal(x, y)
+        for left, right in zip(a, b, strict=True)
+        for x, y in zip(left, right, strict=True)
+    )

@@ -1,0 +1,63 @@
+"""Pictures of environments on machines without a screen."""
+
+import ctypes
+import os
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from fewstep.errors import FewstepError, UsageError
+
+_HEADLESS = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
+
+
+def choose_backend(render_mode: str | None) -> None:
+    """Set MUJOCO_GL for drawing without a screen, if a picture is asked for and nobody has chosen already.
+
+    EGL is preferred (it uses a GPU where there is one), then OSMesa. Where neither library exists the
+    variable stays unset, and ``render`` tells the user what to install.
+    """
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if render_mode is None or os.environ.get("MUJOCO_GL") or screen or sys.platform != "linux":
+        return
+    for backend, library in _HEADLESS.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        os.environ["MUJOCO_GL"] = backend
+        return
+
+
+def render(env: gymnasium.Env[Any, Any], env_id: str) -> NDArray[np.uint8]:
+    """``[height, width, 3]`` uint8. Raises a one-line error that says what is missing."""
+    if env.render_mode is None:
+        raise UsageError(f"{env_id} was made without a render_mode; make it with render_mode='rgb_array'")
+    try:
+        picture = env.render()
+    except Exception as error:
+        raise FewstepError(f"cannot draw {env_id}: {_advice(error)}") from error
+    if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
+        raise FewstepError(
+            f"{env_id} did not draw a [height, width, 3] picture (render_mode {env.render_mode!r})"
+        )
+    return picture.astype(np.uint8)  # astype copies: the environment may draw into the same array again
+
+
+def _advice(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    brief = f"{type(error).__name__}: {lines[0]}"
+    if isinstance(error, gymnasium.error.DependencyNotInstalled):
+        return brief
+    if any(
+        word in brief.lower() for word in ("opengl", "egl", "osmesa", "gl_", "glgeterror", "glfw", "display")
+    ):
+        chosen = os.environ.get("MUJOCO_GL", "unset")
+        return (
+            f"{brief} (MUJOCO_GL is {chosen}); without a screen install libegl1 and libgl1 and set "
+            "MUJOCO_GL=egl, or install libosmesa6 and set MUJOCO_GL=osmesa"
+        )
+    return brief

@@ -1,0 +1,214 @@
+"""Flat views of Gymnasium spaces: an observation becomes one float32 vector, a Box action becomes one too.
+
+Observations are flattened as ``gymnasium.spaces.flatten`` does: parts in the order of the space (a plain
+``dict`` given to ``Dict`` is sorted by key), arrays row by row, discrete parts as one-hot vectors. The views
+keep the name of every entry, so that a bad value can be reported as ``observation['arm']['angle'][2]``.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from fewstep.errors import UsageError
+
+FloatVector = NDArray[np.float32]
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class BadValue(Exception):
+    """What is wrong with one value of an environment; the adapter adds where and when."""
+
+    def __init__(self, message: str, *, non_finite: bool = False) -> None:
+        super().__init__(message)
+        self.non_finite = non_finite
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One array of an observation: how to reach it, what it must look like, how it becomes numbers."""
+
+    name: str
+    path: tuple[Any, ...]
+    shape: tuple[int, ...]
+    size: int
+    encode: Callable[[NDArray[Any]], NDArray[Any]]
+
+    def entry(self, index: int) -> str:
+        """The name of entry ``index`` of this part once flattened."""
+        if int(np.prod(self.shape)) != self.size:
+            return f"{self.name} (one-hot entry {index})"
+        if not self.shape:
+            return self.name
+        return f"{self.name}[{', '.join(str(i) for i in np.unravel_index(index, self.shape))}]"
+
+    def flatten(self, value: Any) -> NDArray[Any]:
+        """``value`` as a vector of its own dtype.
+
+        Raises BadValue if it is not an array of the right shape.
+        """
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise BadValue(f"{self.name} is not a rectangular array of numbers") from None
+        if array.dtype.kind not in "fiub":
+            raise BadValue(f"{self.name} is not numeric (dtype {array.dtype})")
+        if array.shape != self.shape:
+            raise BadValue(f"{self.name} has shape {array.shape}, its space says {self.shape}")
+        return self.encode(array)
+
+
+class ObservationView:
+    """Turns the observations of one space into float32 vectors.
+
+    Raises UsageError, with advice, for spaces that have no meaningful vector form.
+    """
+
+    def __init__(self, space: spaces.Space[Any], env_id: str) -> None:
+        self._parts = list(_parts(space, "observation", (), env_id))
+        self.size = sum(part.size for part in self._parts)
+        if self.size == 0:
+            raise UsageError(f"{env_id} has an empty observation space; give it at least one number")
+
+    def flatten(self, observation: Any) -> FloatVector:
+        """A fresh float32 ``[size]`` vector.
+
+        Raises BadValue for wrong structure, shape, type or a non-finite value.
+        """
+        vectors = [part.flatten(_reach(observation, part)) for part in self._parts]
+        vector = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is reported just below
+            flat = vector.astype(np.float32)
+        if not np.isfinite(flat).all():
+            bad = int(np.flatnonzero(~np.isfinite(flat))[0])
+            overflow = " in float32" if np.isfinite(vector[bad]) else ""
+            raise BadValue(
+                f"{self.name(bad)} is {float(vector[bad])}{overflow}, not a finite number", non_finite=True
+            )
+        return flat
+
+    def name(self, index: int) -> str:
+        """What entry ``index`` of the flat vector is called in the environment's own terms."""
+        for part in self._parts:
+            if index < part.size:
+                return part.entry(index)
+            index -= part.size
+        raise IndexError(index)
+
+
+def _reach(observation: Any, part: _Part) -> Any:
+    value = observation
+    for depth, key in enumerate(part.path):
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            where = "observation" + "".join(f"[{k!r}]" for k in part.path[:depth])
+            raise BadValue(f"{where} has no entry {key!r}, which its space promises") from None
+    return value
+
+
+def _parts(space: spaces.Space[Any], name: str, path: tuple[Any, ...], env_id: str) -> Iterator[_Part]:
+    match space:
+        case spaces.Dict():
+            for key, inner in space.spaces.items():
+                yield from _parts(inner, f"{name}[{key!r}]", (*path, key), env_id)
+        case spaces.Tuple():
+            for i, inner in enumerate(space.spaces):
+                yield from _parts(inner, f"{name}[{i}]", (*path, i), env_id)
+        case spaces.Box():
+            if _looks_like_an_image(space):
+                raise UsageError(
+                    f"{name} of {env_id} looks like an image (shape {space.shape}, {space.dtype}); "
+                    "fewstep has no image encoder: leave it out with gymnasium.wrappers.FilterObservation, or observe "
+                    "the state"
+                )
+            yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel)
+        case spaces.MultiBinary():
+            yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel)
+        case spaces.Discrete():
+            yield _Part(
+                name, path, (), int(space.n), _one_hot(name, np.array([space.n]), np.array([space.start]))
+            )
+        case spaces.MultiDiscrete():
+            encode = _one_hot(name, space.nvec.ravel(), space.start.ravel())
+            yield _Part(name, path, space.shape, int(space.nvec.sum()), encode)
+        case _:
+            raise UsageError(
+                f"{name} of {env_id} is a {type(space).__name__} space, which has no fixed vector form; wrap "
+                "the environment with gymnasium.wrappers.TransformObservation so that it gives a Box"
+            )
+
+
+def _looks_like_an_image(space: spaces.Box) -> bool:
+    if space.dtype == np.uint8 and len(space.shape) >= 2:
+        return True
+    if len(space.shape) != 3:
+        return False
+    height, width, channels = space.shape if space.shape[2] <= 4 else (*space.shape[1:], space.shape[0])
+    return min(height, width) >= 16 and channels <= 4
+
+
+def _one_hot(name: str, counts: NDArray[Any], starts: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Encoder of discrete values, value ``k`` of ``counts[k]`` choices from ``starts[k]`` on."""
+    offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    size = int(counts.sum())
+
+    def encode(value: NDArray[Any]) -> NDArray[Any]:
+        choice = value.ravel() - starts
+        if value.dtype.kind == "f" or (choice < 0).any() or (choice >= counts).any():
+            raise BadValue(f"{name} is {value.tolist()}, not a value of its discrete space")
+        vector = np.zeros(size, np.float32)
+        vector[offsets + choice] = 1.0
+        return vector
+
+    return encode
+
+
+class ActionView:
+    """Maps actions in [-1, 1] linearly onto the bounds of a Box, reaching both ends exactly.
+
+    Raises UsageError, with advice, for spaces that are not a Box of floats with finite, distinct bounds.
+    """
+
+    def __init__(self, space: spaces.Space[Any], env_id: str) -> None:
+        if not isinstance(space, spaces.Box):
+            raise UsageError(
+                f"{env_id} has a {type(space).__name__} action space; fewstep learns continuous actions: use "
+                "an environment with a Box action space"
+            )
+        if space.dtype.kind != "f":
+            raise UsageError(
+                f"{env_id} has a Box of {space.dtype} as action space; fewstep learns continuous actions: "
+                "declare the Box with dtype=np.float32 and round inside the environment"
+            )
+        self.size = int(np.prod(space.shape))
+        if self.size == 0:
+            raise UsageError(f"{env_id} has an empty action space; there is nothing to learn")
+        self._shape, self._dtype = space.shape, space.dtype
+        self.low = space.low.astype(np.float64).ravel()
+        self.high = space.high.astype(np.float64).ravel()
+        # The largest float32 is how some environments write "no bound".
+        unbounded = np.flatnonzero((np.abs(self.low) >= _FLOAT32_MAX) | (np.abs(self.high) >= _FLOAT32_MAX))
+        if unbounded.size:
+            raise UsageError(
+                f"action dimension {unbounded[0]} of {env_id} has infinite bounds; give its Box finite "
+                "bounds (the range that matters), in the environment or with gymnasium.wrappers.TransformAction"
+            )
+        empty = np.flatnonzero(self.low >= self.high)
+        if empty.size:
+            raise UsageError(
+                f"action dimension {empty[0]} of {env_id} has low == high ({self.low[empty[0]]:g}), so "
+                "it controls nothing; remove it from the action space"
+            )
+
+    def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
+        """The environment's own action, fresh, in its shape and dtype, for ``action[size]`` in [-1, 1]."""
+        a = action.astype(np.float64)
+        # This form gives exactly `low` at -1 and `high` at 1, and returns the action itself when the bounds
+        # are -1, 1.
+        scaled = 0.5 * (1.0 - a) * self.low + 0.5 * (1.0 + a) * self.high
+        return scaled.astype(self._dtype).reshape(self._shape)
