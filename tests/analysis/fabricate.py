@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fewstep.envs.toys import bandit, multigoal
+
 CONFIG = """\
 algo = "{algo}"
 env = "{env}"
@@ -46,12 +48,13 @@ class Made:
     modes: tuple[str, ...] = ("best-of-10", "sample")
     interval: int = 1000
     height: float = 3000.0
+    alpha_end: float = 0.01
     extra: dict[str, float] = field(default_factory=dict)
 
 
 def mean_return(made: Made, mode: str, row: int) -> float:
     """The mean return that ``make`` writes for evaluation ``row`` (from 1), exactly."""
-    offset = {"best-of-10": 100.0}.get(mode, 0.0) + 50 * made.seed
+    offset = made.height * ({"best-of-10": 1 / 30}.get(mode, 0.0) + made.seed / 60)
     return round(made.height * (1 - 2.0 ** (-row / 4)), 3) + offset
 
 
@@ -82,13 +85,12 @@ def make(path: Path, made: Made) -> Path:
     (path / "provenance.json").write_text(json.dumps(provenance))
     metrics = [_metrics(made, row, rng) for row in range(1, made.rows + 1)]
     write_rows(path / "metrics.jsonl", metrics)
-    spread = np.linspace(-200, 200, made.episodes) if made.episodes > 1 else np.zeros(1)
     evaluations = [
         {
             "env_steps": row * made.interval,
             "updates": max(row - 1, 0) * made.interval,
             "actions": mode,
-            "returns": [mean_return(made, mode, row) + float(s) for s in spread],
+            "returns": _around(mean_return(made, mode, row), made, rng),
             "lengths": [1000] * made.episodes,
             "seeds": list(range(made.episodes)),
             "wall_seconds": 1.5,
@@ -101,6 +103,11 @@ def make(path: Path, made: Made) -> Path:
     (path / "policy" / "policy.json").write_text(json.dumps({"spec": {"obs_size": 17, "act_size": 6}}))
     (path / "log.txt").write_text("a line\n")
     return path
+
+
+def _around(centre: float, made: Made, rng: np.random.Generator) -> list[float]:
+    noise = 0.07 * made.height * rng.normal(size=made.episodes)
+    return [float(value) for value in centre + noise - noise.mean()]
 
 
 def _metrics(made: Made, row: int, rng: np.random.Generator) -> dict[str, float | None]:
@@ -128,7 +135,7 @@ def _metrics(made: Made, row: int, rng: np.random.Generator) -> dict[str, float 
         "policy/entropy": 4 - 7 * min(1.0, 2 * done) + 0.2 * noise,
         "policy/clipped_share": 0.3 * done,
         "policy/candidate_q_gap": 1.5 + 0.1 * noise,
-        "temperature/alpha": 0.2 * np.exp(-3 * done),
+        "temperature/alpha": made.alpha_end * np.exp(3 * (1 - done)),
         "temperature/loss": 0.1 * noise,
         "snis/ess_policy": 8 + 0.8 * noise,
         "snis/ess_gaussian": 4 + 0.4 * noise,
@@ -139,3 +146,27 @@ def _metrics(made: Made, row: int, rng: np.random.Generator) -> dict[str, float 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def add_bandit_samples(run: Path, steps: tuple[int, ...], alpha: float, n: int = 2000) -> None:
+    """Exact Boltzmann samples at every step, the earlier ones blurred with uniform actions."""
+    (run / "samples").mkdir()
+    rng = np.random.default_rng(0)
+    for index, step in enumerate(steps, 1):
+        actions = bandit.sample_boltzmann(alpha, n, rng)
+        random = rng.random(n) > index / len(steps)
+        actions[random] = rng.uniform(-1, 1, (int(random.sum()), 2))
+        np.save(run / "samples" / f"actions-{step:09d}.npy", actions.astype(np.float32))
+
+
+def add_trajectories(run: Path, step: int, goals: list[int]) -> None:
+    """Straight walks to the given goals (-1: two steps sideways, then the end)."""
+    (run / "samples").mkdir(exist_ok=True)
+    rng = np.random.default_rng(step)
+    positions = np.full((len(goals), 31, 2), np.nan)
+    for row, goal in enumerate(goals):
+        end = multigoal.GOALS[goal] if goal >= 0 else np.array([1.0, 1.0])
+        path = np.linspace(rng.normal(0, 0.1, 2), end, 8)
+        path[1:-1] += rng.normal(0, 0.25, (6, 2))
+        positions[row, :8] = path
+    np.savez(run / "samples" / f"trajectories-{step:09d}.npz", positions=positions, goals=np.array(goals))

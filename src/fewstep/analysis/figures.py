@@ -55,8 +55,7 @@ def learning_figure(group: Group, size: tuple[float, float]) -> Figure:
         if len(shared):
             ends.append((labels[index], float(shared[-1]), colour))
     axes.set_title("Return per episode")
-    style.step_axis(axes)
-    axes.margins(x=0.02)
+    style.step_axis(axes, max((e.env_steps for run in group.runs for e in run.evaluations), default=0))
     if beside:
         style.end_labels(axes, ends)
     else:
@@ -116,10 +115,11 @@ def lines(
             axes.axhline(reference[1], color=style.MUTED, lw=1, ls=(0, (4, 2)))
             ends.append((*reference, style.MUTED))
         axes.set_title(title)
-        axes.margins(x=0.02)
         if ceiling is not None:
             axes.set_ylim(0, ceiling)
-        style.step_axis(axes)
+        style.step_axis(
+            axes, max((float(steps[-1]) for line in series for steps, _ in line.curves), default=0)
+        )
         style.end_labels(axes, ends)
         return style.to_svg(figure, name)
 

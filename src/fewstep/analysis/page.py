@@ -1,4 +1,4 @@
-"""HTML by string formatting. Every text that comes from a file passes through ``text``; nothing active is written."""
+"""HTML by string formatting. Every text from a file passes through ``text``; nothing active is written."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,10 @@ def swatch(index: int) -> Markup:
     return Markup(f'<i class="swatch" style="background:var(--s{index % len(style.SERIES)})"></i>')
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[object]], align: str = "", caption: str = "", marks: str = ""
-) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], align: str = "", caption: str = "") -> str:
     """A table that scrolls sideways inside its own box.
 
-    ``align`` has one letter per column: ``l`` words, ``n`` numbers (right-aligned), ``w`` words that may wrap.
+    ``align`` has one letter per column: ``l`` words, ``n`` numbers (right-aligned), ``w`` words that wrap.
     """
     letters = align or "l" * len(head)
     top = "".join(f'<th scope="col" class="{c}">{text(h)}</th>' for h, c in zip(head, letters, strict=True))
@@ -40,8 +38,10 @@ def table(
         + "</tr>\n"
         for row in rows
     )
-    title = f"<caption>{text(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table{marks}>{title}<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+    title = f'<p class="caption">{text(caption)}</p>\n' if caption else ""
+    name = f' aria-label="{text(caption)}"' if caption else ""
+    inside = f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>"
+    return f'{title}<div class="scroll"><table{name}>{inside}</table></div>\n'
 
 
 def figure(panel: Panel) -> str:
@@ -82,14 +82,18 @@ def details(title: object, body: str) -> str:
     return f"<details><summary>{text(title)}</summary>\n{body}</details>\n"
 
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
 def document(title: str, body: str) -> str:
     """The whole file around a body of HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{text(title)}</title>\n<style>\n{_css()}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f"<title>{text(title)}</title>\n<style>\n{_css()}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
 
@@ -101,14 +105,16 @@ def _css() -> str:
     }
     dark = style.DARK | {"paper": "#16161a", "shade": "#212127", "alert": "#3a2e17"}
     variables = ["".join(f"--{name}:{hue};" for name, hue in theme.items()) for theme in (light, dark)]
-    return f":root{{{variables[0]}{FONTS}}}\n@media (prefers-color-scheme:dark){{:root{{{variables[1]}}}}}\n{CSS}"
+    switch = f"@media (prefers-color-scheme:dark){{:root{{{variables[1]}}}}}"
+    return f":root{{{variables[0]}{FONTS}}}\n{switch}\n{CSS}"
 
 
 FONTS = "--font:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
 
 CSS = """\
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
+html{-webkit-text-size-adjust:100%}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 var(--font)}
 main{max-width:68rem;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0 1rem}
 h2{font-size:1.3rem;margin:3rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--rule)}
@@ -121,7 +127,7 @@ p,ul{max-width:46rem;margin:.6rem 0}
 .warn{background:var(--alert);border-left:3px solid var(--s4);padding:.5rem .8rem}
 .scroll{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--muted);font-size:.88rem;padding-bottom:.4rem;caption-side:top}
+.caption{color:var(--muted);font-size:.9rem;margin:1.4rem 0 -.6rem}
 th{font-weight:600;color:var(--muted);border-bottom:1px solid var(--muted);vertical-align:bottom}
 th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top}
 td{border-bottom:1px solid var(--rule);white-space:nowrap;overflow-wrap:normal}
@@ -130,13 +136,15 @@ td{border-bottom:1px solid var(--rule);white-space:nowrap;overflow-wrap:normal}
 td:first-child,th:first-child{position:sticky;left:0;background:var(--paper)}
 details td,details th{background:none}
 .swatch{display:inline-block;width:.65em;height:.65em;border-radius:50%;margin-right:.45em}
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1.25rem 1.75rem;margin:1rem 0}
+.figures{display:grid;gap:1.25rem 1.75rem;margin:1rem 0}
+.figures{grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr))}
 .wide{grid-column:1/-1}
 figure{margin:0;min-width:0}
 figure svg{display:block;width:100%;height:auto;overflow:visible}
 figcaption{color:var(--muted);font-size:.86rem;line-height:1.4;margin-top:.15rem}
 .small{display:none}
-@media (max-width:640px){.large{display:none}.small{display:block}h1{font-size:1.4rem}main{padding-top:.75rem}}
+@media (max-width:640px){.large{display:none}.small{display:block}}
+@media (max-width:640px){h1{font-size:1.4rem}main{padding-top:.75rem}}
 details{border:1px solid var(--rule);border-radius:6px;margin:.75rem 0;padding:.45rem .8rem}
 summary{cursor:pointer;font-weight:600}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}

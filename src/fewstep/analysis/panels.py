@@ -9,11 +9,12 @@ import numpy as np
 from fewstep.analysis.figures import Line, lines, metric
 from fewstep.analysis.reading import Run
 from fewstep.analysis.summary import Variant
+from fewstep.analysis.words import number
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure and its caption; ``narrow`` is the same figure drawn for small screens, ``wide`` marks full width."""
+    """A figure and its caption; ``narrow``: the same drawn for small screens, ``wide``: takes the full width."""
 
     svg: str
     caption: str
@@ -129,7 +130,7 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         known = steered and size is not None and math.isfinite(target)
         reference = ("target", target * size) if known and size else None
         caption = "Estimated entropy of the policy" + (
-            f"; the dashed line is the target the temperature steers to ({target:g} per action dimension)."
+            f"; the dashed line is the target the temperature steers to ({number(target)} per action dimension)."
             if known
             else "; higher is more varied."
         )

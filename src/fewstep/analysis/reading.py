@@ -1,4 +1,4 @@
-"""A run directory as one record. Whatever is missing or damaged is listed in ``Run.problems``, never raised."""
+"""A run directory as one record. What is missing or damaged is listed in ``Run.problems``, never raised."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ class Run:
 
     Fields:
         path: the directory, as the user named it.
-        config, provenance, policy: parsed ``config.toml``, ``provenance.json`` and ``policy/policy.json``; empty where
+        config, provenance, policy: parsed ``config.toml``, ``provenance.json``, ``policy/policy.json``; empty if
             missing.
         metrics: rows of ``metrics.jsonl``, environment steps strictly increasing.
         evaluations: rows of ``evaluations.jsonl``, ordered by environment steps.
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def act_size(self) -> int | None:
-        """Size of the action vector, from a toy's samples or the saved policy's ``spec``; None where neither tells."""
+        """Size of the action vector, from a toy's samples or the saved policy's ``spec``; None if neither tells."""
         for file in reversed(self.actions.values()):
             with contextlib.suppress(ValueError):
                 return int(load_array(file).shape[-1])
@@ -268,7 +268,7 @@ def _files(path: Path) -> tuple[tuple[str, int], ...]:
 
 
 def _number(value: object) -> float:
-    """A JSON or TOML number as float, NaN for anything else (null, text, booleans, integers beyond a float)."""
+    """A JSON or TOML number as float, NaN for anything else (null, text, booleans, too large integers)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:

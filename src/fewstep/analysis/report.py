@@ -17,7 +17,7 @@ PICTURES = (".svg", ".png")
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
-    """Write one self-contained HTML file about one or more run directories; the same runs give the same bytes.
+    """Write one self-contained HTML file about one or more runs; the same runs give the same bytes.
 
     Runs that crashed or are incomplete are reported with what they hold and a list of what they lack.
 
@@ -40,8 +40,8 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
     """Save the learning curve alone, on white, as ``.svg`` or ``.png`` (by the ending of ``out``).
 
     Raises:
-        UsageError: no runs, a path that is not a run, another ending, runs of more than one environment or MuJoCo
-            version, or no evaluation to draw.
+        UsageError: no runs, a path that is not a run, another ending, runs of more than one environment or
+            MuJoCo version, or no evaluation to draw.
         FewstepError: ``out`` cannot be written.
     """
     if out.suffix not in PICTURES:
@@ -77,7 +77,8 @@ def render(groups: Sequence[Group]) -> str:
     """The page as text."""
     title = " and ".join(dict.fromkeys(f"{v.runs[0].algo} on {g.env}" for g in groups for v in g.variants))
     if len(title) > 70:
-        title = f"{count(sum(len(g.runs) for g in groups), 'run')} on {count(len({g.env for g in groups}), 'environment')}"
+        number_of_runs, envs = sum(len(g.runs) for g in groups), {g.env for g in groups}
+        title = f"{count(number_of_runs, 'run')} on {count(len(envs), 'environment')}"
     parts = [page.heading(1, title)]
     parts += [page.paragraph(sentences(g, v), "lead") for g in groups for v in g.variants]
     parts += [page.paragraph(warning, "warn") for warning in warnings(groups)]
@@ -91,10 +92,10 @@ def render(groups: Sequence[Group]) -> str:
 
 
 READING = (
-    f"Final: mean return of the last evaluation. Last {LAST}: mean over the last {LAST} evaluations. Best: the highest "
-    "evaluation, a maximum over noise and so biased upwards. Area: mean return along training (area under the curve "
-    "divided by its width). Best-of-N draws N actions and takes the one the critics prefer; it is another policy "
-    "than the single sample, so the two are never mixed."
+    f"Final: mean return of the last evaluation. Last {LAST}: mean over the last {LAST} evaluations. Best: the "
+    "highest evaluation, a maximum over noise and so biased upwards. Area: mean return along training (area under "
+    "the curve divided by its width). Best-of-N draws N actions and takes the one the critics prefer; it is "
+    "another policy than the single sample, so the two are never mixed."
 )
 
 
@@ -108,7 +109,7 @@ def sentences(group: Group, variant: Variant) -> str:
     spans = sorted({number(value) for value in steps}, key=lambda t: (len(t), t))
     span = spans[0] if len(spans) == 1 else f"{spans[0]} to {spans[-1]}"
     each = " each" if len(runs) > 1 and len(spans) == 1 else ""
-    words = [f"{variant.label} trained on {group.env} with {seeds} for {span} environment steps{each}."]
+    words = [f"{variant.label} trained on {group.title} with {seeds} for {span} environment steps{each}."]
     ends, tens = [], []
     for mode in modes(runs):
         found = [result for run in runs for result in results(run) if result.actions == mode]
@@ -137,15 +138,15 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     ]
     if few:
         found.append(
-            f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these numbers do "
-            "not say how much."
+            f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these numbers "
+            "do not say how much."
         )
     for env in dict.fromkeys(group.env for group in groups):
         versions = [group.mujoco for group in groups if group.env == env]
         if len(versions) > 1:
             found.append(
-                f"{env} was run under MuJoCo {listing(versions)}. The version changes returns, so these runs are "
-                "shown apart and not averaged."
+                f"{env} was run under MuJoCo {listing(versions)}. The version changes returns, so these runs "
+                "are shown apart and not averaged."
             )
     uneven = [
         f"{v.label} on {g.env}"
@@ -191,12 +192,13 @@ def _group(group: Group, index: int) -> str:
                 ]
             )
         )
+    level = 4 if len(group.variants) > 1 else 3
     for place, variant in enumerate(group.variants):
         if len(group.variants) > 1:
             parts.append(page.heading(3, variant.label))
-        parts += [toys.section(run, f"t{index}-{place}-{i}") for i, run in enumerate(variant.runs)]
+        parts += [toys.section(run, f"t{index}-{place}-{i}", level) for i, run in enumerate(variant.runs)]
         for heading, panels in sections(variant, f"m{index}-{place}"):
-            parts.append(page.heading(4 if len(group.variants) > 1 else 3, heading) + page.figures(panels))
+            parts.append(page.heading(level, heading) + page.figures(panels))
     return "".join(parts)
 
 

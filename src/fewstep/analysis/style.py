@@ -1,4 +1,4 @@
-"""How figures look and how one becomes SVG: fixed style, no metadata, colours that follow the page's theme."""
+"""How figures look and become SVG: fixed style, no metadata, colours that follow the page's theme."""
 
 import io
 import re
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fewstep.analysis.words import number
 
@@ -25,9 +25,12 @@ DARK = {
     "ink": "#ececf1",
     "muted": "#a3a3ad",
     "rule": "#3a3a42",
-    **dict(
-        zip((f"s{i}" for i in range(6)), ("#56b4e9", "#f58a4b", "#2fc79a", "#e08fd0", "#eec04a", "#a0a0f5"))
-    ),
+    "s0": "#56b4e9",
+    "s1": "#f58a4b",
+    "s2": "#2fc79a",
+    "s3": "#e08fd0",
+    "s4": "#eec04a",
+    "s5": "#a0a0f5",
 }
 
 STYLE = {
@@ -90,18 +93,38 @@ def panel(size: tuple[float, float] = PANEL, right: float = 0.15) -> tuple[Figur
     return figure, figure.add_axes(box)
 
 
-def step_axis(axes: Axes) -> None:
-    """Environment steps below, numbers with thousands separators on both axes."""
+class Ticks(Formatter):
+    """Thousands separators, and as many decimals on every tick as the finest of them needs."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """One tick on its own."""
+        return number(x)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """All ticks of an axis."""
+        sizes = [abs(v) for v in values if v]
+        if sizes and (max(sizes) >= 1e9 or max(sizes) < 1e-3):
+            return [number(v) for v in values]
+        plain = [f"{v:.10f}".rstrip("0").split(".") for v in values]
+        decimals = min(max((len(p[1]) for p in plain), default=0), 6)
+        return [f"{v:,.{decimals}f}".replace("-", "−") if v else "0" for v in values]
+
+
+def step_axis(axes: Axes, end: float) -> None:
+    """Environment steps from 0 to ``end`` below, quantities upwards."""
     axes.set_xlabel("environment steps")
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
+    axes.set_xlim(0, (end or 1) * 1.015)
+    inches = axes.get_window_extent().width / axes.figure.dpi
+    axes.xaxis.set_major_locator(MaxNLocator(max(2, int(inches * 1.3)), steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(Ticks())
     if axes.get_yscale() == "log":
         low, high = axes.get_ylim()
         axes.yaxis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 300 else (1, 2, 5), numticks=8))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y)))
+        axes.yaxis.set_major_formatter(Ticks())
 
 
 def dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, diameter: float, alpha: float) -> None:
@@ -117,7 +140,7 @@ def dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, diameter: float,
 
 
 def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float = 11) -> None:
-    """Names right of the lines' ends: ``(text, y of the last point, colour)``, pushed apart to ``gap`` points."""
+    """Names right of the lines' ends: ``(text, y of the last point, colour)``, at least ``gap`` points apart."""
     to_points = 72 / axes.figure.dpi
     placed = sorted(
         (

@@ -43,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run used; NaN where it was not recorded. ``utd``: updates per environment step once updates began."""
+    """What a run used, NaN if not recorded. ``utd``: updates per environment step once updates began."""
 
     env_steps: float
     updates: float
@@ -122,7 +122,7 @@ def mean_height(steps: np.ndarray, values: np.ndarray) -> float:
 
 
 def cost(run: Run) -> Cost:
-    """Steps, updates and time of a run, from its metrics (a resumed run's clock restarts: the parts are added)."""
+    """Steps, updates and time of a run, from its metrics (a clock that restarted at a resume is added up)."""
     _, steps = run.series("env_steps")
     _, updates = run.series("updates")
     _, seconds = run.series("wall_seconds")
@@ -144,7 +144,7 @@ def clock_total(seconds: np.ndarray) -> float:
 
 
 def updates_per_step(run: Run) -> float:
-    """Slope of updates against environment steps from the first row with updates on; NaN with fewer than two."""
+    """Slope of updates over environment steps from the first row with updates; NaN with fewer than two."""
     steps, updates = run.series("updates")
     begun = updates > 0
     steps, updates = steps[begun], updates[begun]
@@ -162,7 +162,7 @@ def common_mean(curves: Sequence[Curve]) -> Curve:
 
 
 def binned(steps: np.ndarray, values: np.ndarray, bins: int) -> tuple[np.ndarray, ...]:
-    """``(steps, mean, low, high)`` over ``bins`` nearly equal runs of rows; the rows themselves if there are fewer."""
+    """``(steps, mean, low, high)`` over ``bins`` nearly equal chunks of rows; the rows themselves if fewer."""
     if len(steps) <= bins:
         return steps, values, values, values
     parts = np.array_split(np.arange(len(steps)), bins)

@@ -1,8 +1,216 @@
-"""What toy runs show."""
+"""What the toy runs are for: the learned action density beside the true one, and where trajectories end."""
 
-from fewstep.analysis.reading import Run
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewstep.analysis import page, toy_figures
+from fewstep.analysis.figures import Line, lines
+from fewstep.analysis.panels import Panel
+from fewstep.analysis.reading import Run, load_array
+from fewstep.analysis.words import count, number, percent
+from fewstep.envs.toys import bandit
+from fewstep.envs.toys.gaussian_fit import TruncatedGaussian, best_gaussian
+from fewstep.envs.toys.multigoal import GOALS
+from fewstep.errors import UsageError
+
+STAGES = 6
+"""Pictures of the density over training."""
+
+WIDE, NARROW = 9.6, 4.7
 
 
-def section(run: Run, prefix: str) -> str:
-    """HTML."""
-    return ""
+@dataclass(frozen=True)
+class Density:
+    """One source of bandit actions beside the target: total variation to it, and shares of the four bumps."""
+
+    name: str
+    density: np.ndarray
+    total_variation: float
+    shares: tuple[float, ...]
+
+
+def section(run: Run, prefix: str, level: int = 3) -> str:
+    """The HTML of a toy run's own figures; empty for other environments."""
+    parts = {"toy/bandit": _bandit, "toy/multigoal": _multigoal}
+    if run.env not in parts:
+        return ""
+    try:
+        return page.heading(level, f"What seed {run.seed} learned") + parts[run.env](run, prefix)
+    except (ValueError, UsageError) as error:
+        return page.paragraph(f"The samples of seed {run.seed} cannot be shown: {error}", "warn")
+
+
+def final_alpha(run: Run) -> float:
+    """The last logged temperature, NaN if none was."""
+    values = run.series("temperature/alpha")[1]
+    return float(values[-1]) if len(values) and values[-1] > 0 else math.nan
+
+
+def compare(actions: np.ndarray, alpha: float) -> list[Density]:
+    """The learned actions, the target at ``alpha`` and the two diagonal Gaussians closest to it."""
+    fits = best_gaussian(alpha)
+    cell = (2 / toy_figures.BINS) ** 2
+    learned = Density(
+        "learned",
+        toy_figures.histogram(actions),
+        bandit.total_variation(actions, alpha, toy_figures.BINS),
+        tuple(bandit.mode_shares(actions)),
+    )
+    target = bandit.cell_probabilities(alpha, toy_figures.BINS) / cell
+    true = Density("true", target, 0.0, tuple(bandit.target_shares(alpha)))
+    return [
+        learned,
+        true,
+        _gaussian("best Gaussian", fits.best),
+        _gaussian("moment-matched", fits.moment_matched),
+    ]
+
+
+def _gaussian(name: str, fit: TruncatedGaussian) -> Density:
+    axis = bandit.cell_centres(400)
+    sides = [np.exp(-0.5 * ((axis - m) / s) ** 2) for m, s in zip(fit.mean, fit.std, strict=True)]
+    masses = [side.reshape(toy_figures.BINS, -1).sum(1) / side.sum() for side in sides]
+    density = np.outer(*masses) / (2 / toy_figures.BINS) ** 2
+    return Density(name, density, fit.total_variation, fit.mode_shares)
+
+
+def _bandit(run: Run, prefix: str) -> str:
+    if not run.actions:
+        return page.paragraph("The run saved no samples of its actions.", "note")
+    loaded = {step: _two_columns(load_array(file)) for step, file in run.actions.items()}
+    newest, actions = list(loaded.items())[-1]
+    alpha = final_alpha(run)
+    if not math.isfinite(alpha):
+        figure = _density_panel(
+            [Density("learned", toy_figures.histogram(actions), math.nan, ())], prefix, ""
+        )
+        return page.figures([figure]) + page.paragraph(
+            "No temperature was logged, so there is no target.", "note"
+        )
+    rows = compare(actions, alpha)
+    floor = bandit.sampling_floor(alpha, len(actions), toy_figures.BINS)
+    caption = (
+        f"Action density at {number(newest)} environment steps beside exp(reward / α) / Z at the run's final "
+        f"α = {number(alpha)}. Numbers: share of actions nearest to each bump. Colour is the square root of density."
+    )
+    variations = [(step, bandit.total_variation(a, alpha, toy_figures.BINS)) for step, a in loaded.items()]
+    return (
+        page.figures([_density_panel(rows, f"{prefix}d", caption)])
+        + _bandit_table(rows, floor, len(actions))
+        + page.figures(_evolution(loaded, variations, rows, alpha, f"{prefix}v"))
+    )
+
+
+def _density_panel(rows: list[Density], prefix: str, caption: str) -> Panel:
+    pictures = [(row.name, row.density, row.shares) for row in rows]
+    wide = toy_figures.densities(pictures, 4, WIDE, f"{prefix}w")
+    return Panel(wide, caption, toy_figures.densities(pictures, 2, NARROW, f"{prefix}n"), wide=True)
+
+
+def _bandit_table(rows: list[Density], floor: float, samples: int) -> str:
+    heads = [f"bump of height {height:g}" for height in bandit.HEIGHTS]
+    body = [(row.name, f"{row.total_variation:.3f}", *map(percent, row.shares)) for row in rows]
+    note = (
+        f"Total variation on {toy_figures.BINS} × {toy_figures.BINS} cells: 0 is identical, 1 disjoint; "
+        f"{samples:,} exact samples of the target would score {floor:.3f}. Best Gaussian: the diagonal Gaussian "
+        "truncated to the box that minimises KL(Gaussian ‖ target), what a unimodal maximum-entropy policy aims at. "
+        "Moment-matched: minimises KL(target ‖ Gaussian)."
+    )
+    table = page.table(("density", "total variation", *heads), body, "lnnnnn", "Distance to the true density")
+    return table + page.paragraph(note, "note")
+
+
+def _evolution(
+    loaded: dict[int, np.ndarray],
+    variations: list[tuple[int, float]],
+    rows: list[Density],
+    alpha: float,
+    prefix: str,
+) -> list[Panel]:
+    """Total variation over training and up to six densities along the way; none with a single sample file."""
+    if len(loaded) < 2:
+        return []
+    steps = list(loaded)
+    chosen = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, STAGES).round().astype(int))]
+    by_step = dict(variations)
+    pictures = [
+        (
+            f"{number(step)} · TV {by_step[step]:.2f}",
+            toy_figures.histogram(loaded[step]),
+            tuple(bandit.mode_shares(loaded[step])),
+        )
+        for step in chosen
+    ]
+    caption = f"The density along training: environment steps and total variation to the target at α = {number(alpha)}."
+    wide = toy_figures.densities(pictures, STAGES, WIDE, f"{prefix}w")
+    narrow = toy_figures.densities(pictures, 2, NARROW, f"{prefix}n")
+    curve = Line("learned", [(np.array(steps, float), np.array([v for _, v in variations]))])
+    gaussian = (
+        "best Gaussian",
+        min(row.total_variation for row in rows if row.name not in ("learned", "true")),
+    )
+    line = lines("Total variation to the true density", [curve], f"{prefix}l", reference=gaussian, ceiling=1)
+    return [
+        Panel(wide, caption, narrow, wide=True),
+        Panel(line, "Dashed: the closer of the two Gaussians above."),
+    ]
+
+
+def _two_columns(actions: np.ndarray) -> np.ndarray:
+    if actions.ndim != 2 or actions.shape[1] != 2 or not len(actions):
+        raise ValueError(f"actions must have shape [N, 2] with N at least 1, found {list(actions.shape)}")
+    return actions.astype(np.float64)
+
+
+def _multigoal(run: Run, prefix: str) -> str:
+    if not run.trajectories:
+        return page.paragraph("The run saved no trajectories.", "note")
+    newest, file = list(run.trajectories.items())[-1]
+    positions, goals = load_array(file, "positions"), load_array(file, "goals")
+    if positions.ndim != 3 or positions.shape[2] != 2 or goals.shape != positions.shape[:1] or not len(goals):
+        raise ValueError(f"{file.name}: positions [N, T + 1, 2] and goals [N] do not fit together")
+    counts = goal_counts(goals)
+    drawn = min(len(goals), toy_figures.EPISODES_DRAWN)
+    caption = (
+        f"{count(drawn, 'episode')} of the policy at {number(newest)} environment steps, coloured by the goal reached "
+        "(grey: none). All goals pay the same; reaching all four is what a unimodal policy cannot do."
+    )
+    panels = [
+        Panel(toy_figures.trajectories(positions, goals, f"{prefix}p"), caption),
+        Panel(
+            toy_figures.goal_bars(counts, f"{prefix}b"),
+            f"Of {count(len(goals), 'episode')}; even is 25 % each.",
+        ),
+    ]
+    series = _goal_lines(run)
+    if len(run.trajectories) > 1:
+        svg = lines("Episodes per goal (%)", series, f"{prefix}g", ceiling=100)
+        panels.append(Panel(svg, "Share of each goal along training; a mode that collapses falls to 0."))
+    if run.actions:
+        actions = _two_columns(load_array(list(run.actions.values())[-1]))
+        svg = toy_figures.probe_actions(actions, f"{prefix}a")
+        panels.insert(
+            1,
+            Panel(
+                svg, f"{count(len(actions), 'action')} drawn at the origin, where all goals are equally far."
+            ),
+        )
+    return page.figures(panels)
+
+
+def goal_counts(goals: np.ndarray) -> np.ndarray:
+    """``[5]`` episodes per goal, those that reached none last. Raises ValueError for other numbers than -1 to 3."""
+    if ((goals < -1) | (goals >= len(GOALS))).any():
+        raise ValueError(f"goals must be from -1 to {len(GOALS) - 1}")
+    return np.array([(goals == goal).sum() for goal in [*range(len(GOALS)), -1]])
+
+
+def _goal_lines(run: Run) -> list[Line]:
+    """Share of each goal over all saved trajectory files, in percent."""
+    steps = np.array(list(run.trajectories), float)
+    shares = [goal_counts(load_array(file, "goals")) for file in run.trajectories.values()]
+    table = np.array([100 * counts / max(counts.sum(), 1) for counts in shares])
+    names = [f"({x:g}, {y:g})".replace("-", "−") for x, y in GOALS] + ["none"]
+    return [Line(name, [(steps, table[:, index])]) for index, name in enumerate(names)]
