@@ -1,1 +1,36 @@
-"""TODO room docstring."""
+"""fewstep: online reinforcement learning with few-step generative policies.
+
+``from fewstep import MFPO`` gives a model with the habits of Stable-Baselines3; ``fewstep.load`` opens a
+saved model or a run; ``fewstep.make_env`` builds environments as training sees them. The command line is
+``fewstep --help``.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fewstep.api import MFPO, Model, load
+    from fewstep.envs import make as make_env
+
+__version__ = importlib.metadata.version("fewstep")
+__all__ = ["MFPO", "Model", "__version__", "load", "make_env"]
+
+_LAZY = {
+    "MFPO": ("fewstep.api", "MFPO"),
+    "Model": ("fewstep.api", "Model"),
+    "load": ("fewstep.api", "load"),
+    "make_env": ("fewstep.envs", "make"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names at their first use, so that ``import fewstep`` (and ``--help``) costs nothing."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fewstep' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,60 @@
+"""Which algorithms there are. Names and titles are known without importing any of them (or jax)."""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fewstep.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from fewstep.algos.contract import Algorithm
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an algorithm's record is, and its one-line title for lists."""
+
+    module: str
+    title: str
+
+
+ALGORITHMS = {
+    "mfpo": Entry(
+        "fewstep.algos.mfpo",
+        "Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
+    ),
+}
+
+
+def get(name: str) -> "Algorithm":
+    """The record of an algorithm.
+
+    Args:
+        name: a registered name, or ``module:ATTRIBUTE`` of an ``Algorithm`` record of the user's own.
+
+    Raises:
+        UsageError: no such algorithm; the nearest name is suggested.
+    """
+    if ":" in name:
+        return _from_user(name)
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS)
+    return importlib.import_module(ALGORITHMS[name].module).ALGORITHM
+
+
+def _from_user(name: str) -> "Algorithm":
+    from fewstep.algos.contract import Algorithm
+
+    module_name, _, attribute = name.partition(":")
+    # The console script does not look in the current folder by itself, where users keep their own modules.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        record = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"cannot load algorithm {name!r}: {error}") from error
+    if not isinstance(record, Algorithm):
+        raise UsageError(f"{name!r} is not a fewstep.algos.contract.Algorithm but a {type(record).__name__}")
+    return record

@@ -1,0 +1,116 @@
+"""Parsing, dispatch, exit statuses: 0 done, 1 failed, 2 wrong request, 130/143 signals, 70 our defect."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fewstep.cli import (
+    algos,
+    check_env,
+    cite,
+    config,
+    doctor,
+    envs,
+    evaluate,
+    presets,
+    report,
+    resume,
+    train,
+)
+from fewstep.errors import FewstepError, UsageError, unknown
+
+COMMANDS = {
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "report": report,
+    "algos": algos,
+    "envs": envs,
+    "presets": presets,
+    "config": config,
+    "check-env": check_env,
+    "doctor": doctor,
+    "cite": cite,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, raised instead of printed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError with the parser's message and where to look."""
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = Parser(
+        prog="fewstep", description="Online reinforcement learning with few-step generative policies."
+    )
+    top.add_argument("--version", action="store_true", help="print the version")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        sub = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(sub)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(execute=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the program's name; by default those of the process.
+
+    Returns:
+        The exit status. It is 0 only if the job was done.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        return _run(words)
+    except FewstepError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"fewstep: {error}", file=sys.stderr)
+        return getattr(error, "exit_status", 2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left; nothing more can be printed, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"fewstep: unexpected {line} (please report; --debug shows the traceback)", file=sys.stderr)
+        return 70
+
+
+def _run(words: list[str]) -> int:
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise unknown("command", words[0], COMMANDS)
+    arguments = parser().parse_args(words)
+    if arguments.version:
+        from fewstep import __version__
+
+        print(__version__)
+        return 0
+    if arguments.command is None:
+        parser().print_help()
+        return 2
+    use_compilation_cache()
+    return arguments.execute(arguments)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, unless the user has decided where (jax's own variable)."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(root) / "fewstep" / "jax"))

@@ -1,0 +1,123 @@
+"""The run directory: names of everything in it, and the rules for making, opening and locking one."""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewstep.errors import FewstepError, UsageError
+from fewstep.runs.files import write_text
+
+
+def default_path(env: str, algo: str, seed: int, root: Path = Path("runs")) -> Path:
+    """``runs/<env>/<algo>/seed-<S>``, with the characters that do not belong in a folder name replaced."""
+    return root / re.sub(r"[/:\\]", "_", env) / re.sub(r"[/:\\]", "_", algo) / f"seed-{seed}"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths inside one run directory. Use ``create`` or ``open``; the constructor checks nothing."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config_toml: str) -> "RunDir":
+        """Make a new run directory that holds ``config.toml``.
+
+        Raises:
+            UsageError: a run is there already, the folder holds other things, or it cannot be written.
+        """
+        run = cls(path)
+        if run.config.exists():
+            raise UsageError(
+                f"{path} already holds a run; continue it with `fewstep resume {path}` or choose --out"
+            )
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise UsageError(f"{path} exists and is not a run; choose another --out")
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(run.config, config_toml)
+        except OSError as error:
+            raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDir":
+        """An existing run directory.
+
+        Raises:
+            UsageError: the path does not exist or has no ``config.toml``.
+        """
+        run = cls(path)
+        if not path.exists():
+            raise UsageError(f"{path} does not exist; `fewstep train` makes a run")
+        if not run.config.is_file():
+            raise UsageError(f"{path} is not a run: it has no config.toml")
+        return run
+
+    @property
+    def config(self) -> Path:
+        """Fully resolved settings."""
+        return self.path / "config.toml"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, device and command."""
+        return self.path / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per log interval."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """One JSON line per evaluation and action mode."""
+        return self.path / "evaluations.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """The plain lines that were printed."""
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Everything a resume needs, one folder per checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def crash(self) -> Path:
+        """Where a state that is no longer finite is kept for inspection; a resume never reads it."""
+        return self.path / "crash"
+
+    @property
+    def policy(self) -> Path:
+        """What can act, without the rest."""
+        return self.path / "policy"
+
+    @property
+    def samples(self) -> Path:
+        """Action samples and trajectories of toy environments."""
+        return self.path / "samples"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for writing; a second process gets an error instead of mixing its rows in."""
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise FewstepError(
+                f"{self.path} is being written by another process; wait for it or stop it"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,61 @@
+"""Where a run came from: versions, machine, code and command, so that its numbers can be placed later."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("fewstep", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
+
+
+def collect(config_sha256: str, device: str) -> dict[str, Any]:
+    """The content of ``provenance.json``.
+
+    Args:
+        config_sha256: hash of the resolved config.
+        device: the accelerator in words, as the caller's framework names it.
+    """
+    return {
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **versions(PACKAGES)},
+        "device": device,
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "git": git_state(Path(__file__).parent),
+        "config_sha256": config_sha256,
+    }
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str | None]:
+    """Installed version of each package, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it; None when the code is not a git checkout."""
+    try:
+        _git(
+            folder, "ls-files", "--error-unmatch", Path(__file__).name
+        )  # installed inside somebody's checkout?
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,206 @@
+"""Named settings: the one flat key space (``critic.atoms``) that presets, files and ``--set`` all write to.
+
+A config is a tree of frozen dataclasses; its settings are the dotted paths of its leaves. Values come in as
+TOML values or as text, are checked against the field's annotation, and the dataclasses are then built once,
+so that their own validation sees the final values only.
+"""
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+from fewstep.errors import UsageError, unknown
+
+T = TypeVar("T")
+Flat = dict[str, Any]
+"""Dotted setting names and their values."""
+
+
+def schema(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> annotation of every leaf setting of a config class, in the order of its fields."""
+    hints = typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        annotation = hints[field.name]
+        if dataclasses.is_dataclass(annotation):
+            found |= schema(typing.cast(type, annotation), f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = annotation
+    return found
+
+
+def flatten(config: Any, prefix: str = "") -> Flat:
+    """Dotted name -> value of every leaf setting of a config object."""
+    flat: Flat = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{field.name}.")
+        else:
+            flat[prefix + field.name] = value
+    return flat
+
+
+def build(cls: type[T], flat: Mapping[str, Any], prefix: str = "") -> T:
+    """Build a config from the settings that start with ``prefix``; absent ones keep their defaults."""
+    hints = typing.get_type_hints(cls)
+    arguments: Flat = {}
+    for field in dataclasses.fields(typing.cast(Any, cls)):
+        name = prefix + field.name
+        if dataclasses.is_dataclass(hints[field.name]):
+            arguments[field.name] = build(typing.cast(type, hints[field.name]), flat, f"{name}.")
+        elif name in flat:
+            arguments[field.name] = flat[name]
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise UsageError(f"{prefix.rstrip('.') + ': ' if prefix else ''}{error}") from error
+
+
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> Flat:
+    """The leaves of nested TOML tables under their dotted names."""
+    flat: Flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def checked(flat: Mapping[str, Any], known: Mapping[str, Any], source: str) -> Flat:
+    """The settings with their values converted to the annotated types.
+
+    Args:
+        flat: settings as a TOML file gives them.
+        known: the schema.
+        source: where they come from, for the message ("preset small", "--set").
+
+    Raises:
+        UsageError: a name outside the schema (the nearest one is suggested) or a value of the wrong type.
+    """
+    result: Flat = {}
+    for name, value in flat.items():
+        if name not in known:
+            error = unknown("setting", name, known)
+            raise UsageError(f"{source}: {error}")
+        result[name] = convert(value, known[name], f"{source}: {name}")
+    return result
+
+
+def assignments(texts: Iterable[str], known: Mapping[str, Any]) -> Flat:
+    """Settings from ``name=value`` texts as the user types them after ``--set``."""
+    flat: Flat = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise UsageError(f"--set {text!r} is not of the form name=value, for example critic.atoms=51")
+        if name not in known:
+            raise UsageError(f"--set: {unknown('setting', name, known)}")
+        flat[name] = convert(_read_text(value.strip(), known[name]), known[name], f"--set: {name}")
+    return flat
+
+
+def _read_text(text: str, annotation: Any) -> Any:
+    """The TOML value that a bare command-line text stands for, given what is expected there."""
+    choices, _ = _without_none(annotation)
+    if choices is str:
+        return text
+    if typing.get_origin(choices) is tuple and not text.startswith("["):
+        return [_toml_value(part.strip()) for part in text.split(",") if part.strip()]
+    return _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    """Split ``X | None`` into X and whether None was allowed."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        members = [member for member in typing.get_args(annotation) if member is not type(None)]
+        if len(members) == 1:
+            return members[0], True
+        raise TypeError(
+            f"settings of type {annotation} are not supported; use one type, optionally with None"
+        )
+    return annotation, False
+
+
+def convert(value: Any, annotation: Any, name: str) -> Any:
+    """``value`` as the annotated type. TOML has no null, so the text ``none`` stands for None where it is
+    allowed.
+
+    Raises:
+        UsageError: the value is not of that type; the message starts with ``name``.
+        TypeError: the annotation is none of bool, int, float, str, Literal, tuple or one of these with None.
+    """
+    expected, optional = _without_none(annotation)
+    if optional and (value is None or value == "none"):
+        return None
+    origin = typing.get_origin(expected)
+    if origin is Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            raise UsageError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(value, typing.get_args(expected), name)
+    if expected is bool and isinstance(value, bool):
+        return value
+    if expected is int and isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+        return int(value)
+    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if expected is str and isinstance(value, str):
+        return value
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    if expected not in words:
+        raise TypeError(f"{name}: settings of type {annotation} are not supported")
+    raise UsageError(f"{name} must be {words[expected]}{' or none' if optional else ''}; got {value!r}")
+
+
+def _convert_tuple(value: Any, members: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{name} must be a list; got {value!r}")
+    if len(members) == 2 and members[1] is Ellipsis:
+        members = (members[0],) * len(value)
+    if len(value) != len(members):
+        raise UsageError(f"{name} must have {len(members)} entries; got {len(value)}")
+    return tuple(convert(item, member, name) for item, member in zip(value, members, strict=True))
+
+
+def to_toml(flat: Mapping[str, Any]) -> str:
+    """TOML text of settings: plain keys first, then one table per section; reading it back gives ``flat``."""
+    tables: dict[str, list[str]] = {"": []}
+    for name, value in flat.items():
+        table, _, key = name.rpartition(".")
+        tables.setdefault(table, []).append(f"{key} = {_toml_text(value)}")
+    blocks = [
+        "\n".join(([f"[{table}]"] if table else []) + lines) for table, lines in tables.items() if lines
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _toml_text(value: Any) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml_text, value)) + "]"
+    raise TypeError(f"no TOML form for {value!r}")

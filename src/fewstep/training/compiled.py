@@ -1,0 +1,71 @@
+"""The jitted calls of the loop, made once per algorithm and config however many trainers use them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.types import Spec, Transition
+
+Updates = Callable[[Any, Any, Transition], tuple[Any, Any]]
+Act = Callable[[Any, Any, Any, Any], jax.Array]
+
+
+@functools.lru_cache(maxsize=16)
+def init(algorithm: Algorithm, cfg: Any, spec: Spec) -> Callable[[Any], Any]:
+    """``key -> State``, compiled as one program instead of one per initialiser."""
+    return jax.jit(functools.partial(algorithm.init, cfg, spec))
+
+
+@functools.lru_cache(maxsize=16)
+def _one_update(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Transition], tuple[Any, Any]]:
+    return jax.jit(functools.partial(algorithm.update, cfg))
+
+
+@functools.lru_cache(maxsize=16)
+def updates(algorithm: Algorithm, cfg: Any) -> Updates:
+    """``(state, totals, batches[U, B]) -> (state, totals)``: U updates in one dispatch.
+
+    ``totals`` holds the running sum of every metric, so that the host reads the device once per log interval.
+    Both
+    are donated: the caller must not use what it passed in.
+    """
+    update = _one_update(algorithm, cfg)
+
+    def one(carry: tuple[Any, Any], batch: Transition) -> tuple[tuple[Any, Any], None]:
+        state, totals = carry
+        state, metrics = update(state, batch)
+        return (state, jax.tree.map(jnp.add, totals, metrics)), None
+
+    def many(state: Any, totals: Any, batches: Transition) -> tuple[Any, Any]:
+        return lax.scan(one, (state, totals), batches)[0]
+
+    return jax.jit(many, donate_argnums=(0, 1))
+
+
+def zero_totals(
+    algorithm: Algorithm, cfg: Any, state: Any, spec: Spec, batch_size: int
+) -> dict[str, jax.Array]:
+    """Zeros for the metrics that one update gives; it is traced for this, and not traced again later."""
+
+    def array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+
+    obs, action = (spec.obs_size,), (spec.act_size,)
+    batch = Transition(array(obs), array(action), array(()), array((), jnp.bool_), array(obs))
+    _, metrics = jax.eval_shape(_one_update(algorithm, cfg), state, batch)
+    return {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def act(algorithm: Algorithm, cfg: Any, mode: ActionMode) -> Act:
+    """``(policy, obs[B, obs_size], key, counter) -> action[B, act_size]``; the counter addresses the draw."""
+
+    def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
+        return algorithm.act(cfg, policy, obs, jax.random.fold_in(key, counter), mode)
+
+    return jax.jit(chosen)

@@ -1,0 +1,72 @@
+"""Between an environment's own observations and actions and the flat vectors of policies."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from fewstep.envs.registry import resolve
+from fewstep.envs.spaces import ActionView, BadValue, ObservationView
+from fewstep.errors import UsageError
+
+
+class Interface:
+    """The spaces of one environment.
+
+    Attributes:
+        observation_space, action_space: as the environment declares them.
+    """
+
+    def __init__(self, env_id: str) -> None:
+        env = resolve(env_id)(None, None)
+        self.observation_space: spaces.Space[Any] = env.observation_space
+        self.action_space: spaces.Space[Any] = env.action_space
+        env.close()
+        self._env_id = env_id
+        self._observations = ObservationView(self.observation_space, env_id)
+        self._actions = ActionView(self.action_space, env_id)
+
+    def flatten(self, observation: Any) -> tuple[np.ndarray, bool]:
+        """``[B, obs_size]`` float32 rows, and whether a batch was given (else B is 1).
+
+        Raises:
+            UsageError: it is neither one observation nor a batch of them, or it is not finite.
+        """
+        extra = _extra_axes(observation, self.observation_space)
+        if extra not in (0, 1):
+            raise UsageError(
+                f"the observation does not fit {self._env_id}: expected {self.observation_space}, or a batch
+                of it"
+            )
+        rows = _unbatch(observation, self.observation_space) if extra else [observation]
+        try:
+            return np.stack([self._observations.flatten(row) for row in rows]), bool(extra)
+        except BadValue as error:
+            raise UsageError(f"the observation does not fit {self._env_id}: {error}") from None
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """``[B, *action_shape]`` in the environment's units for ``actions[B, act_size]`` in [-1, 1]."""
+        return np.stack([self._actions.to_env(action) for action in actions])
+
+
+def _extra_axes(value: Any, space: spaces.Space[Any]) -> int | None:
+    """How many axes the value has beyond the space's own; None if its structure is another."""
+    try:
+        if isinstance(space, spaces.Dict):
+            key, inner = next(iter(space.spaces.items()))
+            return _extra_axes(value[key], inner)
+        if isinstance(space, spaces.Tuple):
+            return _extra_axes(value[0], space.spaces[0])
+        return np.ndim(value) - len(space.shape or ())
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _unbatch(value: Any, space: spaces.Space[Any]) -> list[Any]:
+    if isinstance(space, spaces.Dict):
+        parts = {key: _unbatch(value[key], inner) for key, inner in space.spaces.items()}
+        return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+    if isinstance(space, spaces.Tuple):
+        columns = [_unbatch(part, inner) for part, inner in zip(value, space.spaces, strict=True)]
+        return list(zip(*columns, strict=True))
+    return list(value)

@@ -1,0 +1,112 @@
+"""The ``policy/`` folder: what can act, and all that is needed to use it, without the rest of the run."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from fewstep import settings
+from fewstep.algos import registry
+from fewstep.algos.contract import Algorithm, mode_name
+from fewstep.errors import FewstepError
+from fewstep.runs.files import sync, write_text
+from fewstep.training import seeds, state_io
+from fewstep.types import Spec
+
+WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy read from disk.
+
+    Fields:
+        algorithm, cfg: what made it.
+        spec, env: what it acts on.
+        policy: the pytree that ``algorithm.act`` takes.
+        env_steps, updates: how long it had learned.
+    """
+
+    algorithm: Algorithm
+    cfg: Any
+    spec: Spec
+    env: str
+    policy: Any
+    env_steps: int
+    updates: int
+
+
+def save(folder: Path, saved: SavedPolicy, algo: str) -> None:
+    """Write the folder. ``algo`` is the algorithm's name as the user gave it.
+
+    The description never changes during a run and the weights are replaced in one step, so the pair always
+    fits.
+
+    Raises:
+        FewstepError: the disk is full or not writable; an older policy is left as it was.
+    """
+    description = {
+        "format": FORMAT,
+        "algo": algo,
+        "env": saved.env,
+        "spec": asdict(saved.spec),
+        "native_actions": mode_name(saved.algorithm.native(saved.cfg)),
+        "settings": settings.flatten(saved.cfg),
+    }
+    counters = {"env_steps": str(saved.env_steps), "updates": str(saved.updates)}
+    temporary = folder / f".{WEIGHTS}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+        save_file(state_io.to_arrays(saved.policy), temporary, metadata=counters)
+        sync(temporary)
+        os.replace(temporary, folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FewstepError(f"cannot save the policy in {folder}: {reason}") from error
+
+
+def load(folder: Path) -> SavedPolicy:
+    """Read a policy folder.
+
+    Raises:
+        FewstepError: a file is missing or damaged, or the weights do not fit the description.
+        UsageError: its algorithm is not known here.
+    """
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FewstepError(f"{folder} has no {name}; train until a checkpoint has been saved")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
+            raise FewstepError(
+                f"{folder} has format {description['format']}; this fewstep reads format {FORMAT}"
+            )
+        algorithm = registry.get(description["algo"])
+        known = settings.schema(algorithm.config)
+        flat = settings.checked(description["settings"], known, f"{folder / DESCRIPTION}")
+        spec = Spec(**description["spec"])
+        arrays = load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, framework="numpy") as file:
+            counters = file.metadata()
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise FewstepError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+    cfg = settings.build(algorithm.config, flat)
+    policy = state_io.from_arrays(template(algorithm, cfg, spec), arrays, f"policy {folder}")
+    return SavedPolicy(
+        algorithm, cfg, spec, description["env"], policy, int(counters["env_steps"]), int(counters["updates"])
+    )
+
+
+def template(algorithm: Algorithm, cfg: Any, spec: Spec) -> Any:
+    """Shapes and types of a policy's leaves, without computing any."""
+    return jax.eval_shape(
+        lambda key: algorithm.policy(algorithm.init(cfg, spec, key)), seeds.key(0, seeds.Stream.ALGORITHM)
+    )

@@ -1,0 +1,110 @@
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, and ``log.txt`` always."""
+
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Reporter(Protocol):
+    """What the loop tells."""
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+        ...
+
+    def interval(self, row: dict[str, Any]) -> None:
+        """A row of metrics was written."""
+        ...
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        """A row of an evaluation was written."""
+        ...
+
+
+class RunReporter:
+    """Prints to standard error and appends the same plain lines to the run's ``log.txt``.
+
+    Args:
+        log: the file.
+        steps: environment steps of the whole run, for the bar.
+        quiet: print nothing (the file is still written).
+    """
+
+    def __init__(self, log: Path, steps: int, quiet: bool) -> None:
+        self._file = open(log, "a", encoding="utf-8")  # noqa: SIM115  (closed in __exit__)
+        self._steps = steps
+        self._print = not quiet
+        console = Console(stderr=True)
+        self._bar: Progress | None = None
+        if self._print and console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.completed:>9,.0f} / {task.total:,.0f} steps"),
+                BarColumn(),
+                TextColumn("{task.fields[about]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+        self._task = TaskID(0)
+
+    def __enter__(self) -> "RunReporter":
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._steps, about="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._file.close()
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+        self._write(text)
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        elif self._print:
+            print(text, file=sys.stderr, flush=True)
+
+    def interval(self, row: dict[str, Any]) -> None:
+        """Move the bar, or print the line of the interval."""
+        line = interval_line(row, self._steps)
+        self._write(line)
+        if self._bar is not None:
+            about = f"return {number(row['episode_return'])}"
+            self._bar.update(self._task, completed=row["env_steps"], about=about)
+        elif self._print:
+            print(line, file=sys.stderr, flush=True)
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        """Print the result of an evaluation."""
+        returns = np.array(row["returns"])
+        self.note(
+            f"step {row['env_steps']:,}: evaluation of {row['actions']}: "
+            f"return {number(returns.mean())} ± {number(returns.std())} over {len(returns)} episodes"
+        )
+
+    def _write(self, text: str) -> None:
+        self._file.write(text + "\n")
+        self._file.flush()
+
+
+def interval_line(row: dict[str, Any], steps: int) -> str:
+    """The plain line of one metrics row."""
+    rate = row["wall_env_steps_per_second"]
+    parts = [f"step {row['env_steps']:,} / {steps:,}", f"updates {row['updates']:,}"]
+    parts += [f"return {number(row['episode_return'])}"]
+    parts += [f"{name} {number(row[name])}" for name in ("critic/loss", "policy/entropy") if name in row]
+    parts += [f"{rate:,.0f} steps/s"]
+    return "  ".join(parts)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits without an exponent for everyday sizes; a dash for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -1,0 +1,76 @@
+"""Going on with a run that was stopped, killed or finished."""
+
+import dataclasses
+
+from fewstep.algos import registry
+from fewstep.algos.contract import Algorithm
+from fewstep.config import RunConfig, from_toml
+from fewstep.errors import UsageError
+from fewstep.runs import checkpoint
+from fewstep.runs.files import write_text
+from fewstep.runs.layout import RunDir
+from fewstep.runs.metrics import truncate_rows
+from fewstep.training import loop
+from fewstep.training.loop import Marks
+from fewstep.training.progress import Reporter, RunReporter
+from fewstep.training.signals import Check
+from fewstep.training.trainer import Trainer
+
+
+def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
+    """Continue to the configured number of environment steps, or to a new total.
+
+    The episodes that were running are abandoned and the next ones begin; everything else goes on as if
+    nothing had happened. A finished run without a new total is left as it is.
+
+    Raises:
+        UsageError: the new total is less than the run already has.
+        FewstepError: the checkpoints are damaged or do not fit the config.
+    """
+    config, algorithm = read_config(run)
+    if steps is not None:
+        training = dataclasses.replace(config.training, steps=steps)
+        config = dataclasses.replace(config, training=training)
+    with run.locked(), RunReporter(run.log, config.training.steps, quiet) as reporter:
+        trainer, marks = reopen(run, config, algorithm, reporter)
+        try:
+            if steps is not None:
+                if steps < trainer.env_steps:
+                    raise UsageError(
+                        f"{run.path} already has {trainer.env_steps} steps; --steps {steps} is less"
+                    )
+                write_text(run.config, config.to_toml())
+            reporter.note(f"resumed at step {trainer.env_steps:,} of {config.training.steps:,}")
+            loop.train(trainer, run, reporter, check, marks)
+        finally:
+            trainer.close()
+
+
+def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:
+    """The resolved config of a run and its algorithm."""
+    text = run.config.read_text(encoding="utf-8")
+    config = from_toml(text, lambda name: registry.get(name).config, str(run.config))
+    return config, registry.get(config.algo)
+
+
+def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter) -> tuple[Trainer, Marks]:
+    """A trainer that goes on from the newest intact checkpoint; rows written after it are dropped.
+
+    The caller holds the run's lock.
+    """
+    saved = checkpoint.load_newest(run.checkpoints, warn=reporter.note)
+    trainer = Trainer(config, algorithm)
+    marks = Marks()
+    if saved is None:
+        reporter.note("no checkpoint was saved yet; starting from step 0")
+    else:
+        try:
+            trainer.restore(saved)
+        except BaseException:
+            trainer.close()
+            raise
+        checkpoint.set_aside_newer(run.checkpoints, saved.env_steps)
+        marks = Marks(**saved.meta["marks"])
+    truncate_rows(run.metrics, marks.logged)
+    truncate_rows(run.evaluations, marks.evaluated)
+    return trainer, marks
