@@ -14,7 +14,7 @@ from fewstep.analysis.words import number
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure and its caption; ``narrow``: the same drawn for small screens, ``wide``: takes the full width."""
+    """A figure and its caption; ``narrow``: the same for small screens, ``wide``: takes the full width."""
 
     svg: str
     caption: str
@@ -130,7 +130,7 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         known = steered and size is not None and math.isfinite(target)
         reference = ("target", target * size) if known and size else None
         caption = "Estimated entropy of the policy" + (
-            f"; the dashed line is the target the temperature steers to ({number(target)} per action dimension)."
+            f"; dashed: the target that the temperature steers to ({number(target)} per action dimension)."
             if known
             else "; higher is more varied."
         )

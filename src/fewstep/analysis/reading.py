@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,7 @@ class Run:
 
     Fields:
         path: the directory, as the user named it.
-        config, provenance, policy: parsed ``config.toml``, ``provenance.json``, ``policy/policy.json``; empty if
-            missing.
+        config, provenance, policy: ``config.toml``, ``provenance.json``, ``policy/policy.json``, or empty.
         metrics: rows of ``metrics.jsonl``, environment steps strictly increasing.
         evaluations: rows of ``evaluations.jsonl``, ordered by environment steps.
         actions, trajectories: a toy's samples, environment steps to file.
@@ -97,7 +96,7 @@ class Run:
 
     @property
     def act_size(self) -> int | None:
-        """Size of the action vector, from a toy's samples or the saved policy's ``spec``; None if neither tells."""
+        """Size of the action vector, by a toy's samples or the saved policy's ``spec``; None if unknown."""
         for file in reversed(self.actions.values()):
             with contextlib.suppress(ValueError):
                 return int(load_array(file).shape[-1])
@@ -147,6 +146,7 @@ def read_run(path: Path) -> Run:
         note("there are no metrics: nothing was logged before the run ended")
     if not evaluations:
         note("there are no evaluations: the run ended before its first one")
+    _compare_with_plan(config, metrics, list(evaluations.values()), note)
     if (path / "crash").is_dir():
         note("training stopped on a value that was not finite; crash/ holds the state")
     return Run(
@@ -161,6 +161,18 @@ def read_run(path: Path) -> Run:
         files=_files(path),
         problems=tuple(problems),
     )
+
+
+def _compare_with_plan(
+    config: Row, metrics: Sequence[Row], evaluations: Sequence[Evaluation], note: Note
+) -> None:
+    """Note a run that ended (or is still) a log interval or more before the steps it was asked for."""
+    training = config.get("training")
+    table = training if isinstance(training, dict) else {}
+    planned, interval = _number(table.get("steps")), _number(table.get("log_every", 1))
+    reached = max([0, *(row["env_steps"] for row in metrics), *(e.env_steps for e in evaluations)])
+    if reached + interval <= planned:
+        note(f"it has reached {reached:,.0f} of {planned:,.0f} environment steps")
 
 
 def load_array(path: Path, field: str | None = None) -> np.ndarray:

@@ -55,6 +55,7 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
     with style.styled():
         figure = learning_figure(groups[0], (7.2, 3.4))
         figure.set_facecolor("white")
+        figure.axes[0].set_title(f"Return per episode, {groups[0].title}")
         return _save(out, style.to_file(figure, out.suffix[1:]))
 
 
@@ -92,10 +93,10 @@ def render(groups: Sequence[Group]) -> str:
 
 
 READING = (
-    f"Final: mean return of the last evaluation. Last {LAST}: mean over the last {LAST} evaluations. Best: the "
-    "highest evaluation, a maximum over noise and so biased upwards. Area: mean return along training (area under "
-    "the curve divided by its width). Best-of-N draws N actions and takes the one the critics prefer; it is "
-    "another policy than the single sample, so the two are never mixed."
+    f"Final: mean return of the last evaluation. Last {LAST}: mean over the last {LAST} evaluations. Best: "
+    "the highest evaluation, a maximum over noise and so biased upwards. Area: mean return along training "
+    "(area under the curve divided by its width). Best-of-N draws N actions and takes the one the critics "
+    "prefer; it is another policy than the single sample, so the two are never mixed."
 )
 
 
@@ -138,8 +139,8 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     ]
     if few:
         found.append(
-            f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these numbers "
-            "do not say how much."
+            f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these "
+            "numbers do not say how much."
         )
     for env in dict.fromkeys(group.env for group in groups):
         versions = [group.mujoco for group in groups if group.env == env]

@@ -140,7 +140,7 @@ def dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, diameter: float,
 
 
 def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float = 11) -> None:
-    """Names right of the lines' ends: ``(text, y of the last point, colour)``, at least ``gap`` points apart."""
+    """Names right of the lines' ends: ``(text, last y, colour)``, at least ``gap`` points apart."""
     to_points = 72 / axes.figure.dpi
     placed = sorted(
         (

@@ -162,7 +162,7 @@ def common_mean(curves: Sequence[Curve]) -> Curve:
 
 
 def binned(steps: np.ndarray, values: np.ndarray, bins: int) -> tuple[np.ndarray, ...]:
-    """``(steps, mean, low, high)`` over ``bins`` nearly equal chunks of rows; the rows themselves if fewer."""
+    """``(steps, mean, low, high)`` over ``bins`` nearly equal chunks; the rows as they are if fewer."""
     if len(steps) <= bins:
         return steps, values, values, values
     parts = np.array_split(np.arange(len(steps)), bins)

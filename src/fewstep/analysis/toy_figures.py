@@ -33,8 +33,8 @@ def densities(
     """Densities over the action box on one colour scale.
 
     Args:
-        pictures: ``(title, density [n, n], shares)``; ``density[i, j]`` belongs to the i-th x and j-th y, shares
-            are those of the four bumps and written beside them (empty: none).
+        pictures: ``(title, density [n, n], shares)``; ``density[i, j]`` belongs to the i-th x and j-th y,
+            shares are those of the four bumps and written beside them (empty: none).
         columns: pictures per row.
         width: inches.
         name: prefix of ids.

@@ -93,7 +93,8 @@ def _bandit(run: Run, prefix: str) -> str:
     floor = bandit.sampling_floor(alpha, len(actions), toy_figures.BINS)
     caption = (
         f"Action density at {number(newest)} environment steps beside exp(reward / α) / Z at the run's final "
-        f"α = {number(alpha)}. Numbers: share of actions nearest to each bump. Colour is the square root of density."
+        f"α = {number(alpha)}. Numbers: share of actions nearest to each bump. Colour: square root "
+        "of density."
     )
     variations = [(step, bandit.total_variation(a, alpha, toy_figures.BINS)) for step, a in loaded.items()]
     return (
@@ -114,8 +115,9 @@ def _bandit_table(rows: list[Density], floor: float, samples: int) -> str:
     body = [(row.name, f"{row.total_variation:.3f}", *map(percent, row.shares)) for row in rows]
     note = (
         f"Total variation on {toy_figures.BINS} × {toy_figures.BINS} cells: 0 is identical, 1 disjoint; "
-        f"{samples:,} exact samples of the target would score {floor:.3f}. Best Gaussian: the diagonal Gaussian "
-        "truncated to the box that minimises KL(Gaussian ‖ target), what a unimodal maximum-entropy policy aims at. "
+        f"{samples:,} exact samples of the target would score {floor:.3f}. Best Gaussian: the diagonal "
+        "Gaussian truncated to the box that minimises KL(Gaussian ‖ target), what a unimodal maximum-entropy "
+        "policy aims at. "
         "Moment-matched: minimises KL(target ‖ Gaussian)."
     )
     table = page.table(("density", "total variation", *heads), body, "lnnnnn", "Distance to the true density")
@@ -143,7 +145,7 @@ def _evolution(
         )
         for step in chosen
     ]
-    caption = f"The density along training: environment steps and total variation to the target at α = {number(alpha)}."
+    caption = f"Along training: environment steps and total variation to the target at α = {number(alpha)}."
     wide = toy_figures.densities(pictures, STAGES, WIDE, f"{prefix}w")
     narrow = toy_figures.densities(pictures, 2, NARROW, f"{prefix}n")
     curve = Line("learned", [(np.array(steps, float), np.array([v for _, v in variations]))])
@@ -174,8 +176,8 @@ def _multigoal(run: Run, prefix: str) -> str:
     counts = goal_counts(goals)
     drawn = min(len(goals), toy_figures.EPISODES_DRAWN)
     caption = (
-        f"{count(drawn, 'episode')} of the policy at {number(newest)} environment steps, coloured by the goal reached "
-        "(grey: none). All goals pay the same; reaching all four is what a unimodal policy cannot do."
+        f"{count(drawn, 'episode')} of the policy at {number(newest)} environment steps, coloured by the "
+        "goal reached (grey: none). All goals pay the same; reaching all four is what a unimodal policy cannot do."
     )
     panels = [
         Panel(toy_figures.trajectories(positions, goals, f"{prefix}p"), caption),
@@ -201,7 +203,7 @@ def _multigoal(run: Run, prefix: str) -> str:
 
 
 def goal_counts(goals: np.ndarray) -> np.ndarray:
-    """``[5]`` episodes per goal, those that reached none last. Raises ValueError for other numbers than -1 to 3."""
+    """``[5]`` episodes per goal, none last. Raises ValueError for numbers other than -1 to 3."""
     if ((goals < -1) | (goals >= len(GOALS))).any():
         raise ValueError(f"goals must be from -1 to {len(GOALS) - 1}")
     return np.array([(goals == goal).sum() for goal in [*range(len(GOALS)), -1]])

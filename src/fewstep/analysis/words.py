@@ -7,7 +7,7 @@ NOTHING = "–"
 
 
 def number(value: float) -> str:
-    """``-1234.5 -> −1,234``, ``12.34 -> 12.3``, ``0.01234 -> 0.0123``, ``1e-7 -> 1.00e−07``; NaN is a dash."""
+    """``-1234.5 -> −1,234``, ``12.34 -> 12.3``, ``0.01234 -> 0.0123``, ``1e-7 -> 1.00e−07``; NaN: a dash."""
     if not math.isfinite(value):
         return NOTHING
     size = abs(value)
