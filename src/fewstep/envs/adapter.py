@@ -140,8 +140,6 @@ def _kind(value: Any) -> str:
         return f"a tuple of {len(value)}"
     if value is None:
         return "None"
-    return (
-        f"a {type(value).__name__} ({value!r})"
-        if isinstance(value, str | int | float | bool)
-        else (f"a {type(value).__name__}")
-    )
+    article = "an" if type(value).__name__[0] in "aeiou" else "a"
+    shown = f" ({value!r})" if isinstance(value, str | int | float) else ""
+    return f"{article} {type(value).__name__}{shown}"

@@ -69,6 +69,10 @@ def resolve(env: str | Callable[[], Env]) -> Build:
     module, _, env_id = env.rpartition(":")
     if module:
         _import_module(module, env)
+    name, _, version = env_id.rpartition("-v")
+    if name in _MUJOCO and version in ("1", "2", "3"):
+        working = " or ".join(f"{name}-v{v}" for v in _MUJOCO[name][1])
+        raise UsageError(f"{env_id} is no longer part of Gymnasium; use {working}")
     if env_id not in gymnasium.registry:
         raise _no_such_id(env_id, module)
     return lambda render_mode, limit: _from_id(env_id, render_mode, limit)
@@ -105,6 +109,8 @@ def _no_such_id(env_id: str, module: str) -> UsageError:
 
 def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
     choose_backend(render_mode)
+    # Environments that cannot be drawn need not take the argument at all.
+    drawing: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     is_mujoco = str(gymnasium.registry[env_id].entry_point).startswith("gymnasium.envs.mujoco")
     try:
         with _quiet_about_versions(is_mujoco):
@@ -128,7 +134,7 @@ def _from_function(build: Callable[[], Env], render_mode: str | None, limit: int
             f"the function {name} could not build its environment: {_one_line(error)}"
         ) from error
     if not isinstance(env, gymnasium.Env):
-        raise UsageError(f"the function {name} returned a {type(env).__name__}, not a gymnasium.Env")
+        raise UsageError(f"the function {name} returned {env!r:.60}, not a gymnasium.Env")
     env = _with_render_mode(env, type(env.unwrapped).__name__, render_mode)
     return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
 
@@ -152,6 +158,10 @@ def _quiet_about_versions(is_mujoco: bool) -> Iterator[None]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
+        # Asked for a picture it cannot give, Gymnasium warns and goes on; here _with_render_mode raises.
+        warnings.filterwarnings(
+            "ignore", message=".*not in the possible render_modes.*", category=UserWarning
+        )
         if not is_mujoco:
             yield
             return

@@ -122,9 +122,8 @@ def _parts(space: spaces.Space[Any], name: str, path: tuple[Any, ...], env_id: s
         case spaces.Box():
             if _looks_like_an_image(space):
                 raise UsageError(
-                    f"{name} of {env_id} looks like an image (shape {space.shape}, {space.dtype}); "
-                    "fewstep has no image encoder: leave it out with gymnasium.wrappers.FilterObservation, or observe "
-                    "the state"
+                    f"{name} of {env_id} looks like an image (shape {space.shape}, {space.dtype}); fewstep "
+                    "encodes vectors only: leave it out with gymnasium.wrappers.FilterObservation"
                 )
             yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel)
         case spaces.MultiBinary():
@@ -196,13 +195,13 @@ class ActionView:
         if unbounded.size:
             raise UsageError(
                 f"action dimension {unbounded[0]} of {env_id} has infinite bounds; give its Box finite "
-                "bounds (the range that matters), in the environment or with gymnasium.wrappers.TransformAction"
+                "bounds, in the environment or with gymnasium.wrappers.TransformAction"
             )
         empty = np.flatnonzero(self.low >= self.high)
         if empty.size:
             raise UsageError(
-                f"action dimension {empty[0]} of {env_id} has low == high ({self.low[empty[0]]:g}), so "
-                "it controls nothing; remove it from the action space"
+                f"action dimension {empty[0]} of {env_id} has low == high ({self.low[empty[0]]:g}), so it "
+                "controls nothing; remove it from the action space"
             )
 
     def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
