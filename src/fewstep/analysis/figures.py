@@ -87,6 +87,7 @@ def lines(
     name: str,
     log: bool = False,
     reference: tuple[str, float] | None = None,
+    floor: float | None = None,
     ceiling: float | None = None,
 ) -> str:
     """Metrics against environment steps: seeds thin, their mean thick.
@@ -97,7 +98,7 @@ def lines(
         name: prefix of the figure's ids.
         log: logarithmic values.
         reference: label and height of a dashed line.
-        ceiling: fixed upper end of the axis, the lower being 0.
+        floor, ceiling: fixed ends of the axis; None leaves them to the data.
     """
     with style.styled():
         labelled = [line.label for line in series if len(series) > 1] + ([reference[0]] if reference else [])
@@ -115,8 +116,7 @@ def lines(
             axes.axhline(reference[1], color=style.MUTED, lw=1, ls=(0, (4, 2)))
             ends.append((*reference, style.MUTED))
         axes.set_title(title)
-        if ceiling is not None:
-            axes.set_ylim(0, ceiling)
+        axes.set_ylim(floor, ceiling)
         style.step_axis(
             axes, max((float(steps[-1]) for line in series for steps, _ in line.curves), default=0)
         )

@@ -30,7 +30,7 @@ class Plain:
     title: str
     caption: str
     scale: float = 1.0
-    ceiling: float | None = None
+    floor: float | None = None
 
 
 LOSSES = (
@@ -48,7 +48,11 @@ LOSSES = (
     Plain("temperature/loss", "Temperature loss", "Swings around 0 once entropy sits at its target."),
 )
 VALUES = (
-    Plain("critic/q_mean", "Q, mean over the batch", "Should level off; a straight climb is overestimation."),
+    Plain(
+        "critic/q_mean",
+        "Q, mean over the batch",
+        "Should level off; a climb that the returns do not follow is overestimation.",
+    ),
     Plain(
         "critic/q_std", "Q, spread over the batch", "Standard deviation of Q between the states of a batch."
     ),
@@ -57,6 +61,7 @@ VALUES = (
         "Targets clipped by the critic's support (%)",
         "Above a few percent the support is too narrow and values are cut off.",
         100,
+        0,
     ),
     Plain(
         "policy/candidate_q_gap", "Best candidate's Q above the mean candidate's", "What best-of-N can gain."
@@ -66,6 +71,7 @@ VALUES = (
         "Action coordinates clipped to ±1 (%)",
         "Near 100 the policy is bang-bang.",
         100,
+        0,
     ),
     Plain("actor/velocity_norm", "Norm of the velocity target", "How far actions move from noise to policy."),
     Plain(
@@ -89,6 +95,7 @@ COURSE = (
         "wall_env_steps_per_second",
         "Speed (environment steps / s)",
         "Whole loop: acting, simulating, updating, logging.",
+        floor=0,
     ),
 )
 SHOWN_APART = ("policy/entropy", "temperature/alpha", "snis/ess_policy", "snis/ess_gaussian", "snis/rho")
@@ -116,7 +123,7 @@ def _plain(wanted: Sequence[Plain], runs: Sequence[Run], prefix: str) -> list[Pa
     for index, plain in enumerate(wanted):
         line = metric(runs, plain.metric, scale=plain.scale)
         if line.curves:
-            svg = lines(plain.title, [line], f"{prefix}{index}", ceiling=plain.ceiling)
+            svg = lines(plain.title, [line], f"{prefix}{index}", floor=plain.floor)
             panels.append(Panel(svg, plain.caption))
     return panels
 
@@ -158,10 +165,10 @@ def _proposals(runs: Sequence[Run], prefix: str) -> list[Panel]:
     if series:
         title = "Effective sample size (% of proposals)" if shares else "Effective sample size (proposals)"
         drawn = f" Of {counts[0]:g} policy and {counts[1]:g} Gaussian proposals." if shares else ""
-        svg = lines(title, series, f"{prefix}0", ceiling=100 if shares else None)
+        svg = lines(title, series, f"{prefix}0", floor=0, ceiling=100 if shares else None)
         panels.append(Panel(svg, "Low means a few proposals carry the whole estimate." + drawn))
     rho = metric(runs, "snis/rho")
     if rho.curves:
-        svg = lines("Weight ρ of the policy proposal", [rho], f"{prefix}1", ceiling=1)
+        svg = lines("Weight ρ of the policy proposal", [rho], f"{prefix}1", floor=0, ceiling=1)
         panels.append(Panel(svg, "Share of the velocity estimate that comes from the policy's own samples."))
     return panels

@@ -153,7 +153,9 @@ def _evolution(
         "best Gaussian",
         min(row.total_variation for row in rows if row.name not in ("learned", "true")),
     )
-    line = lines("Total variation to the true density", [curve], f"{prefix}l", reference=gaussian, ceiling=1)
+    line = lines(
+        "Total variation to the true density", [curve], f"{prefix}l", reference=gaussian, floor=0, ceiling=1
+    )
     return [
         Panel(wide, caption, narrow, wide=True),
         Panel(line, "Dashed: the closer of the two Gaussians above."),
@@ -177,7 +179,8 @@ def _multigoal(run: Run, prefix: str) -> str:
     drawn = min(len(goals), toy_figures.EPISODES_DRAWN)
     caption = (
         f"{count(drawn, 'episode')} of the policy at {number(newest)} environment steps, coloured by the "
-        "goal reached (grey: none). All goals pay the same; reaching all four is what a unimodal policy cannot do."
+        "goal reached (grey: none). All goals pay the same; reaching all four is what no unimodal policy "
+        "can do."
     )
     panels = [
         Panel(toy_figures.trajectories(positions, goals, f"{prefix}p"), caption),
@@ -188,7 +191,7 @@ def _multigoal(run: Run, prefix: str) -> str:
     ]
     series = _goal_lines(run)
     if len(run.trajectories) > 1:
-        svg = lines("Episodes per goal (%)", series, f"{prefix}g", ceiling=100)
+        svg = lines("Episodes per goal (%)", series, f"{prefix}g", floor=0, ceiling=100)
         panels.append(Panel(svg, "Share of each goal along training; a mode that collapses falls to 0."))
     if run.actions:
         actions = _two_columns(load_array(list(run.actions.values())[-1]))
