@@ -100,11 +100,13 @@ def _no_such_id(env_id: str, module: str) -> UsageError:
             f"{module}:{env_id} is a class, not a registered id; register it in {module} with "
             f"gymnasium.register(id='{env_id}-v0', entry_point={env_id}) and use {module}:{env_id}-v0"
         )
-    users = [
-        key for key, spec in gymnasium.registry.items() if not str(spec.entry_point).startswith("gymnasium.")
-    ]
-    current = [key for key in users if not key.endswith(("-v2", "-v3"))]
-    return unknown("environment", env_id, {env_id for env_id, _, _ in list_ids()} | set(current))
+    users = {key for key, spec in gymnasium.registry.items() if not _is_gymnasiums_own(spec.entry_point)}
+    return unknown("environment", env_id, users | {env_id for env_id, _, _ in list_ids()})
+
+
+def _is_gymnasiums_own(entry_point: Any) -> bool:
+    origin = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
+    return origin.startswith("gymnasium.")
 
 
 def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
@@ -115,9 +117,7 @@ def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
     try:
         with _quiet_about_versions(is_mujoco):
             # fewstep's own checks replace Gymnasium's passive checker, which only warns.
-            env = gymnasium.make(
-                env_id, max_episode_steps=limit, render_mode=render_mode, disable_env_checker=True
-            )
+            env = gymnasium.make(env_id, limit, disable_env_checker=True, **drawing)
     except Exception as error:
         raise UsageError(f"cannot build environment {env_id}: {_one_line(error)}") from error
     return _with_render_mode(env, env_id, render_mode)
