@@ -207,11 +207,12 @@ def _layer(tree: dict[str, Any], env: str, known: Mapping[str, Any], source: str
     sections = dict(tree)
     for_env = sections.pop("for", {})
     flat = settings.checked(settings.dotted(sections), known, source)
+    advice = f'{source}: [for] holds tables named by environment, such as [for."Ant-*".critic]'
+    if not isinstance(for_env, dict):
+        raise UsageError(advice)
     for pattern, override in for_env.items():
         if not isinstance(override, dict):
-            raise UsageError(
-                f'{source}: [for] holds tables named by environment, such as [for."Ant-*".critic]'
-            )
+            raise UsageError(advice)
         layer = settings.checked(settings.dotted(override), known, f"{source}, for {pattern!r}")
         if fnmatch.fnmatchcase(env, pattern):
             flat |= layer

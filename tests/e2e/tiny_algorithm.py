@@ -1,7 +1,7 @@
 """A real algorithm small enough for the tests of the loop: a Gaussian policy pulled towards rewarded actions.
 
 ``fewstep train tiny_algorithm:ALGORITHM ENV`` runs it. It compiles in a tenth of a second and can be made to
-fail (``poison_at``: the update at which the weights become NaN).
+fail (``poison_at``: the update at which the weights, or a metric, become NaN).
 """
 
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ class ActorConfig:
 class TinyConfig:
     discount: float = 0.9
     poison_at: int = -1
+    poison: Literal["weights", "metric"] = "weights"
     centre: Literal["mean", "zero"] = "mean"
     target: float | None = None
     actor: ActorConfig = field(default_factory=ActorConfig)
@@ -58,7 +59,11 @@ def update(cfg, state, batch):
 
     value, gradient = jax.value_and_grad(loss)(state.weight)
     weight = jnp.clip(state.weight - cfg.actor.learning_rate * gradient, -2.0, 2.0)
-    weight = jnp.where(state.updates == cfg.poison_at, jnp.nan, weight)
+    poisoned = state.updates == cfg.poison_at
+    if cfg.poison == "weights":
+        weight = jnp.where(poisoned, jnp.nan, weight)
+    else:
+        value = jnp.where(poisoned, jnp.nan, value)
     baseline = 0.99 * state.baseline + 0.01 * batch.reward.mean()
     metrics = {"actor/loss": value, "critic/q_mean": baseline}
     return State(weight, baseline, state.key, state.updates + 1), metrics

@@ -9,17 +9,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print id, suite and note of each environment."""
-    from rich.console import Console
-    from rich.table import Table
-
     from fewstep.envs import list_ids
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "suite", "about"):
-        table.add_column(column, overflow="fold")
-    for row in list_ids():
-        table.add_row(*row)
-    Console().print(table)
+    rows = list_ids()
+    wide, suite_wide = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for env_id, suite, note in rows:
+        print(f"{env_id:<{wide}}  {suite:<{suite_wide}}  {note}")
     print(
         "\nAny other Gymnasium id with continuous bounded actions works too, and MODULE:Id-v0 for your own."
     )

@@ -75,7 +75,7 @@ def _write(folder: Path, groups: Groups, meta: Mapping[str, Any]) -> None:
     for name, arrays in groups.items():
         path = folder / f"{name}.safetensors"
         # safetensors reads the raw memory, so views and Fortran order must be laid out first.
-        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
+        save_file({key: np.asarray(array, order="C") for key, array in arrays.items()}, path)
         sync(path)
     write_text(folder / "meta.json", json.dumps(meta, indent=1))
     sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}

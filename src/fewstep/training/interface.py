@@ -35,8 +35,8 @@ class Interface:
         extra = _extra_axes(observation, self.observation_space)
         if extra not in (0, 1):
             raise UsageError(
-                f"the observation does not fit {self._env_id}: expected {self.observation_space}, or a batch
-                of it"
+                f"the observation does not fit {self._env_id}: expected {self.observation_space}, "
+                "or a batch of such"
             )
         rows = _unbatch(observation, self.observation_space) if extra else [observation]
         try:

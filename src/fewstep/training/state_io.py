@@ -69,7 +69,7 @@ def _to_numpy(path: str, leaf: Any) -> np.ndarray:
     if not isinstance(leaf, jax.Array | np.ndarray):
         raise TypeError(f"{path} is a {type(leaf).__name__}; every leaf of a state must be an array")
     # np.array copies: a view would keep the device buffer from being donated to the next update.
-    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
 
 
 def _to_jax(path: str, leaf: Any, array: np.ndarray, what: str) -> jax.Array:

@@ -124,7 +124,7 @@ class Trainer:
         return row
 
     def snapshot(self, replay: bool = True) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-        """Everything a resume needs: arrays by group and JSON values; ``replay`` False leaves the buffer out."""
+        """What a resume needs: arrays by group, and JSON values. ``replay`` False leaves the buffer out."""
         groups = {"state": state_io.to_arrays({"state": self.state, "totals": self._totals})}
         meta: dict[str, Any] = {
             "algo": self.config.algo,

@@ -1,0 +1,273 @@
+"""The loop keeps its promises: counts, determinism, exact continuation, evaluation that leaves no trace."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+
+from fewstep.algos import registry
+from fewstep.cli import main
+from fewstep.config import resolve
+from fewstep.runs import checkpoint
+from fewstep.training import state_io
+from fewstep.training.resume import read_config
+from fewstep.training.trainer import Trainer
+from fewstep.types import Transition
+from tests.e2e.helpers import TINY, process, rows, train, without_clock
+
+
+def trainer(env="toy/multigoal", **overrides):
+    algorithm = registry.get(TINY)
+    named = {f"training.{name}": value for name, value in overrides.items()}
+    named = {"training.batch_size": 8, "training.replay_capacity": 2000} | named
+    return Trainer(resolve(TINY, algorithm.config, env, seed=1, overrides=named), algorithm)
+
+
+def final_state(run, steps):
+    return checkpoint.load(run / "checkpoints" / f"{steps:09d}")
+
+
+def same(left, right):
+    assert left.keys() == right.keys()
+    return all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_warm_up_and_update_counts_are_the_authors():
+    """learning_starts = 100: 99 random steps, first update at step 100, then one per step."""
+    learner = trainer(learning_starts=100)
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(1, spawn_key=(0,))))
+    expected = [random.uniform(-1, 1, (1, 2)).astype(np.float32) for _ in range(100)]
+    updates = []
+    for _ in range(150):
+        learner.advance()
+        updates.append(learner.updates)
+    stored = learner.buffer.arrays()["action"]
+    assert np.array_equal(stored[:99], np.concatenate(expected[:99]))
+    assert not np.array_equal(stored[99:100], expected[99])
+    assert updates[:99] == [0] * 99
+    assert updates[99:] == list(range(1, 52))
+    # The default of 10 000 in a million steps therefore gives 990 001 updates.
+    assert 1_000_000 - 10_000 + 1 == 990_001
+
+
+@pytest.mark.parametrize(("envs", "per_step", "updates"), [(4, 1, 4 * 26), (4, 0.25, 26), (1, 3, 101 * 3)])
+def test_updates_follow_environments_and_ratio(envs, per_step, updates):
+    learner = trainer(learning_starts=100, envs=envs, updates_per_step=per_step)
+    while learner.env_steps < 200:
+        learner.advance()
+    assert learner.updates == updates
+    assert int(learner.state.updates) == updates
+
+
+def test_time_limits_are_not_stored_as_terminal_and_successors_are_true():
+    learner = trainer("Pendulum-v1", learning_starts=1000, max_episode_steps=7)
+    for _ in range(30):
+        learner.advance()
+    stored = learner.buffer.arrays()
+    assert not stored["terminated"].any()
+    assert learner.episodes == 4
+    continued = np.flatnonzero((stored["next_obs"][:-1] == stored["obs"][1:]).all(1)) + 1
+    assert sorted(set(range(1, 30)) - set(continued)) == [7, 14, 21, 28]
+
+
+def test_terminal_states_are_stored_as_such():
+    learner = trainer("toy/bandit", learning_starts=1000, envs=3)
+    for _ in range(4):
+        learner.advance()
+    assert learner.buffer.arrays()["terminated"].all()
+    assert learner.episodes == 12
+
+
+def test_interval_means_are_those_of_the_single_updates():
+    """Metrics summed on the device over dispatches of three equal the mean over updates done one by one."""
+    learner = trainer(learning_starts=20, updates_per_step=3)
+    drawn = []
+    sample = learner.buffer.sample
+    learner.buffer.sample = lambda updates, batch: drawn.append(sample(updates, batch)) or drawn[-1]
+    state = state_io.from_arrays(learner.state, state_io.to_arrays(learner.state), "copy")
+    for _ in range(25):
+        learner.advance()
+    row = learner.interval()
+    losses = []
+    for batches in drawn:
+        for i in range(3):
+            batch = Transition(*(field[i] for field in batches))
+            state, metrics = learner.algorithm.update(learner.config.algorithm, state, batch)
+            losses.append(float(metrics["actor/loss"]))
+    assert len(losses) == row["updates"] == 18
+    assert row["actor/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert "actor/loss" not in learner.interval()
+
+
+def test_same_seed_in_two_processes_gives_the_same_bytes(tmp_path):
+    words = ["train", TINY, "Pendulum-v1", "--steps", "600", "--seed", "3", "--quiet", "--set"]
+    words += ["training.learning_starts=50", "training.batch_size=8", "training.log_every=100"]
+    words += ["training.eval_every=200", "training.eval_episodes=2", "training.envs=2", "--out"]
+    hashes = ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "LC_ALL": "C"})
+    running = [process(*words, tmp_path / str(i), env=env) for i, env in enumerate(hashes)]
+    for one in running:
+        _, errors = one.communicate(timeout=120)
+        assert one.returncode == 0, errors
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        first, second = (without_clock(tmp_path / str(i) / name) for i in range(2))
+        assert first == second
+        assert len(first) > 500
+    assert (tmp_path / "0" / "config.toml").read_bytes() == (tmp_path / "1" / "config.toml").read_bytes()
+    states = [final_state(tmp_path / str(i), 600) for i in range(2)]
+    for group in ("state", "replay"):
+        assert same(states[0].groups[group], states[1].groups[group])
+
+
+def test_another_seed_gives_other_numbers(tmp_path):
+    for seed in ("0", "1"):
+        assert train(tmp_path / seed, "--seed", seed) == 0
+    assert rows(tmp_path / "0" / "metrics.jsonl") != rows(tmp_path / "1" / "metrics.jsonl")
+
+
+def test_evaluation_and_logging_leave_no_trace(tmp_path):
+    never = ["training.eval_every=0", "training.log_every=1000", "training.checkpoint_every=0"]
+    always = ["training.eval_every=1", "training.log_every=1", "training.checkpoint_every=7"]
+    assert train(tmp_path / "never", steps=80, sets=never) == 0
+    assert train(tmp_path / "always", steps=80, sets=always) == 0
+    assert not rows(tmp_path / "never" / "evaluations.jsonl")
+    assert len(rows(tmp_path / "always" / "evaluations.jsonl")) == 160
+    left, right = (final_state(tmp_path / name, 80) for name in ("never", "always"))
+    learned = [
+        {name: array for name, array in saved.groups["state"].items() if name.startswith("state/")}
+        for saved in (left, right)
+    ]
+    assert same(*learned)
+    assert same(left.groups["replay"], right.groups["replay"])
+    for name in ("warm_up_rng", "replay", "updates", "episodes"):
+        assert left.meta[name] == right.meta[name]
+
+
+def test_a_cut_between_episodes_continues_exactly(tmp_path):
+    """multigoal episodes last 30 steps: 300 steps, stopped and resumed to 600, equal 600 steps in one go."""
+    sets = ["training.log_every=100", "training.eval_every=150", "training.checkpoint_every=300"]
+    assert train(tmp_path / "whole", steps=600, sets=sets) == 0
+    assert train(tmp_path / "cut", steps=300, sets=sets) == 0
+    assert main(["resume", str(tmp_path / "cut"), "--steps", "600", "--quiet"]) == 0
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        assert without_clock(tmp_path / "cut" / name) == without_clock(tmp_path / "whole" / name)
+    whole, cut = (final_state(tmp_path / name, 600) for name in ("whole", "cut"))
+    for group in ("state", "replay"):
+        assert same(whole.groups[group], cut.groups[group])
+    for saved in (whole, cut):
+        saved.meta["marks"].pop("wall_seconds")
+    assert whole.meta == cut.meta
+    assert (tmp_path / "cut" / "config.toml").read_text() == (tmp_path / "whole" / "config.toml").read_text()
+
+
+def test_a_cut_in_the_middle_of_an_episode_starts_the_next_one(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=310) == 0
+    assert main(["resume", str(run), "--steps", "400", "--quiet"]) == 0
+    metrics = rows(run / "metrics.jsonl")
+    assert [row["env_steps"] for row in metrics] == [100, 200, 300, 310, 400]
+    assert metrics[-1]["updates"] == 351
+    # 310 = 10 episodes and 10 steps of one that is abandoned; 90 more steps are 3 whole episodes.
+    assert metrics[-1]["episodes"] == 13
+
+
+def test_resume_drops_what_was_written_after_the_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=400) == 0
+    newest = run / "checkpoints" / "000000400"
+    (newest / "meta.json").write_text("{}")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"env_steps": 500, "torn')
+    before = rows(run / "evaluations.jsonl")
+    assert main(["resume", str(run), "--quiet"]) == 0
+    assert [row["env_steps"] for row in rows(run / "metrics.jsonl")] == [100, 200, 300, 400]
+    assert [row["env_steps"] for row in rows(run / "evaluations.jsonl")] == [200, 200, 400, 400]
+    assert rows(run / "evaluations.jsonl")[:2] == before[:2]
+    assert (run / "checkpoints" / "damaged-000000400").is_dir()
+    assert "000000400 is damaged" in (run / "log.txt").read_text()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    for path in (whole, run):
+        assert train(path, steps=400) == 0
+    for folder in (run / "checkpoints").iterdir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    assert main(["resume", str(run), "--quiet"]) == 0
+    assert without_clock(run / "metrics.jsonl") == without_clock(whole / "metrics.jsonl")
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=400) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*.jsonl")}
+    assert main(["resume", str(run), "--quiet"]) == 0
+    assert {path: path.read_bytes() for path in run.rglob("*.jsonl")} == before
+
+
+def test_a_smaller_total_is_refused(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(run, steps=400) == 0
+    assert main(["resume", str(run), "--steps", "300", "--quiet"]) == 2
+    assert "already has 400 steps; --steps 300 is less" in capsys.readouterr().err
+    assert read_steps(run) == 400
+
+
+def read_steps(run):
+    return tomllib.loads((run / "config.toml").read_text())["training"]["steps"]
+
+
+def test_a_checkpoint_of_another_network_size_is_refused_in_one_line(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(run, steps=200) == 0
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace('env = "toy/multigoal"', 'env = "toy/bandit"'))
+    assert main(["resume", str(run), "--quiet"]) == 1
+    assert "the checkpoint is of env 'toy/multigoal', the run's config says 'toy/bandit'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_toy_run_leaves_samples_of_the_declared_shapes(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=200) == 0
+    actions = np.load(run / "samples" / "actions-000000200.npy")
+    assert actions.dtype == np.float32
+    assert actions.shape == (10_000, 2)
+    assert np.abs(actions).max() <= 1
+    kept = np.load(run / "samples" / "trajectories-000000200.npz")
+    assert kept["positions"].shape == (64, 31, 2)
+    assert kept["goals"].shape == (64,)
+    assert np.isfinite(kept["positions"][:, 0]).all()
+
+
+def test_the_run_says_where_it_came_from(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=60) == 0
+    found = json.loads((run / "provenance.json").read_text())
+    from fewstep.runs.layout import RunDir
+
+    config, _ = read_config(RunDir.open(run))
+    assert found["config_sha256"] == config.sha256
+    assert found["device"].startswith("cpu")
+    policy = json.loads((run / "policy" / "policy.json").read_text())
+    assert policy["spec"] == {"obs_size": 2, "act_size": 2}
+    assert policy["native_actions"] == "best-of-4"
+
+
+def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(run, steps=200) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--json"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kept = rows(run / "evaluations.jsonl")
+    for row, again in zip(kept, printed, strict=True):
+        again.pop("wall_seconds")
+        assert again == row
+    assert main(["evaluate", str(run), "--json", "--seed", "7", "--actions", "mode"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert other["actions"] == "mode"
+    assert other["seeds"] != kept[0]["seeds"]

@@ -1,0 +1,245 @@
+"""Settings: every layer wins over the one before it, every wrong value is one line, TOML gives back what was written."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewstep import settings
+from fewstep.config import RunConfig, TrainingConfig, from_toml, known_settings, resolve
+from fewstep.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Critic:
+    atoms: int = 101
+    support: tuple[float, float] = (-10.0, 10.0)
+    hidden: tuple[int, ...] = (256, 256)
+    twin: Literal["min", "mean"] = "min"
+    layer_norm: bool = True
+    clip: float | None = None
+    label: str = "x"
+
+    def __post_init__(self):
+        if self.support[0] >= self.support[1]:
+            raise UsageError(f"critic.support must be increasing, got {self.support}")
+
+
+@dataclass(frozen=True)
+class Config:
+    discount: float = 0.99
+    critic: Critic = field(default_factory=Critic)
+
+
+PRESET = """\
+# For tests.
+[training]
+steps = 100
+batch_size = 8
+[critic]
+atoms = 51
+twin = "mean"
+[for."Half*".critic]
+atoms = 41
+[for."HalfCheetah-v4"]
+discount = 0.5
+[for."HalfCheetah-v4".critic]
+atoms = 31
+support = [-20, 20.0]
+[for."Ant-*".training]
+steps = 7
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo" / "small.toml").write_text(PRESET)
+    return tmp_path
+
+
+def make(root, env="HalfCheetah-v4", **arguments):
+    return resolve("algo", Config, env, preset_root=root, **arguments)
+
+
+def test_defaults_without_a_preset_file(root):
+    config = make(root)
+    assert config.algorithm == Config()
+    assert config.training == TrainingConfig()
+
+
+def test_each_layer_wins_over_the_one_before(root):
+    file = root / "mine.toml"
+    file.write_text('[critic]\natoms = 21\nlabel = "file"\n[training]\nsteps = 200\n')
+    config = make(root, preset="small", file=file, sets=["training.steps=300"], overrides={"discount": 1})
+    assert config.algorithm.critic.twin == "mean"  # preset over default
+    assert config.algorithm.critic.support == (-20.0, 20.0)  # environment section over preset
+    assert config.algorithm.critic.atoms == 21  # file over environment section
+    assert config.training.steps == 300  # --set over file
+    assert config.algorithm.discount == 1.0  # overrides over all
+    assert isinstance(config.algorithm.discount, float)
+    assert config.training.batch_size == 8
+
+
+def test_environment_sections_apply_in_file_order_and_only_where_they_match(root):
+    assert make(root, preset="small").algorithm.critic.atoms == 31
+    assert make(root, "HalfCheetah-v5", preset="small").algorithm.critic.atoms == 41
+    assert make(root, "Hopper-v4", preset="small").algorithm.critic.atoms == 51
+    assert make(root, "Ant-v4", preset="small").training.steps == 7
+
+
+def test_settings_that_depend_on_each_other_are_checked_together(root):
+    config = make(root, sets=["critic.support=20,30"])
+    assert config.algorithm.critic.support == (20.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("critic.atoms=51", 51),
+        ("critic.atoms=1e2", 100),
+        ("critic.support=-5,5", (-5.0, 5.0)),
+        ("critic.support=[-5, 5]", (-5.0, 5.0)),
+        ("critic.hidden=16", (16,)),
+        ("critic.hidden=", ()),
+        ("critic.twin=mean", "mean"),
+        ("critic.layer_norm=false", False),
+        ("critic.layer_norm=True", True),
+        ("critic.clip=2", 2.0),
+        ("critic.clip=none", None),
+        ("critic.label=3", "3"),
+        ("critic.label=a=b", "a=b"),
+        ("discount=0.5", 0.5),
+    ],
+)
+def test_text_is_read_by_the_type_of_its_setting(text, value):
+    name = text.split("=")[0]
+    got = settings.assignments([text], known_settings(Config))[name]
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("critic.atom=51", "unknown setting 'critic.atom'; did you mean 'critic.atoms'?"),
+        ("training.step=5", "did you mean 'training.steps'?"),
+        ("critic.atoms=many", "critic.atoms must be a whole number; got 'many'"),
+        ("critic.atoms=1.5", "must be a whole number; got 1.5"),
+        ("critic.atoms=true", "must be a whole number; got True"),
+        ("critic.layer_norm=1", "must be true or false; got 1"),
+        ("critic.twin=max", "must be one of min, mean; got 'max'"),
+        ("critic.support=1", "must have 2 entries; got 1"),
+        ("critic.clip=x", "must be a number or none"),
+        ("critic.atoms", "not of the form name=value"),
+        ("=3", "not of the form name=value"),
+    ],
+)
+def test_bad_text_is_one_line_that_names_the_setting(text, message):
+    with pytest.raises(UsageError) as error:
+        settings.assignments([text], known_settings(Config))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", -5),
+        ("envs", 0),
+        ("batch_size", -1),
+        ("learning_starts", 0),
+        ("eval_every", -1),
+        ("checkpoint_every", -1),
+        ("keep_checkpoints", 0),
+        ("eval_modes", ()),
+        ("updates_per_step", 0.5),
+        ("updates_per_step", 0.0),
+        ("updates_per_step", float("nan")),
+        ("max_episode_steps", 0),
+        ("replay_capacity", 255),
+    ],
+)
+def test_impossible_training_settings_are_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=f"training.*{name}"):
+        TrainingConfig(**{name: value})
+
+
+def test_updates_per_iteration_counts_all_environments():
+    assert TrainingConfig(envs=4, updates_per_step=0.25).updates_per_iteration == 1
+    assert TrainingConfig(envs=4, updates_per_step=2).updates_per_iteration == 8
+
+
+def test_seed_must_fit_in_31_bits():
+    with pytest.raises(UsageError, match="seed must be from 0"):
+        RunConfig("a", "b", -1, "default")
+
+
+def test_unknown_preset_names_the_nearest(root):
+    with pytest.raises(UsageError, match=r"unknown preset of algo 'smal'; did you mean 'small'\?"):
+        make(root, preset="smal")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[critic\n", "not valid TOML"),
+        ("[critic]\natomz = 3\n", "mine.toml: unknown setting 'critic.atomz'"),
+        ('algo = "other"\n', "is for 'other', not for 'algo'"),
+        ("for = 3\n", "holds tables named by environment"),
+        ("[for]\nx = 3\n", "holds tables named by environment"),
+        ('[for."Zzz".critic]\natomz = 3\n', "for 'Zzz': unknown setting"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(root, text, message):
+    file = root / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as error:
+        make(root, file=file)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_one_line(root):
+    with pytest.raises(UsageError, match=r"cannot read .*absent\.toml"):
+        make(root, file=root / "absent.toml")
+
+
+numbers = st.floats(allow_nan=False)
+names = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(
+    names,
+    names.filter(lambda text: text != "none"),
+    st.integers(0, 2**31 - 1),
+    st.lists(st.integers(-(2**62), 2**62)).map(tuple),
+    numbers,
+    st.none() | numbers,
+)
+def test_toml_gives_back_an_equal_config(env, label, seed, hidden, discount, clip):
+    critic = Critic(label=label, hidden=hidden, clip=clip)
+    config = RunConfig("algo", env, seed, "small", TrainingConfig(steps=5), Config(discount, critic))
+    text = config.to_toml()
+    again = from_toml(text, lambda name: Config)
+    assert again == config
+    assert again.to_toml() == text
+    assert again.sha256 == config.sha256
+
+
+def test_the_hash_sees_every_setting():
+    base = RunConfig("algo", "env", 0, "small", algorithm=Config())
+    other = RunConfig("algo", "env", 0, "small", algorithm=Config(critic=Critic(atoms=100)))
+    assert base.sha256 != other.sha256
+
+
+def test_an_algorithm_may_not_take_a_name_of_the_run():
+    @dataclass(frozen=True)
+    class Clash:
+        seed: int = 0
+
+    with pytest.raises(TypeError, match="reserved"):
+        known_settings(Clash)

@@ -1,0 +1,110 @@
+"""The arrows between rooms run one way, and the rooms that must stay light never import jax."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "fewstep"
+EVERYWHERE = {"types", "errors", "config", "settings", "presets"}
+ARROWS = {
+    "types": set(),
+    "errors": set(),
+    "settings": set(),
+    "presets": set(),
+    "config": {"settings", "presets"},
+    "envs": set(),
+    "replay": set(),
+    "runs": set(),
+    "flows": set(),
+    "nets": set(),
+    "critics": {"nets"},
+    "algos": {"flows", "critics", "nets"},
+    "training": {"algos", "envs", "replay", "runs"},
+    "analysis": {"runs", "envs"},
+    "deploy": {"algos"},
+    "api": {"training", "algos", "envs", "runs"},
+    "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy"},
+    "__main__": {"cli"},
+    "__init__": {"api", "envs"},
+}
+WITHOUT_JAX = (
+    "types",
+    "errors",
+    "settings",
+    "config",
+    "presets",
+    "envs",
+    "replay",
+    "runs",
+    "analysis",
+    "cli",
+)
+
+
+def room_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Modules a file imports anywhere in it, with the line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield name.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            if node.module == "fewstep":
+                for name in node.names:
+                    yield f"fewstep.{name.name}", node.lineno
+            else:
+                yield node.module, node.lineno
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_run_one_way(path):
+    room = room_of(path)
+    assert room in ARROWS, f"{room} is a new room: say in this test what it may import"
+    allowed = ARROWS[room] | EVERYWHERE | {room, "__version__"}
+    for module, line in imported(path):
+        parts = module.split(".")
+        if parts[0] == "fewstep" and len(parts) > 1:
+            assert parts[1] in allowed, f"{path}:{line}: {room} may not import {module}"
+
+
+@pytest.mark.parametrize("room", WITHOUT_JAX)
+def test_light_rooms_do_not_import_jax(room):
+    """In fact, not only by name: a fresh process imports every module of the room."""
+    files = [path for path in FILES if room_of(path) == room]
+    modules = [".".join(("fewstep", *path.relative_to(ROOT).with_suffix("").parts)) for path in files]
+    program = f"import sys, importlib\nfor name in {modules}: importlib.import_module(name)\n"
+    program += "assert not [m for m in sys.modules if m.split('.')[0] in ('jax', 'jaxlib', 'equinox')]"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_arrows_have_no_circle():
+    seen: set[str] = set()
+
+    def follow(room, trail):
+        assert room not in trail, f"circle: {' -> '.join([*trail, room])}"
+        for other in ARROWS[room]:
+            follow(other, [*trail, room])
+        seen.add(room)
+
+    for room in ARROWS:
+        follow(room, [])
+    assert seen == set(ARROWS)
+
+
+def test_no_file_grows_past_what_one_can_see():
+    long = {
+        str(path.relative_to(ROOT)): n for path in FILES if (n := len(path.read_text().splitlines())) > 400
+    }
+    assert not long
