@@ -96,3 +96,15 @@ def test_drawing_errors_are_one_line(error, message):
         envs.make(Drawing, render_mode="rgb_array").render(0)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is error
+
+
+def test_a_missing_library_is_explained_when_the_simulator_is_imported():
+    """MuJoCo loads what MUJOCO_GL names at import, so the fault shows up in building, not in drawing."""
+    error = AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+    def build():
+        raise error
+
+    with pytest.raises(UsageError, match=r"could not build .*glGetError.*; without a screen install libegl1"):
+        envs.make(build)
+    assert rendering.explain(ValueError("neglected eagles")) == "ValueError: neglected eagles"

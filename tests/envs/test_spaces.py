@@ -121,6 +121,16 @@ def test_asymmetric_bounds_are_reached_exactly():
     np.testing.assert_allclose(env.actions[2], (low + high) / 2, rtol=1e-6)
 
 
+def test_double_precision_bounds_are_reached_to_the_last_bit():
+    low = np.random.default_rng(0).normal(0, 1, 200)
+    high = low + np.random.default_rng(1).gamma(1.0, 1.0, 200)
+    assert (low + (high - low) != high).any()  # the obvious formula misses
+    vector, env = with_actions(spaces.Box(low, high, dtype=np.float64))
+    for value, bound in ((-1.0, low), (1.0, high)):
+        vector.step(act(size=200, value=value))
+        np.testing.assert_array_equal(env.actions[-1], bound)
+
+
 def test_actions_in_unit_bounds_arrive_unchanged():
     vector, env = with_actions(spaces.Box(-1.0, 1.0, (2,), np.float32))
     action = np.random.default_rng(0).uniform(-1, 1, (1, 2)).astype(np.float32)

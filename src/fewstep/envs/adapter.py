@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep.envs.messages import brief, kind
 from fewstep.envs.spaces import ActionView, BadValue, FloatVector, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 
@@ -53,9 +54,9 @@ class Adapter:
             if seed is not None:
                 self.env.action_space.seed(seed)
         except Exception as error:
-            raise FewstepError(f"reset raised {_brief(error)} in {self.where()}") from error
+            raise FewstepError(f"reset raised {brief(error)} in {self.where()}") from error
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise FewstepError(f"reset returned {_kind(result)}, not (observation, info), in {self.where()}")
+            raise FewstepError(f"reset returned {kind(result)}, not (observation, info), in {self.where()}")
         observation = self._flatten(result[0])
         self.running = True
         return observation
@@ -72,10 +73,10 @@ class Adapter:
             result = self.env.step(scaled)
         except Exception as error:
             last = np.array2string(scaled.ravel(), precision=4, threshold=12, max_line_width=10_000)
-            raise FewstepError(f"step raised {_brief(error)} in {self.where()}, action {last}") from error
+            raise FewstepError(f"step raised {brief(error)} in {self.where()}, action {last}") from error
         if not (isinstance(result, tuple) and len(result) == 5):
             raise FewstepError(
-                f"step returned {_kind(result)}, not (observation, reward, terminated, truncated, info), "
+                f"step returned {kind(result)}, not (observation, reward, terminated, truncated, info), "
                 f"in {self.where()}"
             )
         observation = self._flatten(result[0])
@@ -99,13 +100,13 @@ class Adapter:
         try:
             return self.observations.flatten(observation)
         except BadValue as bad:
-            kind = NonFiniteError if bad.non_finite else FewstepError
-            raise kind(f"{bad} in {self.where()}") from None
+            fault = NonFiniteError if bad.non_finite else FewstepError
+            raise fault(f"{bad} in {self.where()}") from None
 
     def _reward(self, reward: Any) -> float:
         if isinstance(reward, np.bool_ | bool) or not isinstance(reward, Real):
             raise FewstepError(
-                f"reward is {_kind(reward)}, not a number, in {self.where()}; return float(reward)"
+                f"reward is {kind(reward)}, not a number, in {self.where()}; return float(reward)"
             )
         value = float(reward)
         if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:  # false for NaN too
@@ -115,7 +116,7 @@ class Adapter:
 
     def _flag(self, name: str, flag: Any) -> bool:
         if not isinstance(flag, np.bool_ | bool):
-            raise FewstepError(f"{name} is {_kind(flag)}, not a bool, in {self.where()}; return bool({name})")
+            raise FewstepError(f"{name} is {kind(flag)}, not a bool, in {self.where()}; return bool({name})")
         return bool(flag)
 
 
@@ -124,22 +125,3 @@ def check_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise UsageError(f"a seed must be a non-negative integer, got {seed!r}")
     return int(seed)
-
-
-def _brief(error: BaseException) -> str:
-    """An exception on one line: its type and the first line of its text."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _kind(value: Any) -> str:
-    """What sort of thing ``value`` is, for messages."""
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    if value is None:
-        return "None"
-    article = "an" if type(value).__name__[0] in "aeiou" else "a"
-    shown = f" ({value!r})" if isinstance(value, str | int | float) else ""
-    return f"{article} {type(value).__name__}{shown}"

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 
 from fewstep.envs import toys
-from fewstep.envs.rendering import choose_backend
+from fewstep.envs.rendering import choose_backend, explain
 from fewstep.errors import UsageError, unknown
 
 Env = gymnasium.Env[Any, Any]
@@ -90,7 +90,7 @@ def _import_module(module: str, env: str) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             hint = "; install it or run from the folder it is in"
         raise UsageError(
-            f"cannot import {module!r} of environment {env!r}: {_one_line(error)}{hint}"
+            f"cannot import {module!r} of environment {env!r}: {explain(error)}{hint}"
         ) from error
 
 
@@ -119,7 +119,7 @@ def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
             # fewstep's own checks replace Gymnasium's passive checker, which only warns.
             env = gymnasium.make(env_id, limit, disable_env_checker=True, **drawing)
     except Exception as error:
-        raise UsageError(f"cannot build environment {env_id}: {_one_line(error)}") from error
+        raise UsageError(f"cannot build environment {env_id}: {explain(error)}") from error
     return _with_render_mode(env, env_id, render_mode)
 
 
@@ -130,9 +130,7 @@ def _from_function(build: Callable[[], Env], render_mode: str | None, limit: int
         with _quiet_about_versions("mujoco" in sys.modules):
             env = build()
     except Exception as error:
-        raise UsageError(
-            f"the function {name} could not build its environment: {_one_line(error)}"
-        ) from error
+        raise UsageError(f"the function {name} could not build its environment: {explain(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise UsageError(f"the function {name} returned {env!r:.60}, not a gymnasium.Env")
     env = _with_render_mode(env, type(env.unwrapped).__name__, render_mode)
@@ -178,8 +176,3 @@ def _quiet_about_versions(is_mujoco: bool) -> Iterator[None]:
             yield
         finally:
             library.set_mju_user_warning(before)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

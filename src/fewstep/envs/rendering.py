@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from typing import Any
 
@@ -9,6 +10,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep.envs.messages import brief
 from fewstep.errors import FewstepError, UsageError
 
 _HEADLESS = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
@@ -39,7 +41,7 @@ def render(env: gymnasium.Env[Any, Any], env_id: str) -> NDArray[np.uint8]:
     try:
         picture = env.render()
     except Exception as error:
-        raise FewstepError(f"cannot draw {env_id}: {_advice(error)}") from error
+        raise FewstepError(f"cannot draw {env_id}: {explain(error)}") from error
     if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
         raise FewstepError(
             f"{env_id} did not draw a [height, width, 3] picture (render_mode {env.render_mode!r})"
@@ -47,17 +49,13 @@ def render(env: gymnasium.Env[Any, Any], env_id: str) -> NDArray[np.uint8]:
     return picture.astype(np.uint8)  # astype copies: the environment may draw into the same array again
 
 
-def _advice(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    brief = f"{type(error).__name__}: {lines[0]}"
-    if isinstance(error, gymnasium.error.DependencyNotInstalled):
-        return brief
-    if any(
-        word in brief.lower() for word in ("opengl", "egl", "osmesa", "gl_", "glgeterror", "glfw", "display")
-    ):
-        chosen = os.environ.get("MUJOCO_GL", "unset")
-        return (
-            f"{brief} (MUJOCO_GL is {chosen}); without a screen install libegl1 and libgl1 and set "
-            "MUJOCO_GL=egl, or install libosmesa6 and set MUJOCO_GL=osmesa"
-        )
-    return brief
+def explain(error: BaseException) -> str:
+    """``error`` on one line; where OpenGL is what failed, also what to install."""
+    text = brief(error)
+    if not re.search(r"\b(OpenGL|EGL|OSMesa|GLFW|gl\w*Error|DISPLAY)\b", text, re.IGNORECASE):
+        return text
+    chosen = os.environ.get("MUJOCO_GL") or "unset"
+    return (
+        f"{text} (MUJOCO_GL is {chosen}); without a screen install libegl1 and libgl1 and set MUJOCO_GL=egl, "
+        "or install libosmesa6 and set MUJOCO_GL=osmesa"
+    )
