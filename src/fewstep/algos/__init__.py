@@ -1,1 +1,1 @@
-"""One file per algorithm, each a record of plain functions (``contract.Algorithm``) that reads like its paper."""
+"""Algorithms, each a record of plain functions (``contract.Algorithm``) that reads like its paper."""

@@ -39,12 +39,16 @@ class Algorithm:
         name: what the command line calls it.
         title: one line for lists and reports.
         config: frozen dataclass of hyper-parameters; nested frozen dataclasses are its sections.
-        init: ``(cfg, spec, key) -> State``. A frozen pytree, every leaf an array. ``State.updates`` is the int32
+        init: ``(cfg, spec, key) -> State``. A frozen pytree, every leaf an array. ``State.updates`` is the
+            int32
             count of updates done; ``State.key`` is the root key, constant for the run.
-        update: ``(cfg, state, batch) -> (state, metrics)``, pure and jittable; ``batch`` is a ``Transition`` with
+        update: ``(cfg, state, batch) -> (state, metrics)``, pure and jittable; ``batch`` is a ``Transition``
+            with
             one leading axis B. Its randomness is addressed by ``state.key`` and ``state.updates``.
-        policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs them).
-        act: ``(cfg, policy, obs[B, obs_size], key, mode) -> action[B, act_size]`` in [-1, 1]; ``mode`` is static.
+        policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs
+            them).
+        act: ``(cfg, policy, obs[B, obs_size], key, mode) -> action[B, act_size]`` in [-1, 1]; ``mode`` is
+            static.
         native: the mode the paper evaluates with.
         citation: BibTeX.
     """
@@ -71,7 +75,9 @@ def parse_mode(text: str, native: ActionMode) -> ActionMode:
     match = re.fullmatch(r"best-of-(\d{1,4})", text)
     if match and 1 <= int(match[1]) <= 1024:
         return ActionMode(candidates=int(match[1]))
-    raise UsageError(f"unknown action mode {text!r}; use native, sample, mode or best-of-N with N from 1 to 1024")
+    raise UsageError(
+        f"unknown action mode {text!r}; use native, sample, mode or best-of-N with N from 1 to 1024"
+    )
 
 
 def mode_name(mode: ActionMode) -> str:

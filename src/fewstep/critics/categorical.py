@@ -1,6 +1,7 @@
 """The categorical critic (C51) and its soft target: equations for one sample.
 
-A critic gives ``atoms`` logits over a fixed grid ``z`` of returns; its value is the mean of that distribution.
+A critic gives ``atoms`` logits over a fixed grid ``z`` of returns; its value is the mean of that
+distribution.
 """
 
 from typing import Literal
@@ -27,7 +28,7 @@ def expected_value(logits: Atoms, z: Atoms) -> Scalar:
 def soft_atoms(
     z: Atoms, reward: Scalar, terminated: Array, discount: float, alpha: Scalar, next_log_prob: Scalar
 ) -> Atoms:
-    """Where the atoms of the successor's distribution land: r + gamma (z - alpha log pi(a'|s')), or r if terminated."""
+    """Where the successor's atoms land: r + gamma (z - alpha log pi(a'|s')), or r if terminated."""
     continued = discount * (z - alpha * next_log_prob)
     return reward + jnp.where(terminated, 0.0, continued)
 
@@ -35,8 +36,10 @@ def soft_atoms(
 def project(probabilities: Atoms, values: Atoms, z: Atoms) -> Atoms:
     """Distribute mass at arbitrary ``values`` onto the grid ``z`` (Bellemare et al. 2017, eq. 7).
 
-    Values outside the grid count as its nearest end; inside, the mass is shared by the two neighbours so that the mean is kept.
-    Written as a triangular kernel: dense, deterministic, and free of the special case of a value exactly on the grid.
+    Values outside the grid count as its nearest end; inside, the mass is shared by the two neighbours so that
+        the mean is kept.
+    Written as a triangular kernel: dense, deterministic, and free of the special case of a value exactly on
+        the grid.
     """
     spacing = z[1] - z[0]
     position = (jnp.clip(values, z[0], z[-1]) - z[0]) / spacing
@@ -45,7 +48,7 @@ def project(probabilities: Atoms, values: Atoms, z: Atoms) -> Atoms:
 
 
 def saturated_share(probabilities: Atoms, values: Atoms, z: Atoms) -> Scalar:
-    """Probability mass whose value lies outside the grid and is cut: should stay near 0, else widen the support."""
+    """Probability mass whose value lies outside the grid and is cut: if not near 0, widen the support."""
     return jnp.sum(probabilities * ((values < z[0]) | (values > z[-1])))
 
 

@@ -18,8 +18,9 @@ def to_action(bound: Bound, z: Vector) -> Vector:
 def log_det(bound: Bound, z: Vector) -> Scalar:
     """Log |det da/dz| to subtract from the log-density of ``z``, in nats.
 
-    ``clip`` returns 0: the density stays that of the uncut point (what the MFPO authors do), and is wrong by the probability
-    atoms on the faces of the box. ``tanh`` returns sum log(1 - tanh(z)^2) in the form that does not underflow.
+    ``clip`` returns 0: the density stays that of the uncut point (what the MFPO authors do), and is wrong by
+    the probability atoms on the faces of the box. ``tanh`` returns sum log(1 - tanh(z)^2) in the form that
+    does not underflow.
     """
     if bound == "clip":
         return jnp.zeros(z.shape[:-1])

@@ -20,8 +20,10 @@ def exact_divergence(v: Velocity, x: Vector) -> Scalar:
 def hutchinson(v: Velocity, x: Vector, probes: Float[Array, "probes act"]) -> tuple[Vector, Scalar]:
     """``v(x)`` and the unbiased estimate mean_i e_i . (dv/dx) e_i of its divergence.
 
-    The probes must have mean zero and unit covariance. Rademacher probes (entries +-1) have the lowest variance of those with
-    independent entries: only off-diagonal terms of dv/dx contribute. The linearisation is shared by all probes.
+    The probes must have mean zero and unit covariance. Rademacher probes (entries +-1) have the lowest
+        variance of those with
+    independent entries: only off-diagonal terms of dv/dx contribute. The linearisation is shared by all
+        probes.
     """
     value, push = jax.linearize(v, x)
     return value, jax.vmap(lambda e: e @ push(e))(probes).mean()
@@ -30,9 +32,10 @@ def hutchinson(v: Velocity, x: Vector, probes: Float[Array, "probes act"]) -> tu
 def average_divergence_target(
     d: AverageDivergence, x: Vector, r: Scalar, t: Scalar, v: Vector, div: Scalar
 ) -> tuple[Scalar, Scalar]:
-    """The network's value ``d(x, r, t)`` and its target ``div - (t - r) dd/dt`` (MFPO's average divergence network).
+    """The network's value ``d(x, r, t)`` and its target ``div - (t - r) dd/dt`` (MFPO).
 
-    The MeanFlow identity with the divergence in place of the velocity: ``v`` moves the point, ``div`` is what is averaged. The
+    The MeanFlow identity with the divergence in place of the velocity: ``v`` moves the point, ``div`` is what
+        is averaged. The
     target carries no gradient.
     """
     value, derivative = total_derivative(d, x, r, t, v)

@@ -28,7 +28,7 @@ def interpolate(a: Vector, e: Vector, t: Scalar) -> Vector:
 def total_derivative(
     f: Callable[[Vector, Scalar, Scalar], Array], x: Vector, r: Scalar, t: Scalar, v: Vector
 ) -> tuple[Array, Array]:
-    """``f(x, r, t)`` and its derivative along the flow, ``v . grad_x f + d f / d t``, from one forward-mode JVP."""
+    """``f(x, r, t)`` and its derivative along the flow, v . grad_x f + df/dt, from one forward-mode JVP."""
     return jax.jvp(f, (x, r, t), (v, jnp.zeros_like(r), jnp.ones_like(t)))
 
 
@@ -54,10 +54,10 @@ def grid(steps: int) -> list[tuple[float, float]]:
 
 
 def sample(u: AverageVelocity, noise: Vector, steps: int) -> Vector:
-    """Transport ``noise`` (time 1) to an action (time 0) in ``steps`` evaluations: x <- x - (t - r) u(x, r, t)."""
+    """Transport ``noise`` (time 1) to an action (time 0) by ``steps`` times x <- x - (t - r) u(x, r, t)."""
     x = noise
     for r, t in grid(steps):
-        x = x - (t - r) * u(x, jnp.float32(r), jnp.float32(t))
+        x = x - (t - r) * u(x, jnp.asarray(r, x.dtype), jnp.asarray(t, x.dtype))
     return x
 
 
@@ -71,16 +71,16 @@ def sample_with_log_prob(
 ) -> tuple[Vector, Scalar]:
     """``sample`` together with the log-density that the average divergence ``d`` assigns (MFPO).
 
-    Since d log p(x_t) / dt = -div v along the flow, log p_0 = log p_1 + sum over steps of (t - r) d(x, r, t), with ``d``
-    evaluated where ``u`` is: at the point before the step.
+    Since d log p(x_t) / dt = -div v along the flow, log p_0 = log p_1 + sum over steps of (t - r) d(x, r, t),
+    with ``d`` evaluated where ``u`` is: at the point before the step.
 
     Returns:
-        ``(x, log_prob)``: the sample and its log-density in nats. Exact in the limit of exact ``u``, ``d``; for the few-step
-        map itself see ``exact_log_prob``.
+        ``(x, log_prob)``: the sample and its log-density in nats. Exact in the limit of exact ``u``, ``d``;
+        for the few-step map itself see ``exact_log_prob``.
     """
     x, log_prob = noise, normal_log_density(noise)
     for r, t in grid(steps):
-        r_, t_ = jnp.float32(r), jnp.float32(t)
+        r_, t_ = jnp.asarray(r, x.dtype), jnp.asarray(t, x.dtype)
         x, log_prob = x - (t - r) * u(x, r_, t_), log_prob + (t - r) * d(x, r_, t_)
     return x, log_prob
 
@@ -88,8 +88,9 @@ def sample_with_log_prob(
 def exact_log_prob(u: AverageVelocity, noise: Vector, steps: int) -> tuple[Vector, Scalar]:
     """``sample`` with the exact log-density of the ``steps``-step map: log N(noise) - log |det dx/dnoise|.
 
-    Costs ``act`` forward-mode JVPs, so it is for small actions and for checking everything else. It is the density of the sample
-    if the map is injective, which the map of a trained flow nearly is; where it folds, the true density is larger.
+    Costs ``act`` forward-mode JVPs, so it is for small actions and for checking everything else. It is the
+    density of the sample if the map is injective, which the map of a trained flow nearly is; where it folds,
+    the true density is larger.
     """
     jacobian = jax.jacfwd(lambda e: sample(u, e, steps))(noise)
     return sample(u, noise, steps), normal_log_density(noise) - jnp.linalg.slogdet(jacobian)[1]

@@ -13,8 +13,9 @@ Times = Float[Array, "rows"]
 class TimeRows:
     """How many rows of a batch get which kind of time pair; they stand in this order.
 
-    ``equal`` rows have r = t (the target is the velocity itself), of which the last ``equal_grid`` lie on the sampler's grid;
-    ``apart`` rows have r < t, of which the last ``apart_grid`` are exact pairs of the sampler's grid.
+    ``equal`` rows have r = t (the target is the velocity itself), of which the last ``equal_grid`` lie on the
+    sampler's grid; ``apart`` rows have r < t, of which the last ``apart_grid`` are exact pairs of the
+    sampler's grid.
     """
 
     equal: int
@@ -24,7 +25,7 @@ class TimeRows:
 
     @staticmethod
     def split(rows: int, equal_share: float, grid_share: float) -> "TimeRows":
-        """Floor of the shares, by position and not by coin flips (rows of a replay batch are exchangeable)."""
+        """Floor of the shares, by position and not by coin flips: rows of a batch are exchangeable."""
         equal = int(equal_share * rows)
         apart = rows - equal
         return TimeRows(equal, int(grid_share * equal), apart, int(grid_share * apart))
@@ -41,9 +42,10 @@ def sample_times(
 ) -> tuple[Times, Times]:
     """Draw (r, t) for every row.
 
-    The pair is sorted *before* r := t is imposed on the first ``rows.equal`` rows, so in all rows t is distributed as the larger
-    of two logit-normals (the official MeanFlow construction). That distribution practically never reaches t = 1 or the long
-    intervals that the ``steps``-step sampler asks for; the grid rows put them into the training set (a departure, see the docs).
+    The pair is sorted *before* r := t is imposed on the first ``rows.equal`` rows, so in all rows t is
+    distributed as the larger of two logit-normals (the official MeanFlow construction). That distribution
+    practically never reaches t = 1 or the long intervals that the ``steps``-step sampler asks for; the grid
+    rows put them into the training set (a departure, see the docs).
 
     Args:
         rows: the layout of the batch.

@@ -4,7 +4,8 @@ The marginal velocity at (x, t) of the flow that noises ``a ~ p(a)`` to ``x = (1
 
     v(x, t) = E[(x - a) / t | x],      p(a | x) proportional to p(a) N(x; (1 - t) a, t^2 I),
 
-and p(a) = exp(Q(a) / alpha) / Z is known up to its constant. All functions take one state: K candidates, one x, one t.
+and p(a) = exp(Q(a) / alpha) / Z is known up to its constant. All functions take one state: K candidates, one
+x, one t.
 """
 
 import jax
@@ -32,14 +33,16 @@ def policy_log_weights(
     return log_target - distance / (2.0 * t * t) - log_q
 
 
-def snis_velocity(log_weights: LogWeights, candidates: Candidates, x: Vector, t: Scalar) -> tuple[Vector, Scalar]:
+def snis_velocity(
+    log_weights: LogWeights, candidates: Candidates, x: Vector, t: Scalar
+) -> tuple[Vector, Scalar]:
     """The estimate sum_k w_k (x - a_k) / t and the effective sample size 1 / sum_k w_k^2 in [1, K]."""
     w = jax.nn.softmax(log_weights)
     return (x - w @ candidates) / t, 1.0 / jnp.sum(w * w)
 
 
 def mix_by_ess(v_p: Vector, ess_p: Scalar, v_g: Vector, ess_g: Scalar) -> tuple[Vector, Scalar]:
-    """Weigh two estimates by their effective sample sizes: rho v_p + (1 - rho) v_g with rho = ess_p / (ess_p + ess_g).
+    """Weigh two estimates by effective sample size: rho v_p + (1 - rho) v_g, rho = ess_p / (ess_p + ess_g).
 
     The sizes are not divided by their K (MFPO's rule): two perfect proposals share the weight as K1 : K2.
     """
@@ -50,21 +53,25 @@ def mix_by_ess(v_p: Vector, ess_p: Scalar, v_g: Vector, ess_g: Scalar) -> tuple[
 def truncated_normal(key: PRNGKeyArray, low: Array, high: Array) -> Array:
     """Standard normal restricted to [low, high], elementwise, right in both tails in float32.
 
-    The inverse-CDF formula loses all resolution for bounds above about 4.5 because the CDF rounds to 1. The interval
-    is therefore mirrored to the side where the CDF is small, where float32 keeps its relative precision down to bounds of -12;
-    beyond that the tail density is replaced by the one proportional to |z| exp(-z^2/2), within 1/144 of it.
+    The inverse-CDF formula loses all resolution for bounds above about 4.5 because the CDF rounds to 1. The
+    interval is therefore mirrored to the side where the CDF is small, where float32 keeps its relative
+    precision down to bounds of -12; beyond that the tail density is replaced by the one proportional to |z|
+    exp(-z^2/2), within 1/144 of it.
 
     Args:
         low, high: bounds of one shape, low <= high.
     """
     mirror = low + high > 0.0
     a, b = jnp.where(mirror, -high, low), jnp.where(mirror, -low, high)
-    uniform = jax.random.uniform(key, low.shape, minval=jnp.finfo(jnp.float32).tiny)
+    uniform = jax.random.uniform(key, low.shape, jnp.float32, minval=jnp.finfo(jnp.float32).tiny)
 
     cdf_a, cdf_b = jax.scipy.special.ndtr(a), jax.scipy.special.ndtr(b)
-    central = jax.scipy.special.ndtri(jnp.maximum(cdf_a + uniform * (cdf_b - cdf_a), jnp.finfo(jnp.float32).tiny))
+    central = jax.scipy.special.ndtri(
+        jnp.maximum(cdf_a + uniform * (cdf_b - cdf_a), jnp.finfo(jnp.float32).tiny)
+    )
 
-    # Far tail [a, b], b < -12: -sqrt(b^2 - 2 log(uniform)) solves the CDF of |z| exp(-z^2/2); the truncation at a by scaling.
+    # Far tail [a, b], b < -12: -sqrt(b^2 - 2 log(uniform)) solves the CDF of |z| exp(-z^2/2); the truncation
+    # at a by scaling.
     b_far, a_far = jnp.minimum(b, -1.0), jnp.minimum(a, -1.0)
     kept = -jnp.expm1(0.5 * (b_far - a_far) * (b_far + a_far))
     far = -jnp.sqrt(b_far * b_far - 2.0 * jnp.log1p(-uniform * kept))
@@ -85,13 +92,11 @@ def gaussian_in_box(key: PRNGKeyArray, x: Vector, t: Scalar, count: int) -> Cand
     return jnp.clip((x - t * noise) / (1.0 - t), -1.0, 1.0)
 
 
-def gaussian_with_prior(
-    key: PRNGKeyArray, x: Vector, t: Scalar, count: int
-) -> tuple[Candidates, LogWeights]:
-    """Candidates on the whole space from the product of N(x / (1 - t), (t / (1 - t))^2 I) and a standard normal prior.
+def gaussian_with_prior(key: PRNGKeyArray, x: Vector, t: Scalar, count: int) -> tuple[Candidates, LogWeights]:
+    """Candidates from the product of N(x / (1 - t), (t / (1 - t))^2 I) and a standard normal prior.
 
-    For targets without bounds the plain Gaussian is useless near t = 1 (infinitely wide); the prior keeps it proper up to and
-    including t = 1. Needs t > 0.
+    For targets without bounds the plain Gaussian is useless near t = 1 (infinitely wide); the prior keeps it
+    proper up to and including t = 1. Needs t > 0.
 
     Returns:
         ``(candidates, log_prior)``: the log-weight of a candidate is log p(a) - log_prior (+ const).

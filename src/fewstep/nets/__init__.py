@@ -1,1 +1,1 @@
-"""Network layers as frozen Equinox modules whose leaves are all arrays, written for one sample; ``vmap`` batches them."""
+"""Networks as frozen Equinox modules whose leaves are all arrays, for one sample; ``vmap`` batches them."""

@@ -13,8 +13,8 @@ from fewstep.nets.time_features import TimeEmbedding
 class FlowNet(eqx.Module):
     """A function of (state s, point x, times r <= t), conditioned on embeddings of t and of t - r.
 
-    MFPO's choice: the second embedder receives the interval ``t - r`` and not ``r``; the two embeddings are added and
-    concatenated to (x, s).
+    MFPO's choice: the second embedder receives the interval ``t - r`` and not ``r``; the two embeddings are
+    added and concatenated to (x, s).
     """
 
     embed_t: TimeEmbedding

@@ -1,4 +1,4 @@
-"""Linear maps and normalisation with the initialiser as a named choice, because the codes we must match differ in it."""
+"""Linear maps and normalisation; the initialiser is a named choice, because codes to match differ in it."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -34,13 +34,15 @@ class Linear(eqx.Module):
 
     @staticmethod
     def create(key: PRNGKeyArray, inputs: int, outputs: int, init: Init = "xavier_uniform") -> "Linear":
-        """Kernel ``[inputs, outputs]`` from the named initialiser (fans of the whole concatenation), zero bias."""
+        """Kernel from the named initialiser (with the fans of the whole concatenation), zero bias."""
         return Linear(INITIALISERS[init](key, (inputs, outputs), jnp.float32), jnp.zeros(outputs))
 
     def __call__(self, *parts: Float[Array, "_"]) -> Float[Array, "outputs"]:
         """Apply to vectors whose sizes add up to ``inputs``, in this order."""
         if sum(part.shape[-1] for part in parts) != self.weight.shape[0]:
-            raise ValueError(f"parts {[p.shape for p in parts]} do not add up to {self.weight.shape[0]} inputs")
+            raise ValueError(
+                f"parts {[p.shape for p in parts]} do not add up to {self.weight.shape[0]} inputs"
+            )
         out = self.bias
         start = 0
         for part in parts:

@@ -25,7 +25,7 @@ class MLP(eqx.Module):
         init: Init = "xavier_uniform",
         head_init: Init = "xavier_uniform",
     ) -> "MLP":
-        """Kernels from ``init``, the head from ``head_init`` ("zeros" makes the network start at exactly 0)."""
+        """Kernels from ``init``, the head's from ``head_init`` ("zeros": the network starts at exactly 0)."""
         sizes = [inputs, *hidden]
         *keys, head_key = jax.random.split(key, len(sizes))
         blocks = tuple(

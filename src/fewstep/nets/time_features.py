@@ -11,8 +11,8 @@ from fewstep.nets.layers import Linear, gelu
 class TimeEmbedding(eqx.Module):
     """Learnable Fourier features of a scalar time, then Linear -> GELU -> Linear (MFPO's embedder).
 
-    features = [cos(2 pi t w), sin(2 pi t w)] with ``w`` learnable, initially N(0, 0.2^2): low frequencies on purpose,
-    because the MeanFlow target contains the derivative in ``t``.
+    features = [cos(2 pi t w), sin(2 pi t w)] with ``w`` learnable, initially N(0, 0.2^2): low frequencies on
+    purpose, because the MeanFlow target contains the derivative in ``t``.
     """
 
     frequencies: Float[Array, "half"]

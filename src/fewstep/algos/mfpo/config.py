@@ -1,5 +1,8 @@
-"""MFPO's hyper-parameters. Defaults are the sound choices of ``docs/algorithms/mfpo.md``; the preset ``authors`` restores the
-authors' where the two differ."""
+"""MFPO's hyper-parameters.
+
+Defaults are the sound choices of docs/algorithms/mfpo.md; the preset ``authors`` restores the authors' where
+the two differ.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +14,10 @@ from fewstep.nets.layers import Init
 
 
 def _check_hidden(section: str, hidden: tuple[int, ...]) -> None:
-    require(len(hidden) > 0 and all(h > 0 for h in hidden), f"{section}.hidden must be positive sizes, got {hidden}")
+    require(
+        len(hidden) > 0 and all(h > 0 for h in hidden),
+        f"{section}.hidden must be positive sizes, got {hidden}",
+    )
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,8 @@ class ActorConfig:
         time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
         learning_rate: of Adam.
         steps: T, network evaluations per action.
-        bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density accounted for.
+        bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density
+            accounted for.
         delay: one policy update per this many critic updates.
         batch_size: states of the batch used by a policy update; 0 means all.
         candidates: N of the native best-of-N evaluation.
@@ -41,7 +48,10 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         _check_hidden("actor", self.hidden)
-        require(self.time_features >= 2 and self.time_features % 2 == 0, "actor.time_features must be even and positive")
+        require(
+            self.time_features >= 2 and self.time_features % 2 == 0,
+            "actor.time_features must be even and positive",
+        )
         require(self.time_embed >= 1, "actor.time_embed must be at least 1")
         require(self.learning_rate > 0, "actor.learning_rate must be positive")
         require(1 <= self.steps <= 64, f"actor.steps must be from 1 to 64, got {self.steps}")
@@ -55,7 +65,8 @@ class DivergenceConfig:
     """Log-densities of the policy's samples.
 
     Fields:
-        log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant of the T-step map,
+        log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant
+            of the T-step map,
             for at most 8 action dimensions.
         learning_rate: of Adam.
         probes: Hutchinson probes per row.
@@ -78,9 +89,12 @@ class CriticConfig:
 
     Fields:
         hidden, learning_rate: network sizes, Adam's rate.
-        atoms, v_min, v_max: the fixed grid of soft returns, in reward units; watch ``critic/target_saturated_share``.
-        twin: ``min`` bootstraps from the twin with the lower mean and judges candidates by the lower value; ``mean`` averages.
-        head_init: ``zeros`` starts at a uniform distribution; ``xavier_uniform`` (authors) starts with noise of std
+        atoms, v_min, v_max: the fixed grid of soft returns, in reward units; watch
+            ``critic/target_saturated_share``.
+        twin: ``min`` bootstraps from the twin with the lower mean and judges candidates by the lower value;
+            ``mean`` averages.
+        head_init: ``zeros`` starts at a uniform distribution; ``xavier_uniform`` (authors) starts with noise
+            of std
             0.04 (v_max - v_min) / 2, thousands of times the temperature.
         tau: Polyak rate of the target critics per update, in [0, 1].
         entropy_in_target: subtract alpha log pi from the successor's value.
@@ -100,7 +114,10 @@ class CriticConfig:
         _check_hidden("critic", self.hidden)
         require(self.learning_rate > 0, "critic.learning_rate must be positive")
         require(self.atoms >= 2, f"critic.atoms must be at least 2, got {self.atoms}")
-        require(self.v_min < self.v_max, f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}")
+        require(
+            self.v_min < self.v_max,
+            f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
+        )
         require(0 <= self.tau <= 1, f"critic.tau must be in [0, 1], got {self.tau}")
 
 
@@ -110,7 +127,8 @@ class ProposalConfig:
 
     Fields:
         policy, gaussian: K1 and K2, candidates per state from each proposal.
-        block: states evaluated together, so that activations stay in the processor's cache; 0 means all at once (a GPU).
+        block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
+            once (a GPU).
             A matter of speed only.
     """
 
@@ -154,10 +172,12 @@ class TemperatureConfig:
 
     Fields:
         initial: alpha at the start, reward units per nat.
-        automatic: adjust alpha so that the policy's entropy meets the target; otherwise alpha stays ``initial``.
+        automatic: adjust alpha so that the policy's entropy meets the target; otherwise alpha stays
+            ``initial``.
         target_entropy_per_dim: target entropy in nats per action dimension.
         learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
-        minimum, maximum: bounds of alpha. The authors have none; a bad entropy estimate then drives alpha anywhere.
+        minimum, maximum: bounds of alpha. The authors have none; a bad entropy estimate then drives alpha
+            anywhere.
     """
 
     initial: float = 0.01

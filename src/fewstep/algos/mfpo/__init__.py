@@ -1,0 +1,36 @@
+"""MFPO: Mean Flow Policy Optimization (arXiv 2604.14698).
+
+Maximum-entropy reinforcement learning with a two-step MeanFlow policy. Read in this order:
+
+1. ``config``: the hyper-parameters.
+2. ``policy``: how an action and its log-density are made.
+3. ``targets``: the critics' soft target; the velocity of the Boltzmann policy exp(Q / alpha) / Z.
+4. ``losses``: critics, average velocity, average divergence, temperature.
+5. ``learner``: the state and one update.
+
+docs/algorithms/mfpo.md holds the mathematics and each departure from the authors' code.
+"""
+
+from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.algos.mfpo.config import MFPOConfig
+from fewstep.algos.mfpo.learner import init, policy, update
+from fewstep.algos.mfpo.policy import act
+
+__all__ = ["ALGORITHM", "MFPOConfig"]
+
+ALGORITHM = Algorithm(
+    name="mfpo",
+    title="Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
+    config=MFPOConfig,
+    init=init,
+    update=update,
+    policy=policy,
+    act=act,
+    native=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
+    citation="""@article{dong2026mfpo,
+  title   = {Mean Flow Policy Optimization},
+  author  = {Dong, Xiaoyi and Zhang, Xi Sheryl and Cheng, Jian},
+  journal = {arXiv preprint arXiv:2604.14698},
+  year    = {2026}
+}""",
+)

@@ -1,0 +1,76 @@
+"""MFPO's four losses. Each says what it differentiates; everything else in it is a constant."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from fewstep.algos.mfpo.policy import Critics, Obs, Scalar, Vector, average_divergence, average_velocity
+from fewstep.critics import categorical
+from fewstep.flows import divergence, meanflow
+from fewstep.nets.flow_net import FlowNet
+from fewstep.types import Transition
+
+
+def critic(critics: Critics, batch: Transition, targets: Float[Array, "batch atoms"]) -> Scalar:
+    """Sum over the twins of the batch-mean cross-entropy. Differentiates: critics."""
+
+    def loss(obs: Obs, action: Vector, target: Float[Array, "atoms"]) -> Scalar:
+        first, second = (categorical.cross_entropy(target, net(obs, action)) for net in critics)
+        return first + second
+
+    return jax.vmap(loss)(batch.obs, batch.action, targets).mean()
+
+
+def actor_regression(
+    actor: FlowNet,
+    equal: int,
+    obs: Float[Array, "batch obs"],
+    x: Float[Array, "batch act"],
+    v: Float[Array, "batch act"],
+    r: Float[Array, "batch"],
+    t: Float[Array, "batch"],
+) -> Scalar:
+    """Mean squared MeanFlow residual over batch and action. Differentiates: actor.
+
+    In the first ``equal`` rows r = t, where the target is ``v`` and the JVP of the identity would be
+    multiplied by zero.
+    """
+    value = jax.vmap(actor)(obs[:equal], x[:equal], r[:equal], t[:equal])
+    apart, target = jax.vmap(
+        lambda s, x, r, t, v: meanflow.meanflow_target(average_velocity(actor, s), x, r, t, v)
+    )(obs[equal:], x[equal:], r[equal:], t[equal:], v[equal:])
+    squares = jnp.sum((value - v[:equal]) ** 2) + jnp.sum((apart - target) ** 2)
+    return squares / v.size
+
+
+def divergence_regression(
+    div: FlowNet,
+    actor: FlowNet,
+    equal: int,
+    obs: Float[Array, "batch obs"],
+    x: Float[Array, "batch act"],
+    probes: Float[Array, "batch probes act"],
+    r: Float[Array, "batch"],
+    t: Float[Array, "batch"],
+) -> tuple[Scalar, Scalar]:
+    """Mean squared residual of the average divergence, and the mean divergence. Differentiates: div."""
+    v, trace = jax.vmap(lambda s, x, t, e: divergence.hutchinson(lambda y: actor(s, y, t, t), x, e))(
+        obs, x, t, probes
+    )
+    v, trace = lax.stop_gradient((v, trace))
+    value = jax.vmap(lambda s, x, r, t: average_divergence(div, s)(x, r, t))(
+        obs[:equal], x[:equal], r[:equal], t[:equal]
+    )
+    apart, target = jax.vmap(
+        lambda s, x, r, t, v, tr: divergence.average_divergence_target(
+            average_divergence(div, s), x, r, t, v, tr
+        )
+    )(obs[equal:], x[equal:], r[equal:], t[equal:], v[equal:], trace[equal:])
+    squares = jnp.sum((value - trace[:equal]) ** 2) + jnp.sum((apart - target) ** 2)
+    return squares / trace.size, trace.mean()
+
+
+def temperature(log_alpha: Scalar, entropy: Scalar, target_entropy: float) -> Scalar:
+    """alpha (H - H_target): descending it raises alpha below the target. Differentiates: log_alpha."""
+    return jnp.exp(log_alpha) * (entropy - target_entropy)
