@@ -181,7 +181,7 @@ def test_the_bandit_is_compared_with_the_truth(tmp_path):
     assert float(learned[1]) == pytest.approx(float(floor[1]), abs=0.02)  # the samples are exact
     for share, target in zip(learned.groups()[1:], true.groups(), strict=True):
         assert float(share) == pytest.approx(float(target), abs=3)
-    assert "final α = 0.2" in words
+    assert "final α = 0.200" in words
     assert len(set(re.findall(r"(\d,000) · TV", words))) == 3
     assert html.count("data:image/png;base64,") == 2 * (4 + 3)
 

@@ -3,7 +3,7 @@ import pytest
 
 from fewstep.analysis import summary
 from fewstep.analysis.reading import read_run
-from fewstep.analysis.words import count, duration, listing, number, percent, size
+from fewstep.analysis.words import count, duration, listing, number, percent, short, size
 from tests.analysis.fabricate import Made, make, mean_return, write_rows
 
 
@@ -114,9 +114,10 @@ def test_runs_are_never_mixed_over_environments_versions_or_settings(tmp_path):
 
 
 def test_words():
-    values = (-1234.5, 12.34, 1.234, 0.01234, 1e-7, 0.0, -0.0, 3.0, 2e13, np.nan)
-    spoken = ["−1,234", "12.3", "1.23", "0.0123", "1.00e−07", "0", "0", "3", "2.00e+13", "–"]
+    values = (-1234.5, 12.34, 1.234, 0.01234, 0.26, 1e-7, 0.0, -0.0, 3.0, 2e13, np.nan)
+    spoken = ["−1,234", "12.3", "1.23", "0.0123", "0.260", "1.00e−07", "0", "0", "3", "2.00e+13", "–"]
     assert [number(v) for v in values] == spoken
+    assert [short(v) for v in (-0.5, 0.02, 0.0, 2000.0)] == ["−0.5", "0.02", "0", "2,000"]
     assert (percent(0.1234), percent(np.nan)) == ("12.3 %", "–")
     assert [size(n) for n in (999, 12_345, 3_200_000)] == ["999 B", "12.3 kB", "3.2 MB"]
     assert [duration(m) for m in (0.5, 42.3, 150, np.nan)] == ["30 s", "42 min", "2.5 h", "–"]

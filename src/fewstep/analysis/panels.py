@@ -9,7 +9,7 @@ import numpy as np
 from fewstep.analysis.figures import Line, lines, metric
 from fewstep.analysis.reading import Run
 from fewstep.analysis.summary import Variant
-from fewstep.analysis.words import number
+from fewstep.analysis.words import short
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         known = steered and size is not None and math.isfinite(target)
         reference = ("target", target * size) if known and size else None
         caption = "Estimated entropy of the policy" + (
-            f"; dashed: the target that the temperature steers to ({number(target)} per action dimension)."
+            f"; dashed: the target that the temperature steers to ({short(target)} per action dimension)."
             if known
             else "; higher is more varied."
         )
@@ -146,9 +146,11 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         )
     alpha = metric(runs, "temperature/alpha")
     if alpha.curves:
-        log = all(np.all(values > 0) for _, values in alpha.curves)
+        values = np.concatenate([curve[1] for curve in alpha.curves])
+        log = bool(values.min() > 0 and values.max() > 3 * values.min())
         svg = lines("Temperature α (return units per nat)", [alpha], f"{prefix}1", log=log)
-        panels.append(Panel(svg, "Logarithmic axis. Falls when the policy is more random than its target."))
+        note = "Logarithmic axis. " if log else ""
+        panels.append(Panel(svg, note + "Falls when the policy is more random than its target."))
     return panels
 
 

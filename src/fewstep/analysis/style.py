@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fewstep.analysis.words import number
+from fewstep.analysis.words import number, short
 
 INK, MUTED, RULE = "#1b1b1f", "#65656c", "#dadadf"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0479a", "#b98300", "#4b4bb5")
@@ -120,7 +120,7 @@ def step_axis(axes: Axes, end: float) -> None:
     if axes.get_yscale() == "log":
         low, high = axes.get_ylim()
         axes.yaxis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 300 else (1, 2, 5), numticks=8))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))

@@ -18,8 +18,13 @@ def number(value: float) -> str:
     elif size >= 1:
         text = f"{value:.2f}"
     else:
-        text = f"{value:.3g}" if size >= 1e-4 else f"{value:.2e}"
+        text = f"{value:#.3g}" if size >= 1e-4 else f"{value:.2e}"
     return "0" if text in ("-0", "0") else text.replace("-", "−")
+
+
+def short(value: float) -> str:
+    """``number`` without trailing zeros, for round values such as ticks and settings: ``-0.5 -> −0.5``."""
+    return f"{value:,g}".replace("-", "−") if abs(value) < 1 else number(value)
 
 
 def percent(share: float) -> str:
