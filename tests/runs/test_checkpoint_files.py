@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, is never loaded when damaged, and never lost to the one that replaces it."""
+"""A checkpoint is whole or absent, never loaded when damaged, never lost to the one that replaces it."""
 
 import json
 import os
@@ -110,7 +110,7 @@ def test_every_other_damage_is_one_line_too(root, damage):
 def test_when_all_are_damaged_it_says_so_and_none_at_all_is_none(root):
     assert checkpoint.load_newest(root, print) is None
     (save(root, 1) / "meta.json").unlink()
-    with pytest.raises(FewstepError, match="every checkpoint in .* is damaged"):
+    with pytest.raises(FewstepError, match=r"every checkpoint in .* is damaged"):
         checkpoint.load_newest(root, lambda text: None)
 
 

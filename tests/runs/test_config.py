@@ -1,4 +1,4 @@
-"""Settings: every layer wins over the one before it, every wrong value is one line, TOML gives back what was written."""
+"""Settings: each layer wins over the one before, wrong values are one line, TOML gives back its input."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -40,7 +40,7 @@ def test_a_folder_with_other_things_or_a_file_is_refused(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_place_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="cannot write to .*Permission denied"):
+    with pytest.raises(UsageError, match=r"cannot write to .*Permission denied"):
         RunDir.create(tmp_path / "run", "")
 
 

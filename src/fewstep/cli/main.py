@@ -86,6 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has left; nothing more can be printed, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if debug:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"fewstep: {place}{error.strerror or error}", file=sys.stderr)
+        return 1
     except Exception as error:
         if debug:
             raise

@@ -186,7 +186,7 @@ def train(
             if final:
                 return
             trainer.advance()
-    except (FewstepError, KeyboardInterrupt) as error:
+    except (FewstepError, OSError, KeyboardInterrupt) as error:
         _save_what_was_learned(recorder, run, trainer, reporter, error)
         raise
     finally:
