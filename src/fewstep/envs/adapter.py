@@ -50,7 +50,7 @@ class Adapter:
         else:
             self._resets_since_seed += 1
         try:
-            result = self.env.reset(seed=seed)
+            result: Any = self.env.reset(seed=seed)  # whatever its annotation promises
             if seed is not None:
                 self.env.action_space.seed(seed)
         except Exception as error:
@@ -70,7 +70,7 @@ class Adapter:
         self.total_steps += 1
         scaled = self.actions.to_env(action)
         try:
-            result = self.env.step(scaled)
+            result: Any = self.env.step(scaled)
         except Exception as error:
             last = np.array2string(scaled.ravel(), precision=4, threshold=12, max_line_width=10_000)
             raise FewstepError(f"step raised {brief(error)} in {self.where()}, action {last}") from error

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,10 +48,10 @@ def list_ids() -> list[tuple[str, str, str]]:
     return mujoco + classic + [(env_id, "toy", note) for env_id, note in toys.NOTES.items()]
 
 
-def resolve(env: str | Callable[[], Env]) -> Build:
-    """How to build ``env``.
+def resolve(env: Any) -> Build:
+    """How to build ``env``, an id or a function of no arguments; anything else is refused.
 
-    Raises UsageError if there is no such environment or its module cannot be imported.
+    Raises UsageError too if there is no such environment or its module cannot be imported.
     """
     if isinstance(env, gymnasium.Env):
         raise UsageError(
@@ -128,7 +128,7 @@ def _from_function(build: Callable[[], Env], render_mode: str | None, limit: int
     name = getattr(build, "__name__", type(build).__name__)
     try:
         with _quiet_about_versions("mujoco" in sys.modules):
-            env = build()
+            env: Any = build()
     except Exception as error:
         raise UsageError(f"the function {name} could not build its environment: {explain(error)}") from error
     if not isinstance(env, gymnasium.Env):
@@ -148,7 +148,7 @@ def _with_render_mode(env: Env, env_id: str, render_mode: str | None) -> Env:
 
 
 @contextmanager
-def _quiet_about_versions(is_mujoco: bool) -> Iterator[None]:
+def _quiet_about_versions(is_mujoco: bool) -> Generator[None]:
     """Drop two notices no user can act on: that a -v4 task has a v5, and one on Gymnasium's own model files.
 
     The second comes from the MuJoCo library itself, which would also write it to a log file in the current
