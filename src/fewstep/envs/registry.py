@@ -123,16 +123,16 @@ def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
     return _with_render_mode(env, env_id, render_mode)
 
 
-def _from_function(build: Callable[[], Env], render_mode: str | None, limit: int | None) -> Env:
+def _from_function(build: Callable[[], object], render_mode: str | None, limit: int | None) -> Env:
     choose_backend(render_mode)
     name = getattr(build, "__name__", type(build).__name__)
     try:
         with _quiet_about_versions("mujoco" in sys.modules):
-            env: Any = build()
+            env = build()
     except Exception as error:
         raise UsageError(f"the function {name} could not build its environment: {explain(error)}") from error
     if not isinstance(env, gymnasium.Env):
-        raise UsageError(f"the function {name} returned {env!r:.60}, not a gymnasium.Env")
+        raise UsageError(f"the function {name} returned {env!r}, not a gymnasium.Env")
     env = _with_render_mode(env, type(env.unwrapped).__name__, render_mode)
     return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
 
