@@ -15,12 +15,14 @@ class Interface:
 
     Attributes:
         observation_space, action_space: as the environment declares them.
+        steps_per_second: of simulated time, 30 where the environment does not say.
     """
 
     def __init__(self, env_id: str) -> None:
         env = resolve(env_id)(None, None)
         self.observation_space: spaces.Space[Any] = env.observation_space
         self.action_space: spaces.Space[Any] = env.action_space
+        self.steps_per_second = float(env.metadata.get("render_fps", 30))
         env.close()
         self._env_id = env_id
         self._observations = ObservationView(self.observation_space, env_id)

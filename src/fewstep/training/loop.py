@@ -9,7 +9,7 @@ import jax
 
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
-from fewstep.errors import FewstepError, NonFiniteError, UsageError
+from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs import checkpoint, provenance
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
@@ -197,7 +197,7 @@ def _save_what_was_learned(
     recorder: Recorder, run: RunDir, trainer: Trainer, reporter: Reporter, error: BaseException
 ) -> None:
     try:
-        if recorder.unsaved and not isinstance(error, UsageError):
+        if recorder.unsaved:
             recorder.save()
             reporter.note(f"saved at step {trainer.env_steps:,}; continue with `fewstep resume {run.path}`")
     except FewstepError as second:

@@ -1,6 +1,8 @@
 """One episode as a film, rendered without a screen."""
 
 import importlib
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from fewstep.algos.contract import ActionMode
 from fewstep.errors import FewstepError, UsageError
 from fewstep.training import compiled, seeds
 from fewstep.training.evaluate import Rollout, rollout
+from fewstep.training.interface import Interface
 from fewstep.training.policy_io import SavedPolicy
 from fewstep.training.signals import Check, never
 
-FRAMES_PER_SECOND = 30
+MOST_FRAMES_PER_SECOND = 30
+"""Environments that step faster are filmed at every n-th step, so that films run at their true speed."""
 
 
 def writable(path: Path) -> None:
@@ -35,13 +39,6 @@ def writable(path: Path) -> None:
             raise UsageError(f"videos need {module}: pip install 'fewstep[video]'") from error
 
 
-def _open(path: Path) -> Any:
-    imageio = importlib.import_module("imageio")
-    if path.suffix == ".gif":
-        return imageio.get_writer(path, mode="I", duration=1000 / FRAMES_PER_SECOND, loop=0)
-    return imageio.get_writer(path, fps=FRAMES_PER_SECOND, macro_block_size=2)
-
-
 def record(
     saved: SavedPolicy,
     path: Path,
@@ -50,22 +47,36 @@ def record(
     max_episode_steps: int | None = None,
     check: Check = never,
 ) -> Rollout:
-    """Play one episode, with the reset seed of the first one of an evaluation, and write it to ``path``."""
+    """Play one episode, with the reset seed of the first one of an evaluation, and film it to ``path``."""
     writable(path)
     vector = envs.make(saved.env, 1, render_mode="rgb_array", max_episode_steps=max_episode_steps)
-    try:
-        film = _open(path)
+    stride, rate = _pace(Interface(saved.env).steps_per_second)
+    imageio = importlib.import_module("imageio")
+    options = {"duration": 1000 / rate, "loop": 0} if path.suffix == ".gif" else {"fps": rate}
+    steps = 0
+    film: Any = None
 
-        def watch(vector: envs.VectorEnv, moved: np.ndarray) -> None:
+    def watch(vector: envs.VectorEnv, moved: np.ndarray) -> None:
+        nonlocal steps
+        if steps % stride == 0:
             film.append_data(vector.render(0))
+        steps += 1
 
-        try:
+    try:
+        with warnings.catch_warnings():
+            # The encoder is a process of its own: forked, and at once replaced, which is safe beside threads.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             act = compiled.act(saved.algorithm, saved.cfg, mode)
-            key = seeds.key(seed, seeds.Stream.EVALUATE)
-            return rollout(vector, act, saved.policy, key, seeds.evaluation_seeds(seed, 1), check, watch)
-        finally:
-            film.close()
+            key, episode = seeds.key(seed, seeds.Stream.EVALUATE), seeds.evaluation_seeds(seed, 1)
+            with imageio.get_writer(path, **options) as film:
+                return rollout(vector, act, saved.policy, key, episode, check, watch)
     except OSError as error:
         raise FewstepError(f"cannot write {path}: {error}") from error
     finally:
         vector.close()
+
+
+def _pace(steps_per_second: float) -> tuple[int, float]:
+    """Film every n-th step, at which rate."""
+    stride = max(1, math.ceil(steps_per_second / MOST_FRAMES_PER_SECOND))
+    return stride, steps_per_second / stride
