@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewstep.cli.main import main, use_compilation_cache
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, UsageError
 
 ALGO = "mfpo"
 ENV = "InvertedDoublePendulum-v4"
@@ -76,7 +76,7 @@ def start(argv: Sequence[str] | None = None) -> int:
         return run(parser.parse_args(argv))
     except FewstepError as error:
         print(f"fewstep: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 if __name__ == "__main__":

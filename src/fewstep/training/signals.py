@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,7 +25,7 @@ def never() -> None:
 
 
 @contextmanager
-def watched() -> Iterator[Check]:
+def watched() -> Generator[Check]:
     """Turn SIGINT and SIGTERM into a flag while the block runs; gives the check to call between steps."""
     received: list[int] = []
 
