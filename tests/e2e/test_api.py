@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import fewstep
+from fewstep.cli import main
 from fewstep.errors import NonFiniteError, UsageError
 from tests.e2e.helpers import TINY, train
 
@@ -115,6 +116,14 @@ def test_learning_goes_on_after_loading_with_and_without_the_replay_buffer(model
         fewstep.load(tmp_path / name).learn(30, seen.append)
         rows[name] = seen[-1]["updates"]
     assert rows == {"with": 31 + 30, "without": 31 + 11}  # 20 steps to fill it, the 20th learns
+
+
+def test_the_command_line_opens_saved_models(model, tmp_path):
+    model.learn(50)
+    model.save(tmp_path / "model")
+    assert main(["evaluate", str(tmp_path / "model"), "--episodes", "1"]) == 0
+    assert main(["resume", str(tmp_path / "model"), "--steps", "80", "--quiet"]) == 0
+    assert fewstep.load(tmp_path / "model").num_timesteps == 80
 
 
 def test_a_run_can_be_loaded_but_not_written_over(tmp_path):

@@ -1,4 +1,4 @@
-"""``make demo``: made once, reused, continued, replaced when its settings change, never over what is not its own."""
+"""``make demo``: made once, reused, replaced when its settings change, never over what is not its own."""
 
 import pytest
 

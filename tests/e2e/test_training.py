@@ -271,3 +271,9 @@ def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
     other = json.loads(capsys.readouterr().out)
     assert other["actions"] == "mode"
     assert other["seeds"] != kept[0]["seeds"]
+
+
+def test_a_run_too_short_to_learn_says_so(tmp_path):
+    assert train(tmp_path / "run", steps=40) == 0
+    text = (tmp_path / "run" / "log.txt").read_text()
+    assert "no update will happen: training.learning_starts is 50 of 40 steps" in text

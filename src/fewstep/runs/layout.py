@@ -30,19 +30,24 @@ class RunDir:
         Raises:
             UsageError: a run is there already, the folder holds other things, or it cannot be written.
         """
+        cls.refuse_existing(path)
         run = cls(path)
-        if run.config.exists():
-            raise UsageError(
-                f"{path} already holds a run; continue it with `fewstep resume {path}` or choose --out"
-            )
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise UsageError(f"{path} exists and is not a run; choose another --out")
             path.mkdir(parents=True, exist_ok=True)
             write_text(run.config, config_toml)
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
         return run
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise what ``create`` would raise for a path in use: to be asked before any long preparation."""
+        if (path / "config.toml").exists():
+            raise UsageError(
+                f"{path} already holds a run; continue it with `fewstep resume {path}` or choose --out"
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} exists and is not a run; choose another --out")
 
     @classmethod
     def open(cls, path: Path) -> "RunDir":

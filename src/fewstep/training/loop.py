@@ -146,6 +146,7 @@ def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trai
     Raises:
         UsageError: the environment, a setting or the directory is not usable; nothing has been written then.
     """
+    RunDir.refuse_existing(run_path)
     Evaluator(algorithm, config.algorithm, config.env, episodes=1, modes=config.training.eval_modes, seed=0)
     trainer = Trainer(config, algorithm)
     try:
@@ -176,7 +177,11 @@ def train(
         NonFiniteError: a metric or the state stopped being finite.
         FewstepError: the environment failed, or the disk did.
     """
-    total = trainer.config.training.steps
+    total, learning_starts = trainer.config.training.steps, trainer.config.training.learning_starts
+    if learning_starts > total:
+        reporter.note(
+            f"no update will happen: training.learning_starts is {learning_starts:,} of {total:,} steps"
+        )
     recorder = Recorder(trainer, run, reporter, marks or Marks())
     try:
         while True:

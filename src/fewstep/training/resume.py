@@ -70,7 +70,9 @@ def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Repor
             trainer.close()
             raise
         checkpoint.set_aside_newer(run.checkpoints, saved.env_steps)
-        marks = Marks(**saved.meta["marks"])
+        steps = saved.env_steps
+        # A model saved from Python has no marks: it was logged and evaluated wherever its user did so.
+        marks = Marks(**saved.meta["marks"]) if "marks" in saved.meta else Marks(steps, steps, steps)
     truncate_rows(run.metrics, marks.logged)
     truncate_rows(run.evaluations, marks.evaluated)
     return trainer, marks

@@ -135,6 +135,7 @@ class Trainer:
             "finished": self._finished,
             "episode_index": self._episode_index.tolist(),
             "episode_lengths": self._lengths.tolist(),
+            "buffer_began": self._buffer_began,
             "warm_up_rng": self._warm_up.bit_generator.state,
         }
         if replay:
@@ -171,6 +172,7 @@ class Trainer:
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
         if "replay" in meta:
             self.buffer.restore(saved.groups["replay"], **meta["replay"])
+            self._buffer_began = meta["buffer_began"]
         else:
             self._buffer_began = self.env_steps
         self._resume_episodes(np.array(meta["episode_index"]), np.array(meta["episode_lengths"]))
