@@ -12,9 +12,8 @@ docs/algorithms/mfpo.md holds the mathematics and each departure from the author
 """
 
 from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.algos.mfpo import learner, policy
 from fewstep.algos.mfpo.config import MFPOConfig
-from fewstep.algos.mfpo.learner import init, policy, update
-from fewstep.algos.mfpo.policy import act
 
 __all__ = ["ALGORITHM", "MFPOConfig"]
 
@@ -22,10 +21,10 @@ ALGORITHM = Algorithm(
     name="mfpo",
     title="Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
     config=MFPOConfig,
-    init=init,
-    update=update,
-    policy=policy,
-    act=act,
+    init=learner.init,
+    update=learner.update,
+    policy=learner.policy,
+    act=policy.act,
     native=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
     citation="""@article{dong2026mfpo,
   title   = {Mean Flow Policy Optimization},

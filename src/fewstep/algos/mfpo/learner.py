@@ -32,7 +32,7 @@ EXACT_LOG_PROB_LIMIT = 8
 
 
 class Use(IntEnum):
-    """What a random key is used for: keys are addressed by (use, update). Append only, the order is part of a run."""
+    """What a random key is used for: keys are addressed by (use, update). Append only: order is part of a run."""
 
     INIT = 0
     CRITIC_ACTION = 1
@@ -130,14 +130,15 @@ def policy_metrics(cfg: MFPOConfig) -> list[str]:
     return names + (["temperature/loss"] if cfg.temperature.automatic else [])
 
 
-def _key(state: State, use: Use) -> PRNGKeyArray:
+def use_key(state: State, use: Use) -> PRNGKeyArray:
+    """The random key of one use in the current update."""
     return jax.random.fold_in(jax.random.fold_in(state.key, use), state.updates)
 
 
 def update_critics(cfg: MFPOConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
     """One Adam step of both critics on the soft target, then the targets follow at once."""
     alpha = jnp.exp(state.log_alpha)
-    noise = jax.random.normal(_key(state, Use.CRITIC_ACTION), batch.action.shape)
+    noise = jax.random.normal(use_key(state, Use.CRITIC_ACTION), batch.action.shape)
 
     def target(step: Transition, e: Vector) -> tuple[Array, Scalar]:
         nxt = draw(cfg, state.actor, state.divergence, step.next_obs, e)
@@ -175,10 +176,10 @@ def update_actor(
 ) -> tuple[State, Estimate, Metrics]:
     """Regress the average velocity on the Boltzmann velocity of ``q``; hand on what was sampled."""
     count, alpha = obs.shape[0], jnp.exp(state.log_alpha)
-    rows, r, t = _times(cfg, _key(state, Use.ACTOR_TIMES), count)
+    rows, r, t = _times(cfg, use_key(state, Use.ACTOR_TIMES), count)
     found = lax.map(
         lambda row: estimate_velocity(cfg, state.actor, state.divergence, q, alpha, *row),
-        (obs, t, jax.random.split(_key(state, Use.CANDIDATES), count)),
+        (obs, t, jax.random.split(use_key(state, Use.CANDIDATES), count)),
         batch_size=cfg.proposals.block or count,
     )
     regression = jax.value_and_grad(losses.actor_regression)
@@ -203,12 +204,12 @@ def update_actor(
 
 def update_divergence(cfg: MFPOConfig, state: State, found: Estimate, obs: ObsRows) -> tuple[State, Metrics]:
     """Regress the average divergence on that of the (new) actor, at fresh times and noise."""
-    rows, r, t = _times(cfg, _key(state, Use.DIVERGENCE_TIMES), obs.shape[0])
-    noise = jax.random.normal(_key(state, Use.DIVERGENCE_NOISE), found.anchor.shape)
+    rows, r, t = _times(cfg, use_key(state, Use.DIVERGENCE_TIMES), obs.shape[0])
+    noise = jax.random.normal(use_key(state, Use.DIVERGENCE_NOISE), found.anchor.shape)
     x = jax.vmap(meanflow.interpolate)(found.anchor, noise, t)
     draw_probes = jax.random.rademacher if cfg.divergence.probe == "rademacher" else jax.random.normal
     shape = (obs.shape[0], cfg.divergence.probes, x.shape[-1])
-    probes = draw_probes(_key(state, Use.PROBES), shape, jnp.float32)
+    probes = draw_probes(use_key(state, Use.PROBES), shape, jnp.float32)
     regression = jax.value_and_grad(losses.divergence_regression, has_aux=True)
     (loss, trace), grads = regression(state.divergence, state.actor, rows.equal, obs, x, probes, r, t)
     net, moments = Adam(cfg.divergence.learning_rate).step(
