@@ -1,8 +1,8 @@
 """fewstep: online reinforcement learning with few-step generative policies.
 
-``from fewstep import MFPO`` gives a model with the habits of Stable-Baselines3; ``fewstep.load`` opens a
-saved model or a run; ``fewstep.make_env`` builds environments as training sees them. The command line is
-``fewstep --help``.
+``from fewstep import SMFP`` (or ``MFPO``) gives a model with the habits of Stable-Baselines3;
+``fewstep.load`` opens a saved model or a run; ``fewstep.make_env`` builds environments as training sees them.
+The command line is ``fewstep --help``.
 """
 
 import importlib
@@ -10,14 +10,15 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewstep.api import MFPO, Model, load
+    from fewstep.api import MFPO, SMFP, Model, load
     from fewstep.envs import make as make_env
 
 __version__ = importlib.metadata.version("fewstep")
-__all__ = ["MFPO", "Model", "__version__", "load", "make_env"]
+__all__ = ["MFPO", "SMFP", "Model", "__version__", "load", "make_env"]
 
 _LAZY = {
     "MFPO": ("fewstep.api", "MFPO"),
+    "SMFP": ("fewstep.api", "SMFP"),
     "Model": ("fewstep.api", "Model"),
     "load": ("fewstep.api", "load"),
     "make_env": ("fewstep.envs", "make"),

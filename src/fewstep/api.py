@@ -230,6 +230,15 @@ class MFPO(Model):
         super().__init__(self.algo, env, seed=seed, preset=preset, **overrides)
 
 
+class SMFP(Model):
+    """Stochastic MeanFlow Policies; ``Model`` has the methods, ``fewstep presets smfp`` the presets."""
+
+    algo = "smfp"
+
+    def __init__(self, env: str, *, seed: int = 0, preset: str = presets.DEFAULT, **overrides: Any) -> None:
+        super().__init__(self.algo, env, seed=seed, preset=preset, **overrides)
+
+
 def load(path: str | Path) -> Model:
     """Open a saved model or a run directory of any algorithm."""
     return Model.load(path)

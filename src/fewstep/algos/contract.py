@@ -31,6 +31,11 @@ class ActionMode:
     noise_free: bool = False
 
 
+def plain_sample(cfg: Any) -> ActionMode:
+    """One draw of the policy, whatever the config: the usual way to collect experience."""
+    return ActionMode()
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """One algorithm.
@@ -51,6 +56,8 @@ class Algorithm:
             static.
         native: the mode the paper evaluates with.
         citation: BibTeX.
+        behaviour: the mode that experience is collected with, a plain sample unless the algorithm says
+            otherwise.
     """
 
     name: str
@@ -62,6 +69,7 @@ class Algorithm:
     act: Callable[[Any, Any, jax.Array, PRNGKeyArray, ActionMode], jax.Array]
     native: Callable[[Any], ActionMode]
     citation: str
+    behaviour: Callable[[Any], ActionMode] = plain_sample
 
 
 def parse_mode(text: str, native: ActionMode) -> ActionMode:

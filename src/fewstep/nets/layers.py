@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Init = Literal["xavier_uniform", "lecun_normal", "zeros"]
+Init = Literal["xavier_uniform", "lecun_normal", "lecun_uniform", "zeros"]
+Activation = Literal["gelu", "relu", "silu"]
 
 INITIALISERS: dict[Init, Callable[..., Array]] = {
     "xavier_uniform": jax.nn.initializers.xavier_uniform(),
     "lecun_normal": jax.nn.initializers.lecun_normal(),
+    "lecun_uniform": jax.nn.initializers.lecun_uniform(),
     "zeros": jax.nn.initializers.zeros,
 }
 
@@ -20,6 +22,13 @@ INITIALISERS: dict[Init, Callable[..., Array]] = {
 def gelu(x: Array) -> Array:
     """GELU in its tanh approximation (what flax calls ``gelu``)."""
     return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
 
 
 class Linear(eqx.Module):

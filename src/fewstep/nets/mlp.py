@@ -1,4 +1,4 @@
-"""The multilayer perceptron of the MeanFlow line: Dense, LayerNorm, GELU, repeated; a linear head."""
+"""The multilayer perceptron: Dense, LayerNorm, GELU, repeated (the MeanFlow line's); a linear head."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,15 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.nets.layers import Init, LayerNorm, Linear, gelu
+from fewstep.nets.layers import ACTIVATIONS, Activation, Init, LayerNorm, Linear
 
 
 class MLP(eqx.Module):
-    """``len(hidden)`` blocks Linear -> LayerNorm -> GELU and a linear head, on one sample."""
+    """``len(hidden)`` blocks Linear -> LayerNorm -> activation and a linear head, on one sample."""
 
-    blocks: tuple[tuple[Linear, LayerNorm], ...]
+    blocks: tuple[tuple[Linear, LayerNorm | None], ...]
     head: Linear
+    activation: Activation = eqx.field(static=True, default="gelu")
 
     @staticmethod
     def create(
@@ -24,18 +25,25 @@ class MLP(eqx.Module):
         *,
         init: Init = "xavier_uniform",
         head_init: Init = "xavier_uniform",
+        activation: Activation = "gelu",
+        norm: bool = True,
     ) -> "MLP":
-        """Kernels from ``init``, the head's from ``head_init`` ("zeros": the network starts at exactly 0)."""
+        """Kernels from ``init``, the head's from ``head_init`` ("zeros": the network starts at exactly 0).
+
+        Without ``norm`` the blocks are Linear -> activation.
+        """
         sizes = [inputs, *hidden]
         *keys, head_key = jax.random.split(key, len(sizes))
         blocks = tuple(
-            (Linear.create(k, n_in, n_out, init), LayerNorm.create(n_out))
+            (Linear.create(k, n_in, n_out, init), LayerNorm.create(n_out) if norm else None)
             for k, n_in, n_out in zip(keys, sizes[:-1], sizes[1:], strict=True)
         )
-        return MLP(blocks, Linear.create(head_key, sizes[-1], outputs, head_init))
+        return MLP(blocks, Linear.create(head_key, sizes[-1], outputs, head_init), activation)
 
     def __call__(self, *parts: Float[Array, "_"]) -> Float[Array, "outputs"]:
         """Evaluate on the concatenation of ``parts`` (see ``Linear`` for why they come apart)."""
+        activate = ACTIVATIONS[self.activation]
         for linear, norm in self.blocks:
-            parts = (gelu(norm(linear(*parts))),)
+            hidden = linear(*parts)
+            parts = (activate(hidden if norm is None else norm(hidden)),)
         return self.head(*parts)

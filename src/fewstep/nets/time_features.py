@@ -33,3 +33,17 @@ class TimeEmbedding(eqx.Module):
         """Embed one time."""
         phase = 2.0 * jnp.pi * t * self.frequencies
         return self.outer(gelu(self.inner(jnp.cos(phase), jnp.sin(phase))))
+
+
+LOW_FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+"""Of ``low_frequency_features``, in units of pi per unit of time."""
+
+
+def low_frequency_features(t: Float[Array, ""]) -> Float[Array, "8"]:
+    """cos and sin of t times {0.5, 1, 2, 4} pi: a flow time for networks without a learnt embedding.
+
+    No higher frequency on purpose: the MeanFlow target contains the derivative in ``t``, which multiplies
+    each feature by its frequency.
+    """
+    phase = jnp.pi * t * jnp.asarray(LOW_FREQUENCIES)
+    return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])

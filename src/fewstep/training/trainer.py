@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from fewstep import envs
-from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError
 from fewstep.replay import ReplayBuffer
@@ -40,7 +40,7 @@ class Trainer:
         self.updates = 0
         self.episodes = 0
         self._update = compiled.updates(algorithm, cfg)
-        self._act = compiled.act(algorithm, cfg, ActionMode())
+        self._act = compiled.act(algorithm, cfg, algorithm.behaviour(cfg))
         self._act_key = seeds.key(config.seed, seeds.Stream.ACT)
         self._warm_up = seeds.generator(config.seed, seeds.Draw.WARM_UP)
         self._buffer_began = 0

@@ -1,0 +1,37 @@
+"""SMFP: Stochastic MeanFlow Policies (arXiv 2605.21282), and the entropy bound that keeps their modes.
+
+A one-step policy a = clip(mu(s, e) + sigma(s, e) eps): an infinite mixture of Gaussians, one network
+evaluation per action, improved by SAC's gradient and by mirror descent at once. Read in this order:
+
+1. ``config``: the hyper-parameters.
+2. ``network``, ``policy``: how an action is made, and chosen among candidates.
+3. ``targets``: the successor's action and its entropy; actions to regress on and their weights.
+4. ``losses``: critics, improvement (Q, entropy, bound), mirror descent, temperature.
+5. ``learner``: the state and one update.
+
+The authors' code is not public. docs/algorithms/smfp.md says what is known, what is inferred, what is ours,
+and what was measured.
+"""
+
+from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.algos.smfp import learner, policy
+from fewstep.algos.smfp.config import SMFPConfig
+
+__all__ = ["ALGORITHM", "SMFPConfig"]
+
+ALGORITHM = Algorithm(
+    name="smfp",
+    title="Stochastic MeanFlow Policies: a one-step policy under entropic mirror descent",
+    config=SMFPConfig,
+    init=learner.init,
+    update=learner.update,
+    policy=learner.policy,
+    act=policy.act,
+    native=lambda cfg: ActionMode(candidates=cfg.actor.evaluation_candidates),
+    behaviour=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
+    citation="""@article{smfp2026,
+  title   = {Stochastic MeanFlow Policies},
+  journal = {arXiv preprint arXiv:2605.21282},
+  year    = {2026}
+}""",
+)

@@ -1,0 +1,154 @@
+"""SMFP's losses. Each says what it differentiates; everything else in it is a constant."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from fewstep.algos.smfp.config import SMFPConfig
+from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
+from fewstep.algos.smfp.policy import Component, QFunction, component, gaussian, sample
+from fewstep.critics.categorical import combine_values
+from fewstep.critics.crossq import CrossQ, joint_values
+from fewstep.critics.scalar import LayerNormCritic, td_target
+from fewstep.flows import endpoint, meanflow, semi_implicit
+from fewstep.nets.mlp import MLP
+from fewstep.nets.renorm import RenormMLP, Stats
+from fewstep.types import Transition
+
+Rows = Float[Array, "batch"]
+
+
+class Fit(NamedTuple):
+    """What a critic loss found on the way: values, targets, and the new statistics of both critics."""
+
+    q: Float[Array, "2 batch"]
+    target: Rows
+    stats: tuple[tuple[Stats, ...], ...]
+
+
+def crossq(
+    nets: tuple[RenormMLP, RenormMLP],
+    cfg: SMFPConfig,
+    critics: tuple[CrossQ, CrossQ],
+    batch: Transition,
+    next_action: Float[Array, "batch act"],
+    next_bonus: Rows,
+) -> tuple[Scalar, Fit]:
+    """Half the squared TD error of both critics, batch mean. Differentiates: nets.
+
+    (s, a) and (s', a') are one batch: gradients pass through the joint statistics, not through the target.
+    ``next_bonus`` is the entropy bonus of the successor (zero for a hard backup).
+    """
+    found = [
+        joint_values(replace(critic, net=net), batch.obs, batch.action, batch.next_obs, next_action)
+        for net, critic in zip(nets, critics, strict=True)
+    ]
+    next_value = combine_values(found[0][1], found[1][1], cfg.critic.twin) + next_bonus
+    target = lax.stop_gradient(td_target(batch.reward, batch.terminated, cfg.discount, next_value))
+    q = jnp.stack([found[0][0], found[1][0]])
+    return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1)), Fit(q, target, (found[0][2], found[1][2]))
+
+
+def layernorm(nets: tuple[MLP, MLP], batch: Transition, target: Rows) -> tuple[Scalar, Fit]:
+    """Half the squared TD error of both critics, batch mean. Differentiates: nets."""
+    q = jnp.stack([jax.vmap(LayerNormCritic(net))(batch.obs, batch.action) for net in nets])
+    return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1)), Fit(q, target, ())
+
+
+class Improvement(NamedTuple):
+    """Parts of the improvement loss and what is worth recording, each a mean over states and samples."""
+
+    q: Scalar
+    hinge: Scalar
+    bound: Scalar
+    log_std: Scalar
+    conditional_entropy: Scalar
+    entropy: Scalar
+    excess: Scalar
+    clipped: Scalar
+
+
+def improvement(
+    actor: PolicyNet,
+    cfg: SMFPConfig,
+    q: QFunction,
+    alpha: Scalar,
+    q_scale: Scalar,
+    obs: Float[Array, "batch obs"],
+    e: Float[Array, "batch N act"],
+    eps: Float[Array, "batch M act"],
+) -> tuple[Scalar, Improvement]:
+    """L_SAC + L_bound: the value of sampled actions, the entropy term, what lies outside the box.
+
+    N mixture components are evaluated per state and the first M of them are sampled from. Differentiates:
+    actor, pathwise through mean and sigma of every component.
+    """
+    kind, samples = cfg.entropy.kind, eps.shape[1]
+
+    def one(s: Obs, e: Float[Array, "N act"], eps: Float[Array, "M act"]) -> Improvement:
+        parts = jax.vmap(lambda noise: component(cfg, actor, s, noise))(e)
+        drawn = Component(parts.mean[:samples], parts.log_std[:samples])
+        z = sample(drawn, eps)
+        values = jax.vmap(lambda a: q(s, a))(jnp.clip(z, -1.0, 1.0))
+        conditional = semi_implicit.conditional_entropy(drawn.log_std).mean()
+        if kind == "semi_implicit":
+            mixture = jax.vmap(lambda one: semi_implicit.mixture_log_density(one, *parts))
+            entropy = -mixture(z).mean()
+        else:
+            entropy = conditional
+        below = jax.nn.relu(jnp.log(cfg.entropy.target_std) - drawn.log_std)
+        return Improvement(
+            q=values.mean(),
+            hinge=below.sum(-1).mean(),
+            bound=jax.nn.relu(jnp.abs(z) - 1.0).sum(-1).mean(),
+            log_std=drawn.log_std.mean(),
+            conditional_entropy=conditional,
+            entropy=entropy,
+            excess=jax.nn.relu(jnp.abs(drawn.mean) - 1.0).mean(),
+            clipped=jnp.mean(jnp.abs(z) > 1.0),
+        )
+
+    found = jax.tree.map(jnp.mean, jax.vmap(one)(obs, e, eps))
+    uncertainty = found.hinge if kind == "hinge" else -found.entropy
+    loss = -q_scale * found.q + alpha * uncertainty + cfg.actor.bound_weight * found.bound
+    return loss, found
+
+
+def mirror(
+    actor: PolicyNet,
+    cfg: SMFPConfig,
+    obs: Float[Array, "batch obs"],
+    action: Float[Array, "batch pairs act"],
+    weight: Float[Array, "batch pairs"],
+    e: Float[Array, "batch pairs act"],
+    b: Float[Array, "batch pairs"],
+    t: Float[Array, "batch pairs"],
+) -> Scalar:
+    """L_MD: the weighted MeanFlow regression on given actions, noised by ``e`` to time t.
+
+    Differentiates: actor. With ``sigma_in_regression`` the error is that of the sampled end point, the mean's
+    plus sigma^2: it pulls sigma down where actions are worth imitating.
+    """
+
+    def one(s: Obs, a: Vector, w: Scalar, e: Vector, b: Scalar, t: Scalar) -> Scalar:
+        x, v = meanflow.interpolate(a, e, t), e - a
+
+        def end_point(x: Vector, b: Scalar, t: Scalar) -> tuple[Vector, Vector]:
+            return gaussian(cfg, actor, s, x, b, t)
+
+        g, log_std, target = endpoint.endpoint_target(end_point, x, b, t, v, cfg.mirror.limit)
+        error = jnp.mean((g - target) ** 2)
+        total = error + jnp.mean(jnp.exp(2.0 * log_std)) if cfg.mirror.sigma_in_regression else error
+        return w * endpoint.adaptive_weight(error, cfg.mirror.gamma) * total
+
+    pairs = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0))
+    return jax.vmap(pairs)(obs, action, weight, e, b, t).mean()
+
+
+def temperature(log_alpha: Scalar, entropy: Scalar, target_entropy: Array | float) -> Scalar:
+    """alpha (H - H_target): descending it raises alpha below the target. Differentiates: log_alpha."""
+    return jnp.exp(log_alpha) * (entropy - target_entropy)

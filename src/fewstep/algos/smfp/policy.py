@@ -1,0 +1,96 @@
+"""How SMFP acts: the mixture component of a noise, a draw from it, the best of several draws."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fewstep.algos.contract import ActionMode
+from fewstep.algos.smfp.config import SMFPConfig
+from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
+from fewstep.critics.categorical import combine_values
+from fewstep.critics.crossq import CrossQ
+from fewstep.critics.scalar import LayerNormCritic
+
+Critics = tuple[CrossQ, CrossQ] | tuple[LayerNormCritic, LayerNormCritic]
+QFunction = Callable[[Obs, Vector], Scalar]
+NoisePair = Float[Array, "2 act"]
+"""The two noises of one action: e, which chooses the component, and eps, which draws from it."""
+
+
+class Policy(eqx.Module):
+    """What acts: the policy network, and the critics that choose among candidates."""
+
+    actor: PolicyNet
+    critics: Critics
+
+
+class Component(NamedTuple):
+    """A Gaussian of the mixture (or of the path, at another time): mean and log standard deviation."""
+
+    mean: Vector
+    log_std: Vector
+
+
+class Draw(NamedTuple):
+    """A sample ``z`` of a ``component``, and the ``action`` it becomes by clipping."""
+
+    z: Vector
+    action: Vector
+    component: Component
+
+
+def gaussian(cfg: SMFPConfig, actor: PolicyNet, s: Obs, x: Vector, b: Scalar, t: Scalar) -> Component:
+    """Where the path through ``x`` at time ``t`` ends at time ``b``."""
+    g, rho = actor(s, x, b, t)
+    mean = g if cfg.actor.output == "direct" else x - g
+    log_std = jnp.clip(rho + cfg.actor.log_std_initial, cfg.actor.log_std_min, cfg.actor.log_std_max)
+    return Component(mean, log_std)
+
+
+def component(cfg: SMFPConfig, actor: PolicyNet, s: Obs, e: Vector) -> Component:
+    """The mixture component of the noise ``e``: the end at b = 0 of the path from ``e`` at t = 1."""
+    return gaussian(cfg, actor, s, e, jnp.float32(0.0), jnp.float32(1.0))
+
+
+def sample(part: Component, eps: Vector) -> Vector:
+    """mu + sigma eps, before it is clipped."""
+    return part.mean + jnp.exp(part.log_std) * eps
+
+
+def draw(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noise: NoisePair) -> Draw:
+    """One action: one network evaluation."""
+    part = component(cfg, actor, s, noise[0])
+    z = sample(part, noise[1])
+    return Draw(z, jnp.clip(z, -1.0, 1.0), part)
+
+
+def draws(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noises: Float[Array, "K 2 act"]) -> Draw:
+    """Several actions of one state (every field has a leading axis K)."""
+    return jax.vmap(lambda noise: draw(cfg, actor, s, noise))(noises)
+
+
+def q_value(cfg: SMFPConfig, critics: Critics) -> QFunction:
+    """The value actions are judged by: both critics (running statistics) combined by ``critic.twin``."""
+    return lambda s, a: combine_values(critics[0](s, a), critics[1](s, a), cfg.critic.twin)
+
+
+def best(q: QFunction, s: Obs, found: Draw) -> Draw:
+    """The candidate with the highest value; a single one is not even looked at."""
+    if found.action.shape[0] == 1:
+        return jax.tree.map(lambda field: field[0], found)
+    chosen = jnp.argmax(jax.vmap(lambda a: q(s, a))(found.action))
+    return jax.tree.map(lambda field: field[chosen], found)
+
+
+def act(
+    cfg: SMFPConfig, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray, mode: ActionMode
+) -> Float[Array, "batch act"]:
+    """Actions in [-1, 1] for a batch: one draw, the best of K draws, or no noise at all."""
+    shape = (obs.shape[0], mode.candidates, 2, policy.actor.act_size)
+    noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
+    q = q_value(cfg, policy.critics)
+    return jax.vmap(lambda s, noises: best(q, s, draws(cfg, policy.actor, s, noises)).action)(obs, noise)

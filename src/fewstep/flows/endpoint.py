@@ -1,0 +1,64 @@
+"""The residual form of MeanFlow: a network that predicts where the path ends instead of how fast it moves.
+
+    g(x, b, t) = x - u(x, b, t),
+
+with u the average velocity over [b, t]. At b = 0, t = 1 the end point g(e, 0, 1) is the action itself: one
+evaluation, nothing to subtract. At t = b it is x - v(x, t), *not* x.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fewstep.flows.meanflow import Scalar, Vector
+
+Aux = TypeVar("Aux")
+EndPoint = Callable[[Vector, Scalar, Scalar], tuple[Vector, Aux]]
+"""(x, b, t) -> (g, whatever else the network says there)."""
+
+
+def endpoint_target(
+    g: EndPoint[Aux], x: Vector, b: Scalar, t: Scalar, v: Vector, limit: float
+) -> tuple[Vector, Aux, Vector]:
+    """The network's value ``g(x, b, t)`` and its target x + (t - b - 1) v - (t - b) dg/dt.
+
+    This is the MeanFlow identity u = v - (t - b) du/dt with u = x - g; dg/dt is the derivative along the
+    flow, v . grad_x g + dg/dt, from one forward-mode JVP.
+
+    Args:
+        g: end point; gradients flow into it only through the returned value (and the auxiliary output).
+        x: point on the path at time t, action units.
+        b, t: times, 0 <= b <= t <= 1.
+        v: (estimate of) the instantaneous velocity at (x, t).
+        limit: the target is cut to [-limit, limit] in every dimension (the end points of interest are
+            actions; the derivative of an untrained network may be anything).
+
+    Returns:
+        ``(value, aux, target)``; the target carries no gradient.
+    """
+    start, derivative, aux = jax.jvp(g, (x, b, t), (v, jnp.zeros_like(b), jnp.ones_like(t)), has_aux=True)
+    target = x + (t - b - 1.0) * v - (t - b) * derivative
+    return start, aux, lax.stop_gradient(jnp.clip(target, -limit, limit))
+
+
+def adaptive_weight(delta: Scalar, gamma: float, epsilon: float = 1e-4) -> Scalar:
+    """MeanFlow's weight (delta + epsilon)^-(1 - gamma) of a squared error; 1 for gamma = 1. No gradient."""
+    return lax.stop_gradient((delta + epsilon) ** -(1.0 - gamma))
+
+
+def sample_interval(
+    key: PRNGKeyArray, shape: tuple[int, ...], *, general: bool, end_share: float
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Training times (b, t): t uniform on (0, 1], b = 0 or, if ``general``, uniform on [0, t).
+
+    In a share ``end_share`` of the draws, t is exactly 1, the only time at which a one-step policy acts.
+    """
+    k_t, k_b, k_end = jax.random.split(key, 3)
+    t = 1.0 - jax.random.uniform(k_t, shape)
+    t = jnp.where(jax.random.uniform(k_end, shape) < end_share, 1.0, t)
+    b = t * jax.random.uniform(k_b, shape) if general else jnp.zeros(shape)
+    return b, t
