@@ -1,7 +1,9 @@
-"""MFPO: its sizes, what flows where, its targets by finite differences, its options, and a target known exactly."""
+"""MFPO: sizes, gradient flow, targets by finite differences, options, and a target known exactly."""
 
 from dataclasses import replace
+from functools import cache
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ SPEC = Spec(3, 2)
 TINY = c.MFPOConfig(
     actor=c.ActorConfig(hidden=(16, 16), time_features=8, time_embed=8),
     critic=c.CriticConfig(hidden=(16, 16), atoms=11, v_min=-5.0, v_max=5.0),
-    proposals=c.ProposalConfig(policy=4, gaussian=6, block=3),
+    proposals=c.ProposalConfig(policy=4, gaussian=6, block=8),
 )
 
 
@@ -38,11 +40,16 @@ def state(cfg=TINY, spec=SPEC, seed=0):
     return learner.init(cfg, spec, jax.random.key(seed))
 
 
-def updated(cfg, count=1, **kwargs):
-    step = jax.jit(lambda s, b: learner.update(cfg, s, b))
+@cache
+def step(cfg):
+    """One jitted update; compiling it is what these tests spend their time on."""
+    return jax.jit(lambda s, b: learner.update(cfg, s, b))
+
+
+def updated(cfg, count=1):
     s, metrics = state(cfg), {}
     for i in range(count):
-        s, metrics = step(s, batch(seed=i, **kwargs))
+        s, metrics = step(cfg)(s, batch(seed=i))
     return s, metrics
 
 
@@ -54,7 +61,7 @@ def size_of(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-# ------------------------------------------------------------------------------------------------- sizes and start
+# -------------------------------------------------------------------------------------------- sizes and start
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,10 @@ def test_twins_differ_and_targets_start_as_copies():
 
 
 def test_a_zero_head_starts_at_value_zero_and_a_xavier_head_at_the_authors_noise():
-    obs, act = jax.random.normal(jax.random.key(1), (2000, 17)), jax.random.normal(jax.random.key(2), (2000, 6))
+    obs, act = (
+        jax.random.normal(jax.random.key(1), (2000, 17)),
+        jax.random.normal(jax.random.key(2), (2000, 6)),
+    )
     for head, expected in (("zeros", 0.0), ("xavier_uniform", 62.0)):
         cfg = c.MFPOConfig(critic=c.CriticConfig(head_init=head, twin="mean"))
         critics = state(cfg, Spec(17, 6)).critics
@@ -91,17 +101,19 @@ def test_a_zero_head_starts_at_value_zero_and_a_xavier_head_at_the_authors_noise
 
 
 def test_initial_entropy_is_near_that_of_the_noise():
-    """The clipped flow starts near the identity of a standard normal: 1.42 nats a dimension (measured on the authors')."""
-    _, metrics = learner.update(c.MFPOConfig(), state(c.MFPOConfig(), Spec(17, 6)), batch(64, Spec(17, 6)))
-    assert abs(float(metrics["policy/entropy"]) / 6 - 1.42) < 0.35
+    """The clipped flow starts near a standard normal: 1.42 nats a dimension, as in the authors' code."""
+    cfg = c.MFPOConfig()
+    s, noise = state(cfg, Spec(17, 6)), jax.random.normal(jax.random.key(1), (500, 6))
+    log_prob = jax.vmap(lambda e: policy.draw(cfg, s.actor, s.divergence, jnp.ones(17), e))(noise).log_prob
+    assert abs(-float(log_prob.mean()) / 6 - 1.42) < 0.35
 
 
-# --------------------------------------------------------------------------------------------------- gradient flow
+# ---------------------------------------------------------------------------------------------- gradient flow
 
 
 def reached(loss, groups):
     """Names of the groups of parameters in which the loss has a non-zero gradient."""
-    grads = jax.grad(loss)(groups)
+    grads = jax.jit(jax.grad(loss))(groups)
     return {name for name, g in grads.items() if any(np.any(np.asarray(x) != 0) for x in jax.tree.leaves(g))}
 
 
@@ -130,7 +142,7 @@ def estimates(g, b, t):
 
 
 def test_gradient_flow_of_every_loss():
-    """The losses as ``update`` calls them: only what each docstring names is differentiated, whatever else enters."""
+    """Only what each docstring names is differentiated, whatever else enters the loss."""
     s, b = warm(), jax.tree.map(jnp.asarray, batch())
     g = groups_of(s)
     t = jnp.linspace(0.1, 0.9, 16)
@@ -138,9 +150,9 @@ def test_gradient_flow_of_every_loss():
 
     def critic(g):
         nxt = jax.vmap(lambda o, e: policy.draw(TINY, s.actor, s.divergence, o, e))(b.next_obs, b.action)
-        target, _ = jax.vmap(lambda st, n: targets.critic_target(TINY, s.target_critics, jnp.exp(s.log_alpha), st, n))(
-            b, nxt
-        )
+        target, _ = jax.vmap(
+            lambda st, n: targets.critic_target(TINY, s.target_critics, jnp.exp(s.log_alpha), st, n)
+        )(b, nxt)
         return losses.critic(g["critics"], b, target)
 
     found = estimates(g, b, t)
@@ -173,15 +185,15 @@ def test_each_critic_is_trained_by_its_own_error_only():
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
 
 
-# ---------------------------------------------------------------------------------------------------- the regressions
+# -------------------------------------------------------------------------------------------- the regressions
 
 
 def test_regression_targets_of_the_networks_agree_with_finite_differences():
     with jax.enable_x64(True):
-        s = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, warm())
+        nets = jax.tree.map(lambda x: x.astype(jnp.float64), (warm().actor, warm().divergence))
         o, x, v = jnp.array([0.3, -1.0, 0.5]), jnp.array([0.4, -0.2]), jnp.array([1.1, -0.7])
         r, t, h = jnp.float64(0.3), jnp.float64(0.8), 1e-6
-        for f in (policy.average_velocity(s.actor, o), policy.average_divergence(s.divergence, o)):
+        for f in (policy.average_velocity(nets[0], o), policy.average_divergence(nets[1], o)):
             value, derivative = meanflow.total_derivative(f, x, r, t, v)
             numeric = (f(x + h * v, r, t + h) - f(x - h * v, r, t - h)) / (2 * h)
             np.testing.assert_allclose(derivative, numeric, rtol=1e-6, atol=1e-8)
@@ -217,28 +229,34 @@ def test_losses_do_not_depend_on_the_order_of_the_batch():
     )
 
 
-# --------------------------------------------------------------------------------------------------------- the update
+# ------------------------------------------------------------------------------------------------- the update
 
 
 def test_only_a_terminal_state_stops_the_bootstrap():
     s = warm()
     nxt = policy.draw(TINY, s.actor, s.divergence, jnp.ones(3), jnp.ones(2))
-    z = categorical.support(-5.0, 5.0, 11)
+    cfg = replace(TINY, critic=replace(TINY.critic, v_min=-40.0, v_max=40.0, atoms=81))
+    # Mass in the middle of a wide support, so that the projection cuts nothing and keeps the mean.
+    head = jnp.where(jnp.abs(jnp.arange(81) - 40.0) < 8, 0.0, -50.0) + 0.1 * jnp.sin(jnp.arange(81.0))
+    critics = learner.init(cfg, SPEC, jax.random.key(0)).critics
+    critics = tuple(eqx.tree_at(lambda m: m.head.bias, m, head * (i + 1)) for i, m in enumerate(critics))
+    z = categorical.support(-40.0, 40.0, 81)
     for terminated in (False, True):
         step = Transition(jnp.ones(3), jnp.zeros(2), jnp.float32(0.5), jnp.array(terminated), jnp.ones(3))
-        target, _ = targets.critic_target(TINY, s.target_critics, jnp.float32(0.1), step, nxt)
+        target, _ = targets.critic_target(cfg, critics, jnp.float32(0.1), step, nxt)
         if terminated:
-            np.testing.assert_allclose(target[5:7], [0.5, 0.5], atol=1e-6)
+            np.testing.assert_allclose(target[40:42], [0.5, 0.5], atol=1e-5)
         else:
-            values = [categorical.expected_value(q(step.next_obs, nxt.action), z) for q in s.target_critics]
+            values = [categorical.expected_value(q(step.next_obs, nxt.action), z) for q in critics]
             soft = 0.5 + 0.99 * (min(map(float, values)) - 0.1 * float(nxt.log_prob))
-            assert abs(float(target @ z) - soft) < 0.02
+            assert abs(float(target @ z) - soft) < 1e-3
 
 
 @pytest.mark.parametrize("tau", [0.0, 1.0, 0.25])
 def test_target_critics_follow_the_new_critics(tau):
     before = state()
-    after, _ = learner.update(replace(TINY, critic=replace(TINY.critic, tau=tau)), before, batch())
+    cfg = replace(TINY, critic=replace(TINY.critic, tau=tau))
+    after, _ = jax.jit(lambda s, b: learner.update_critics(cfg, s, b))(before, batch())
     for old, new, target in zip(
         *map(jax.tree.leaves, (before.target_critics, after.critics, after.target_critics)), strict=True
     ):
@@ -247,9 +265,9 @@ def test_target_critics_follow_the_new_critics(tau):
 
 def test_a_delayed_actor_moves_only_when_due_and_its_metrics_are_held():
     cfg = replace(TINY, actor=replace(TINY.actor, delay=2))
-    first, m1 = learner.update(cfg, state(cfg), batch(seed=0))
-    second, m2 = learner.update(cfg, first, batch(seed=1))
-    third, m3 = learner.update(cfg, second, batch(seed=2))
+    first, m1 = step(cfg)(state(cfg), batch(seed=0))
+    second, m2 = step(cfg)(first, batch(seed=1))
+    third, m3 = step(cfg)(second, batch(seed=2))
     assert moved(state(cfg).actor, first.actor)
     assert not moved(first.actor, second.actor)
     assert moved(first.critics, second.critics)
@@ -258,7 +276,7 @@ def test_a_delayed_actor_moves_only_when_due_and_its_metrics_are_held():
 
 
 def test_the_size_of_a_block_does_not_change_the_update():
-    sections = [replace(TINY.proposals, block=b) for b in (0, 1, 5)]
+    sections = [replace(TINY.proposals, block=b) for b in (0, 8, 5)]
     results = [updated(replace(TINY, proposals=p))[0] for p in sections]
     for other in results[1:]:
         for x, y in zip(jax.tree.leaves(results[0].actor), jax.tree.leaves(other.actor), strict=True):
@@ -300,7 +318,9 @@ def test_the_temperature_rises_below_the_target_entropy_and_falls_above(entropy,
 
 
 def test_the_temperature_stays_inside_its_bounds():
-    cfg = replace(TINY, temperature=c.TemperatureConfig(initial=0.01, minimum=0.009, maximum=0.011, learning_rate=0.5))
+    cfg = replace(
+        TINY, temperature=c.TemperatureConfig(initial=0.01, minimum=0.009, maximum=0.011, learning_rate=0.5)
+    )
     for entropy, bound in ((-9.0, 0.011), (9.0, 0.009)):
         after, _ = learner.update_temperature(cfg, state(cfg), jnp.float32(entropy), act_size=2)
         np.testing.assert_allclose(jnp.exp(after.log_alpha), bound, rtol=1e-5)
@@ -344,21 +364,22 @@ def test_impossible_hyper_parameters_are_refused_in_one_line(section, fields):
     assert next(iter(fields)).split(".")[0] in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------ a target known exactly
+# ------------------------------------------------------------------------------------- a target known exactly
 
 
 def test_a_quadratic_value_gives_its_gaussian_and_three_densities_agree():
     """Q = -|a - m|^2 / 2 at temperature 0.04 has the Boltzmann policy N(m, 0.2^2), which lies inside the box.
 
-    After training: the samples have its moments, and the entropy by the exact log-determinant and by the average divergence
-    are within 0.15 nats (of -0.38) of the analytic one.
+    After training, the samples have its moments, and the entropies by the exact log-determinant and by the
+    average divergence are both within 0.25 nats of the analytic -0.38. Without the grid rows (the authors'
+    times) the standard deviation comes out near 0.1.
     """
     centre, alpha = jnp.array([0.2, -0.1]), 0.04
     cfg = replace(
         TINY,
-        actor=replace(TINY.actor, hidden=(48, 48), learning_rate=2e-3),
-        divergence=c.DivergenceConfig(learning_rate=2e-3),
-        proposals=c.ProposalConfig(policy=8, gaussian=16, block=0),
+        actor=replace(TINY.actor, hidden=(48, 48), learning_rate=1e-3),
+        divergence=c.DivergenceConfig(learning_rate=1e-3),
+        proposals=c.ProposalConfig(policy=16, gaussian=32, block=0),
         temperature=c.TemperatureConfig(initial=alpha, automatic=False),
     )
     obs = jnp.ones((64, 3))
@@ -372,11 +393,17 @@ def test_a_quadratic_value_gives_its_gaussian_and_three_densities_agree():
         return jax.lax.scan(body, s, None, length=3000)[0]
 
     s = train(state(cfg))
-    noise = jax.random.normal(jax.random.key(3), (4000, 2))
-    exact = jax.vmap(lambda e: policy.log_prob_oracle(cfg, s.actor, obs[0], e))(noise)
-    averaged = jax.vmap(lambda e: policy.draw(cfg, s.actor, s.divergence, obs[0], e))(noise)
+
+    @jax.jit
+    def densities(s, e):
+        return (
+            policy.log_prob_oracle(cfg, s.actor, obs[0], e),
+            policy.draw(cfg, s.actor, s.divergence, obs[0], e),
+        )
+
+    exact, averaged = jax.vmap(densities, (None, 0))(s, jax.random.normal(jax.random.key(3), (4000, 2)))
     np.testing.assert_allclose(exact.action.mean(0), centre, atol=0.04)
     np.testing.assert_allclose(exact.action.std(0), 0.2, atol=0.03)
     analytic = float(jnp.log(2 * jnp.pi * jnp.e * alpha))
-    assert abs(-float(exact.log_prob.mean()) - analytic) < 0.15
-    assert abs(-float(averaged.log_prob.mean()) - analytic) < 0.15
+    assert abs(-float(exact.log_prob.mean()) - analytic) < 0.25
+    assert abs(-float(averaged.log_prob.mean()) - analytic) < 0.25

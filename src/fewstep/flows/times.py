@@ -43,26 +43,32 @@ def sample_times(
     """Draw (r, t) for every row.
 
     The pair is sorted *before* r := t is imposed on the first ``rows.equal`` rows, so in all rows t is
-    distributed as the larger of two logit-normals (the official MeanFlow construction). That distribution
-    practically never reaches t = 1 or the long intervals that the ``steps``-step sampler asks for; the grid
-    rows put them into the training set (a departure, see the docs).
+    distributed as the larger of two logit-normals (the official MeanFlow construction). That distribution all
+    but never visits t below 0.15 or above 0.9, nor r = 0, and the T-step sampler needs just these: its step
+        from
+    t_i to r_i integrates the identity d/dt[(t - r) u] = v from t = r_i up to t_i. The grid rows put that into
+        the
+    training set: r is the start of one of the sampler's intervals, t uniform in the interval (a departure
+        from
+    the authors that the two-step policy's width depends on, see docs/algorithms/mfpo.md).
 
     Args:
         rows: the layout of the batch.
         mean, std: of the normal below the sigmoid.
-        clamp: drawn times are kept in [clamp, 1 - clamp]; grid times are exact and include t = 1.
-        steps: T of the sampler whose grid is meant.
+        clamp: times of the other rows are kept in [clamp, 1 - clamp].
+        steps: T of the sampler whose intervals [(i - 1) / T, i / T] are meant.
 
     Returns:
         ``(r, t)``, each ``[rows]``, 0 <= r <= t <= 1.
     """
-    k_pair, k_grid = jax.random.split(key)
+    k_pair, k_grid, k_inside = jax.random.split(key, 3)
     count = rows.equal + rows.apart
     r, t = logit_normal_pair(k_pair, count, mean, std)
     r, t = jnp.clip(r, clamp, 1.0 - clamp), jnp.clip(t, clamp, 1.0 - clamp)
     row = jnp.arange(count)
-    end = jax.random.randint(k_grid, (count,), 1, steps + 1)
     on_grid = ((row >= rows.equal - rows.equal_grid) & (row < rows.equal)) | (row >= count - rows.apart_grid)
-    t = jnp.where(on_grid, end / steps, t)
-    r = jnp.where(on_grid, (end - 1) / steps, r)
+    start = jax.random.randint(k_grid, (count,), 0, steps) / steps
+    inside = start + (1.0 - jax.random.uniform(k_inside, (count,))) / steps
+    t = jnp.where(on_grid, inside, t)
+    r = jnp.where(on_grid, start, r)
     return jnp.where(row < rows.equal, t, r), t

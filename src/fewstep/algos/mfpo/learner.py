@@ -32,7 +32,7 @@ EXACT_LOG_PROB_LIMIT = 8
 
 
 class Use(IntEnum):
-    """What a random key is used for: keys are addressed by (use, update). Append only: order is part of a run."""
+    """What a random key is used for: keys are addressed by (use, update). Append only."""
 
     INIT = 0
     CRITIC_ACTION = 1
@@ -205,8 +205,8 @@ def update_actor(
 def update_divergence(cfg: MFPOConfig, state: State, found: Estimate, obs: ObsRows) -> tuple[State, Metrics]:
     """Regress the average divergence on that of the (new) actor, at fresh times and noise."""
     rows, r, t = _times(cfg, use_key(state, Use.DIVERGENCE_TIMES), obs.shape[0])
-    noise = jax.random.normal(use_key(state, Use.DIVERGENCE_NOISE), found.anchor.shape)
-    x = jax.vmap(meanflow.interpolate)(found.anchor, noise, t)
+    noise = jax.random.normal(use_key(state, Use.DIVERGENCE_NOISE), found.sample.shape)
+    x = jax.vmap(meanflow.interpolate)(found.sample, noise, t)
     draw_probes = jax.random.rademacher if cfg.divergence.probe == "rademacher" else jax.random.normal
     shape = (obs.shape[0], cfg.divergence.probes, x.shape[-1])
     probes = draw_probes(use_key(state, Use.PROBES), shape, jnp.float32)

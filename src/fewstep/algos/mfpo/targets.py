@@ -35,11 +35,11 @@ def critic_target(
 
 
 class Estimate(NamedTuple):
-    """One state's velocity estimate ``v`` at (x, t) with what it was made from."""
+    """One state's velocity estimate ``v`` at (x, t) and its making; ``sample`` is a policy sample."""
 
     x: Vector
     v: Vector
-    anchor: Vector
+    sample: Vector
     log_prob: Float[Array, "K1"]
     ess_policy: Scalar
     ess_gaussian: Scalar
@@ -61,8 +61,8 @@ def estimate_velocity(
     """Velocity at time ``t`` of the flow towards exp(Q(s, .) / alpha) / Z, at a noised policy sample.
 
     K1 policy samples and K2 Gaussian proposals each give a self-normalised estimate; the two are mixed by
-    effective sample size. The noised sample (``anchor``) stays among the K1: without it the policy's estimate
-    is far worse at small t. Nothing here is differentiated.
+    effective sample size. The noised sample stays among the K1: without it the policy's
+    estimate is far worse at small t. Nothing here is differentiated.
     """
     k_policy, k_noise, k_gauss = jax.random.split(key, 3)
     act_size = actor.body.head.bias.shape[0]
@@ -70,27 +70,27 @@ def estimate_velocity(
     draws = jax.vmap(lambda e: draw(cfg, actor, div, s, e))(noise)
     # The space the flow lives in: the box itself when clipping, the whole space below tanh.
     points = draws.action if cfg.actor.bound == "clip" else draws.z
+    q_policy = jax.vmap(lambda a: q(s, a))(draws.action)
     x = meanflow.interpolate(points[0], jax.random.normal(k_noise, (act_size,)), t)
 
     t_in = jnp.clip(t, cfg.times.clamp, 1.0 - cfg.times.clamp)
+    log_w = velocity.policy_log_weights(q_policy / alpha, draws.log_prob, points, x, t_in)
+    v_p, ess_p = velocity.snis_velocity(log_w, points, x, t_in)
+
     if cfg.actor.bound == "clip":
         proposals = velocity.gaussian_in_box(k_gauss, x, t_in, cfg.proposals.gaussian)
         base = jnp.zeros(cfg.proposals.gaussian)
     else:
         proposals, log_prior = velocity.gaussian_with_prior(k_gauss, x, t_in, cfg.proposals.gaussian)
         base = bounds.log_det(cfg.actor.bound, proposals) - log_prior
-
-    candidates = jnp.concatenate([draws.action, bounds.to_action(cfg.actor.bound, proposals)])
-    values = jax.vmap(lambda a: q(s, a))(candidates)
-    q_policy, q_gauss = values[: cfg.proposals.policy], values[cfg.proposals.policy :]
-    log_w = velocity.policy_log_weights(q_policy / alpha, draws.log_prob, points, x, t_in)
-    v_p, ess_p = velocity.snis_velocity(log_w, points, x, t_in)
+    q_gauss = jax.vmap(lambda a: q(s, a))(bounds.to_action(cfg.actor.bound, proposals))
     v_g, ess_g = velocity.snis_velocity(q_gauss / alpha + base, proposals, x, t_in)
+
     v, rho = velocity.mix_by_ess(v_p, ess_p, v_g, ess_g)
     return Estimate(
         x=x,
         v=v,
-        anchor=points[0],
+        sample=points[0],
         log_prob=draws.log_prob,
         ess_policy=ess_p,
         ess_gaussian=ess_g,
