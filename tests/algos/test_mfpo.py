@@ -117,6 +117,7 @@ def reached(loss, groups):
     return {name for name, g in grads.items() if any(np.any(np.asarray(x) != 0) for x in jax.tree.leaves(g))}
 
 
+@cache
 def warm():
     return updated(TINY, 2)[0]
 
@@ -189,8 +190,9 @@ def test_each_critic_is_trained_by_its_own_error_only():
 
 
 def test_regression_targets_of_the_networks_agree_with_finite_differences():
+    s = warm()
     with jax.enable_x64(True):
-        nets = jax.tree.map(lambda x: x.astype(jnp.float64), (warm().actor, warm().divergence))
+        nets = jax.tree.map(lambda x: x.astype(jnp.float64), (s.actor, s.divergence))
         o, x, v = jnp.array([0.3, -1.0, 0.5]), jnp.array([0.4, -0.2]), jnp.array([1.1, -0.7])
         r, t, h = jnp.float64(0.3), jnp.float64(0.8), 1e-6
         for f in (policy.average_velocity(nets[0], o), policy.average_divergence(nets[1], o)):

@@ -1,0 +1,1 @@
+"""Speed and learning benchmarks; results with the commands that made them are in ``benchmarks/results``."""

@@ -1,0 +1,33 @@
+"""Results as JSON: one file per benchmark, one entry per row, each with where and how it was measured."""
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, object]:
+    """What a number depends on besides the code."""
+    cpu = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    packages = {name: version(name) for name in ("fewstep", "jax", "numpy", "mujoco", "gymnasium")}
+    return {"cpu": cpu, "cores_used": cores, "python": platform.python_version(), **packages}
+
+
+def update(benchmark: str, row: str, result: dict[str, object]) -> None:
+    """Print one row and write it into the benchmark's file, keeping the other rows."""
+    path = FOLDER / f"{benchmark}.json"
+    table = json.loads(path.read_text()) if path.exists() else {}
+    command = f"python -m {sys.modules['__main__'].__spec__.name} " + " ".join(sys.argv[1:])
+    table[row] = {**result, "command": command.strip(), "machine": machine()}
+    FOLDER.mkdir(exist_ok=True)
+    path.write_text(json.dumps(table, indent=1) + "\n")
+    print(f"{benchmark} | {row} | " + ", ".join(f"{k} {v}" for k, v in result.items()), flush=True)
