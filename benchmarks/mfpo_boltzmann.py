@@ -1,8 +1,8 @@
 """Does MFPO's policy reach the Boltzmann density of ``toy/bandit``, and what does each departure do to it?
 
-The true reward stands in for the critic and the temperature is fixed, so that nothing but the policy side is
-tested: importance-sampled velocity, MeanFlow regression, average divergence, few-step sampler. Total variation
-is between 40,000 samples on a 40 x 40 grid and the exact cell probabilities; exact samples would score ``floor``.
+The true reward stands in for the critic and the temperature is fixed, so that only the policy side is tested:
+importance-sampled velocity, MeanFlow regression, average divergence, few-step sampler. Total variation is
+between 40,000 samples on a 40 x 40 grid and the exact cell probabilities; exact samples score ``floor``.
 
     python -m benchmarks.mfpo_boltzmann                 # T = 1, 2, 4, 8 and the departures
     python -m benchmarks.mfpo_boltzmann --only steps=2  # rows whose name contains this text

@@ -24,7 +24,7 @@ ROWS, UPDATES, RATE = 64, 3000, 2e-3
 
 
 def exact_velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-    """v(x, t) of the flow towards N(MEAN, SIGMA^2): the path is (1 - t) m + s_t z with s_t^2 = (1 - t)^2 sigma^2 + t^2."""
+    """v(x, t) of the flow towards N(MEAN, SIGMA^2), from x_t ~ N((1 - t) m, (1 - t)^2 sigma^2 + t^2)."""
     variance = (1 - t) ** 2 * SIGMA**2 + t**2
     return -MEAN + (t - (1 - t) * SIGMA**2) / variance * (x - (1 - t) * MEAN)
 
