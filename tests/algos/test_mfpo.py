@@ -100,6 +100,13 @@ def test_a_zero_head_starts_at_value_zero_and_a_xavier_head_at_the_authors_noise
             assert float(jnp.abs(q).max()) < 1e-3
 
 
+def test_on_a_lopsided_support_only_the_origin_head_starts_at_zero():
+    for head, expected in (("zeros", 350.0), ("origin", 0.0)):
+        cfg = replace(TINY, critic=replace(TINY.critic, head_init=head, v_min=-100.0, v_max=800.0, atoms=101))
+        q = policy.q_value(cfg, state(cfg).critics)(jnp.ones(3), jnp.ones(2))
+        assert abs(float(q) - expected) < 0.5
+
+
 def test_initial_entropy_is_near_that_of_the_noise():
     """The clipped flow starts near a standard normal: 1.42 nats a dimension, as in the authors' code."""
     cfg = c.MFPOConfig()
@@ -295,6 +302,7 @@ def test_the_size_of_a_block_does_not_change_the_update():
         {"divergence": {"probe": "gaussian"}},
         {"critic": {"twin": "mean"}},
         {"critic": {"head_init": "xavier_uniform"}},
+        {"critic": {"head_init": "origin"}},
         {"critic": {"entropy_in_target": False}},
         {"times": {"grid_share": 0.0}},
         {"times": {"clamp": 0.3}},

@@ -20,6 +20,11 @@ def support(v_min: float, v_max: float, atoms: int) -> Atoms:
     return jnp.linspace(v_min, v_max, atoms, dtype=jnp.float32)
 
 
+def logits_around_zero(z: Atoms, width: float = 0.02) -> Atoms:
+    """Logits of a narrow Gaussian around the return 0 (std ``width`` of the support's length) on the grid."""
+    return -0.5 * (z / (width * (z[-1] - z[0]))) ** 2
+
+
 def expected_value(logits: Atoms, z: Atoms) -> Scalar:
     """Mean return of softmax(logits)."""
     return jax.nn.softmax(logits) @ z

@@ -10,7 +10,6 @@ from typing import Literal
 from fewstep.critics.categorical import Twin
 from fewstep.errors import require
 from fewstep.flows.bounds import Bound
-from fewstep.nets.layers import Init
 
 
 def _check_hidden(section: str, hidden: tuple[int, ...]) -> None:
@@ -93,8 +92,8 @@ class CriticConfig:
             ``critic/target_saturated_share``.
         twin: ``min`` bootstraps from the twin with the lower mean and judges candidates by the lower value;
             ``mean`` averages.
-        head_init: ``zeros`` starts at a uniform distribution; ``xavier_uniform`` (authors) starts with noise
-            of std
+        head_init: ``zeros`` starts at the uniform distribution, whose value is the middle of the support;
+            ``origin`` at a narrow one around the return 0; ``xavier_uniform`` (authors) with noise of std
             0.04 (v_max - v_min) / 2, thousands of times the temperature.
         tau: Polyak rate of the target critics per update, in [0, 1].
         entropy_in_target: subtract alpha log pi from the successor's value.
@@ -106,7 +105,7 @@ class CriticConfig:
     v_min: float = -1600.0
     v_max: float = 1600.0
     twin: Twin = "min"
-    head_init: Init = "zeros"
+    head_init: Literal["zeros", "origin", "xavier_uniform"] = "zeros"
     tau: float = 0.005
     entropy_in_target: bool = True
 

@@ -88,7 +88,12 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
 
     def critic(k: PRNGKeyArray) -> MLP:
         c = cfg.critic
-        return MLP.create(k, spec.obs_size + spec.act_size, c.hidden, c.atoms, head_init=c.head_init)
+        head = "xavier_uniform" if c.head_init == "xavier_uniform" else "zeros"
+        net = MLP.create(k, spec.obs_size + spec.act_size, c.hidden, c.atoms, head_init=head)
+        if c.head_init == "origin":
+            bias = categorical.logits_around_zero(categorical.support(c.v_min, c.v_max, c.atoms))
+            net = eqx.tree_at(lambda m: m.head.bias, net, bias)
+        return net
 
     actor, div, critics = flow_net(k_actor, spec.act_size), flow_net(k_div, 1), (critic(k_q1), critic(k_q2))
     log_alpha = jnp.log(jnp.float32(cfg.temperature.initial))
