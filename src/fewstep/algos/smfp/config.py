@@ -26,7 +26,7 @@ class ActorConfig:
     Fields:
         backbone: ``mlp``, or ``dit``: one token through transformer-style blocks conditioned on the times.
         hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size.
-        output: ``direct``, the network is the end point g; ``residual``, g = x minus the network.
+        output: ``direct``, the network is g; ``residual``, g = x minus the network.
         head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first.
         log_std_initial, log_std_min, log_std_max: of sigma per dimension; no gradient flows beyond the ends.
         learning_rate: of Adam.
@@ -124,8 +124,7 @@ class MirrorConfig:
             every pair (no re-weighting at equal strength).
         candidates: actions per state whose mean Q is V.
         batch_size: states of the policy's batch that are regressed on; 0 means all.
-        sigma_in_regression: add sigma^2 to the squared error, that of the sampled instead of the mean end
-            point.
+        sigma_in_regression: add sigma^2 to the squared error: that of mu + sigma eps instead of mu.
         gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma), in [0, 1]; 1 switches it off.
         interval: ``whole``, b = 0 always; ``general``, b uniform on [0, t).
         end_share: share of pairs with t = 1 exactly.
@@ -197,6 +196,9 @@ class TemperatureConfig:
         target_entropy_per_dim: the target in nats per action dimension.
         learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
         minimum, maximum: bounds of alpha.
+        anneal_factor, anneal_updates: a fixed alpha starts this many times larger and falls geometrically to
+            ``initial`` over the first ``anneal_updates`` updates. At a low temperature the modes are walled
+            off from each other: those lost early are not found again.
     """
 
     initial: float = 0.2
@@ -205,9 +207,13 @@ class TemperatureConfig:
     learning_rate: float = 3e-4
     minimum: float = 1e-4
     maximum: float = 100.0
+    anneal_factor: float = 5.0
+    anneal_updates: int = 0
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, "temperature.learning_rate must be positive")
+        require(self.anneal_factor > 0, "temperature.anneal_factor must be positive")
+        require(self.anneal_updates >= 0, "temperature.anneal_updates must not be negative")
         require(
             0 < self.minimum <= self.initial <= self.maximum,
             "temperature needs 0 < minimum <= initial <= maximum, "
@@ -232,6 +238,10 @@ class SMFPConfig:
             not self.temperature.automatic or self.entropy.kind == "semi_implicit",
             f"temperature.automatic needs entropy.kind semi_implicit, got {self.entropy.kind!r} "
             "(dual adjusts alpha by itself)",
+        )
+        require(
+            not (self.temperature.anneal_updates and self.adjusts_temperature),
+            "temperature.anneal_updates is for a fixed alpha; this one is adjusted",
         )
 
     @property

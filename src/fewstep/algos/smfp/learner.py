@@ -21,7 +21,7 @@ from fewstep.algos.smfp.network import PolicyNet, Scalar
 from fewstep.algos.smfp.policy import Critics, Policy, QFunction, q_value
 from fewstep.critics.crossq import CrossQ
 from fewstep.critics.scalar import LayerNormCritic, td_target
-from fewstep.flows import endpoint, semi_implicit
+from fewstep.flows import residual, semi_implicit
 from fewstep.nets.mlp import MLP
 from fewstep.nets.renorm import RenormConfig
 from fewstep.types import Spec, Transition
@@ -160,6 +160,15 @@ def _fit_layernorm(
     return replace(state, critics=critics, target_critics=slow, optimisers=optimisers), loss, fit
 
 
+def alpha_of(cfg: SMFPConfig, state: State) -> Scalar:
+    """The entropy's weight at this update, in reward units per nat."""
+    alpha = jnp.exp(state.log_alpha)
+    if not cfg.temperature.anneal_updates:
+        return alpha
+    left = jnp.maximum(0.0, 1.0 - state.updates / cfg.temperature.anneal_updates)
+    return alpha * cfg.temperature.anneal_factor**left
+
+
 def update_critics(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
     """One Adam step of both critics; then their statistics, or their slow copies, follow at once."""
     count, act_size = batch.action.shape
@@ -170,7 +179,7 @@ def update_critics(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[St
     if cfg.entropy.soft_backup:
         keys = jax.random.split(use_key(state, Use.NEXT_COMPONENTS), count)
         log_q = jax.vmap(lambda s, n, k: targets.log_density(cfg, state.actor, s, n, k))
-        bonus = -jnp.exp(state.log_alpha) * log_q(batch.next_obs, nxt, keys)
+        bonus = -alpha_of(cfg, state) * log_q(batch.next_obs, nxt, keys)
 
     first, second = state.critics
     if isinstance(first, CrossQ) and isinstance(second, CrossQ):
@@ -197,7 +206,7 @@ def update_actor(
         cfg, state.actor, q, obs[rows], jax.random.normal(use_key(state, Use.CANDIDATES), shape)
     )
     q_scale = 1.0 / (jnp.abs(found.q).mean() + 1e-6) if cfg.actor.scale_q else jnp.float32(1.0)
-    alpha = jnp.exp(state.log_alpha)
+    alpha = alpha_of(cfg, state)
     e = jax.vmap(lambda k: semi_implicit.draw_noises(k, cfg.entropy.noise, cfg.actor_components, act_size))(
         jax.random.split(use_key(state, Use.COMPONENTS), count)
     )
@@ -215,7 +224,7 @@ def update_actor(
         weight = targets.mirror_weights(cfg.mirror, q_scale * pairs.advantage)
         metrics["mirror/weight_mean"] = weight.mean()
         metrics["mirror/weight_share"] = jnp.mean(pairs.advantage > 0.0)
-        b, t = endpoint.sample_interval(
+        b, t = residual.sample_interval(
             use_key(state, Use.MIRROR_TIMES),
             weight.shape,
             general=cfg.mirror.interval == "general",

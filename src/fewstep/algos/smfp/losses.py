@@ -14,7 +14,7 @@ from fewstep.algos.smfp.policy import Component, QFunction, component, gaussian,
 from fewstep.critics.categorical import combine_values
 from fewstep.critics.crossq import CrossQ, joint_values
 from fewstep.critics.scalar import LayerNormCritic, td_target
-from fewstep.flows import endpoint, meanflow, semi_implicit
+from fewstep.flows import meanflow, residual, semi_implicit
 from fewstep.nets.mlp import MLP
 from fewstep.nets.renorm import RenormMLP, Stats
 from fewstep.types import Transition
@@ -130,20 +130,20 @@ def mirror(
 ) -> Scalar:
     """L_MD: the weighted MeanFlow regression on given actions, noised by ``e`` to time t.
 
-    Differentiates: actor. With ``sigma_in_regression`` the error is that of the sampled end point, the mean's
-    plus sigma^2: it pulls sigma down where actions are worth imitating.
+    Differentiates: actor. With ``sigma_in_regression`` the error is that of mu + sigma eps, which is
+    sigma^2 larger: it pulls sigma down where actions are worth imitating.
     """
 
     def one(s: Obs, a: Vector, w: Scalar, e: Vector, b: Scalar, t: Scalar) -> Scalar:
         x, v = meanflow.interpolate(a, e, t), e - a
 
-        def end_point(x: Vector, b: Scalar, t: Scalar) -> tuple[Vector, Vector]:
+        def network(x: Vector, b: Scalar, t: Scalar) -> tuple[Vector, Vector]:
             return gaussian(cfg, actor, s, x, b, t)
 
-        g, log_std, target = endpoint.endpoint_target(end_point, x, b, t, v, cfg.mirror.limit)
+        g, log_std, target = residual.residual_target(network, x, b, t, v, cfg.mirror.limit)
         error = jnp.mean((g - target) ** 2)
         total = error + jnp.mean(jnp.exp(2.0 * log_std)) if cfg.mirror.sigma_in_regression else error
-        return w * endpoint.adaptive_weight(error, cfg.mirror.gamma) * total
+        return w * residual.adaptive_weight(error, cfg.mirror.gamma) * total
 
     pairs = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0))
     return jax.vmap(pairs)(obs, action, weight, e, b, t).mean()

@@ -1,4 +1,4 @@
-"""SMFP's network: (state, point, times) -> (g, rho), an end point and what log sigma is made from."""
+"""SMFP's network: (state, point, times) -> (g, rho): an action-like mean and what log sigma is made from."""
 
 from typing import Literal
 

@@ -44,7 +44,7 @@ class Draw(NamedTuple):
 
 
 def gaussian(cfg: SMFPConfig, actor: PolicyNet, s: Obs, x: Vector, b: Scalar, t: Scalar) -> Component:
-    """Where the path through ``x`` at time ``t`` ends at time ``b``."""
+    """The Gaussian around g(x, b, t), which on the whole interval is one of actions."""
     g, rho = actor(s, x, b, t)
     mean = g if cfg.actor.output == "direct" else x - g
     log_std = jnp.clip(rho + cfg.actor.log_std_initial, cfg.actor.log_std_min, cfg.actor.log_std_max)
@@ -52,7 +52,7 @@ def gaussian(cfg: SMFPConfig, actor: PolicyNet, s: Obs, x: Vector, b: Scalar, t:
 
 
 def component(cfg: SMFPConfig, actor: PolicyNet, s: Obs, e: Vector) -> Component:
-    """The mixture component of the noise ``e``: the end at b = 0 of the path from ``e`` at t = 1."""
+    """The mixture component of the noise ``e``: the network at x = e, b = 0, t = 1."""
     return gaussian(cfg, actor, s, e, jnp.float32(0.0), jnp.float32(1.0))
 
 

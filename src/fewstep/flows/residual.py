@@ -1,9 +1,10 @@
-"""The residual form of MeanFlow: a network that predicts where the path ends instead of how fast it moves.
+"""The residual form of MeanFlow: a network that predicts an action instead of a velocity.
 
     g(x, b, t) = x - u(x, b, t),
 
-with u the average velocity over [b, t]. At b = 0, t = 1 the end point g(e, 0, 1) is the action itself: one
-evaluation, nothing to subtract. At t = b it is x - v(x, t), *not* x.
+with u the average velocity over [b, t]. On the whole interval, b = 0 and t = 1, the unit of time is all there
+is, so g(e, 0, 1) is the action: one evaluation, nothing to subtract. Anywhere else g is not where the path
+ends; at t = b, for one, it is x - v(x, t).
 """
 
 from collections.abc import Callable
@@ -17,12 +18,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from fewstep.flows.meanflow import Scalar, Vector
 
 Aux = TypeVar("Aux")
-EndPoint = Callable[[Vector, Scalar, Scalar], tuple[Vector, Aux]]
+Residual = Callable[[Vector, Scalar, Scalar], tuple[Vector, Aux]]
 """(x, b, t) -> (g, whatever else the network says there)."""
 
 
-def endpoint_target(
-    g: EndPoint[Aux], x: Vector, b: Scalar, t: Scalar, v: Vector, limit: float
+def residual_target(
+    g: Residual[Aux], x: Vector, b: Scalar, t: Scalar, v: Vector, limit: float
 ) -> tuple[Vector, Aux, Vector]:
     """The network's value ``g(x, b, t)`` and its target x + (t - b - 1) v - (t - b) dg/dt.
 
@@ -30,12 +31,12 @@ def endpoint_target(
     flow, v . grad_x g + dg/dt, from one forward-mode JVP.
 
     Args:
-        g: end point; gradients flow into it only through the returned value (and the auxiliary output).
+        g: the network; gradients flow into it only through the returned value (and the auxiliary output).
         x: point on the path at time t, action units.
         b, t: times, 0 <= b <= t <= 1.
         v: (estimate of) the instantaneous velocity at (x, t).
-        limit: the target is cut to [-limit, limit] in every dimension (the end points of interest are
-            actions; the derivative of an untrained network may be anything).
+        limit: the target is cut to [-limit, limit] in every dimension: for small t it may be far from any
+            action, and the derivative of an untrained network may be anything.
 
     Returns:
         ``(value, aux, target)``; the target carries no gradient.
