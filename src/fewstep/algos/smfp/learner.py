@@ -244,7 +244,7 @@ def update_actor(
 
     (value, (parts, more)), grads = jax.value_and_grad(loss, has_aux=True)(state.actor)
     if cfg.actor.max_grad_norm:
-        shrink = jnp.minimum(1.0, cfg.actor.max_grad_norm / (optax.global_norm(grads) + 1e-12))
+        shrink = jnp.minimum(1.0, cfg.actor.max_grad_norm / (optax.tree.norm(grads) + 1e-12))
         grads = jax.tree.map(lambda g: shrink * g, grads)
     actor, moments = Adam(cfg.actor.learning_rate).step(state.actor, grads, state.optimisers.actor)
     metrics |= more | {
