@@ -25,15 +25,15 @@ from fewstep.types import Spec
 
 ALPHA = 0.2
 SAMPLES = 40_000
-UPDATES = 20_000
+UPDATES = 8_000
 CHUNK = 500
 CENTRES = jnp.asarray(bandit.CENTRES, jnp.float32)
 HEIGHTS = jnp.asarray(bandit.HEIGHTS, jnp.float32)
 
 BASE = c.MFPOConfig(
-    actor=c.ActorConfig(hidden=(128, 128, 128), time_features=32, time_embed=32, learning_rate=5e-4),
-    divergence=c.DivergenceConfig(learning_rate=5e-4),
-    proposals=c.ProposalConfig(block=0),
+    actor=c.ActorConfig(hidden=(128, 128, 128), time_features=32, time_embed=32, learning_rate=1e-3),
+    divergence=c.DivergenceConfig(learning_rate=1e-3),
+    proposals=c.ProposalConfig(block=32),
     temperature=c.TemperatureConfig(initial=ALPHA, automatic=False),
 )
 
