@@ -25,9 +25,11 @@ def require(ok: bool, message: str) -> None:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A UsageError for a name that does not exist, with the nearest existing one (or all of a short list)."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
-        hint = f"did you mean {near[0]!r}?"
+        # Of equally similar names the one that starts alike: a slip rarely hits the first letter.
+        best = max(near, key=lambda n: (difflib.SequenceMatcher(None, n, name).ratio(), n[:1] == name[:1]))
+        hint = f"did you mean {best!r}?"
     elif len(names) <= 12:
         hint = "known: " + ", ".join(names)
     else:
