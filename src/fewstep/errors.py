@@ -35,3 +35,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     else:
         hint = f"{len(names)} names are known"
     return UsageError(f"unknown {kind} {name!r}; {hint}")
+
+
+def require_sizes(name: str, sizes: tuple[int, ...]) -> None:
+    """Raise ``UsageError`` unless ``sizes`` are those of at least one layer, all positive."""
+    require(len(sizes) > 0 and all(size > 0 for size in sizes), f"{name} must be positive sizes, got {sizes}")

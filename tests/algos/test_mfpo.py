@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fewstep.algos import temperature
 from fewstep.algos.mfpo import config as c
 from fewstep.algos.mfpo import learner, losses, policy, targets
 from fewstep.critics import categorical
@@ -172,13 +173,13 @@ def test_gradient_flow_of_every_loss():
         probes = jnp.ones((16, 2, 2))
         return losses.divergence_regression(g["divergence"], g["actor"], 12, b.obs, found.x, probes, r, t)[0]
 
-    def temperature(g):
-        return losses.temperature(g["alpha"], -found.log_prob.mean(), -1.0)
+    def alpha_loss(g):
+        return temperature.loss(g["alpha"], -found.log_prob.mean(), -1.0)
 
     assert reached(critic, g) == {"critics"}
     assert reached(actor, g) == {"actor"}
     assert reached(divergence, g) == {"divergence"}
-    assert reached(temperature, g) == {"alpha"}
+    assert reached(alpha_loss, g) == {"alpha"}
 
 
 def test_each_critic_is_trained_by_its_own_error_only():

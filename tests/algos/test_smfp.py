@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fewstep.algos import temperature
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.smfp import ALGORITHM, learner, losses, policy, targets
 from fewstep.algos.smfp import config as c
@@ -260,13 +261,13 @@ def test_gradient_flow_of_every_loss(cfg):
     def mirror(g):
         return losses.mirror(g["actor"], cfg, b.obs, pairs.action, weight, e[:, :1], 0.0 * t, t)
 
-    def temperature(g):
-        return losses.temperature(g["alpha"], jnp.float32(0.4), -1.0)
+    def alpha_loss(g):
+        return temperature.loss(g["alpha"], jnp.float32(0.4), -1.0)
 
     assert reached(critic, groups) == {"nets"}
     assert reached(improvement, groups) == {"actor"}
     assert reached(mirror, groups) == {"actor"}
-    assert reached(temperature, groups) == {"alpha"}
+    assert reached(alpha_loss, groups) == {"alpha"}
 
 
 def test_each_critic_is_trained_by_its_own_error_and_not_through_the_target():

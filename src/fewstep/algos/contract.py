@@ -7,16 +7,35 @@ through this record, so a new algorithm is one file, one preset folder, one docs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.errors import UsageError
 from fewstep.types import Spec, Transition
 
 Metrics = dict[str, Float[Array, ""]]
 """Scalars of one update, named ``group/quantity`` (``critic/loss``, ``policy/entropy``)."""
+
+
+class Keyed(Protocol):
+    """A training state as far as its random streams go."""
+
+    @property
+    def key(self) -> PRNGKeyArray:
+        """The root key, constant for the run."""
+        ...
+
+    @property
+    def updates(self) -> Int[Array, ""]:
+        """Updates done."""
+        ...
+
+
+def use_key(state: Keyed, use: int) -> PRNGKeyArray:
+    """The random key of one use in the current update: no two uses and no two updates share one."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, use), state.updates)
 
 
 @dataclass(frozen=True)
@@ -45,11 +64,9 @@ class Algorithm:
         title: one line for lists and reports.
         config: frozen dataclass of hyper-parameters; nested frozen dataclasses are its sections.
         init: ``(cfg, spec, key) -> State``. A frozen pytree, every leaf an array. ``State.updates`` is the
-            int32
-            count of updates done; ``State.key`` is the root key, constant for the run.
+            int32 count of updates done; ``State.key`` is the root key, constant for the run.
         update: ``(cfg, state, batch) -> (state, metrics)``, pure and jittable; ``batch`` is a ``Transition``
-            with
-            one leading axis B. Its randomness is addressed by ``state.key`` and ``state.updates``.
+            with one leading axis B. Its randomness is addressed by ``state.key`` and ``state.updates``.
         policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs
             them).
         act: ``(cfg, policy, obs[B, obs_size], key, mode) -> action[B, act_size]`` in [-1, 1]; ``mode`` is

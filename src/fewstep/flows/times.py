@@ -45,12 +45,9 @@ def sample_times(
     The pair is sorted *before* r := t is imposed on the first ``rows.equal`` rows, so in all rows t is
     distributed as the larger of two logit-normals (the official MeanFlow construction). That distribution all
     but never visits t below 0.15 or above 0.9, nor r = 0, and the T-step sampler needs just these: its step
-        from
-    t_i to r_i integrates the identity d/dt[(t - r) u] = v from t = r_i up to t_i. The grid rows put that into
-        the
-    training set: r is the start of one of the sampler's intervals, t uniform in the interval (a departure
-        from
-    the authors that the two-step policy's width depends on, see docs/algorithms/mfpo.md).
+    from t_i to r_i integrates the identity d/dt[(t - r) u] = v from t = r_i up to t_i. The grid rows put that
+    into the training set: r is the start of one of the sampler's intervals, t uniform in the interval (a
+    departure from the authors that the two-step policy's width depends on, see docs/algorithms/mfpo.md).
 
     Args:
         rows: the layout of the batch.

@@ -7,16 +7,10 @@ the two differ.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fewstep.algos.temperature import TemperatureConfig
 from fewstep.critics.categorical import Twin
-from fewstep.errors import require
+from fewstep.errors import require, require_sizes
 from fewstep.flows.bounds import Bound
-
-
-def _check_hidden(section: str, hidden: tuple[int, ...]) -> None:
-    require(
-        len(hidden) > 0 and all(h > 0 for h in hidden),
-        f"{section}.hidden must be positive sizes, got {hidden}",
-    )
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class ActorConfig:
     candidates: int = 10
 
     def __post_init__(self) -> None:
-        _check_hidden("actor", self.hidden)
+        require_sizes("actor.hidden", self.hidden)
         require(
             self.time_features >= 2 and self.time_features % 2 == 0,
             "actor.time_features must be even and positive",
@@ -65,8 +59,7 @@ class DivergenceConfig:
 
     Fields:
         log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant
-            of the T-step map,
-            for at most 8 action dimensions.
+            of the T-step map, for at most 8 action dimensions.
         learning_rate: of Adam.
         probes: Hutchinson probes per row.
         probe: their distribution; ``rademacher`` has the lower variance, ``gaussian`` is the authors'.
@@ -110,7 +103,7 @@ class CriticConfig:
     entropy_in_target: bool = True
 
     def __post_init__(self) -> None:
-        _check_hidden("critic", self.hidden)
+        require_sizes("critic.hidden", self.hidden)
         require(self.learning_rate > 0, "critic.learning_rate must be positive")
         require(self.atoms >= 2, f"critic.atoms must be at least 2, got {self.atoms}")
         require(
@@ -127,8 +120,7 @@ class ProposalConfig:
     Fields:
         policy, gaussian: K1 and K2, candidates per state from each proposal.
         block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
-            once (a GPU).
-            A matter of speed only.
+            once (a GPU). A matter of speed only.
     """
 
     policy: int = 16
@@ -164,36 +156,6 @@ class TimesConfig:
         require(0 <= self.equal_share <= 1, f"times.equal_share must be in [0, 1], got {self.equal_share}")
         require(0 <= self.grid_share <= 1, f"times.grid_share must be in [0, 1], got {self.grid_share}")
         require(0 < self.clamp < 0.5, f"times.clamp must be in (0, 0.5), got {self.clamp}")
-
-
-@dataclass(frozen=True)
-class TemperatureConfig:
-    """The entropy regularisation.
-
-    Fields:
-        initial: alpha at the start, reward units per nat.
-        automatic: adjust alpha so that the policy's entropy meets the target; otherwise alpha stays
-            ``initial``.
-        target_entropy_per_dim: target entropy in nats per action dimension.
-        learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
-        minimum, maximum: bounds of alpha. The authors have none; a bad entropy estimate then drives alpha
-            anywhere.
-    """
-
-    initial: float = 0.01
-    automatic: bool = True
-    target_entropy_per_dim: float = -0.5
-    learning_rate: float = 3e-4
-    minimum: float = 1e-4
-    maximum: float = 10.0
-
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, "temperature.learning_rate must be positive")
-        require(
-            0 < self.minimum <= self.initial <= self.maximum,
-            "temperature needs 0 < minimum <= initial <= maximum, "
-            f"got {self.minimum}, {self.initial}, {self.maximum}",
-        )
 
 
 @dataclass(frozen=True)

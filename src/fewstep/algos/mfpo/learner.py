@@ -10,7 +10,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fewstep.algos.contract import Metrics
+from fewstep.algos import temperature
+from fewstep.algos.contract import Metrics, use_key
 from fewstep.algos.mfpo import losses
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.mfpo.policy import Critics, Policy, QFunction, Scalar, Vector, draw, q_value
@@ -135,11 +136,6 @@ def policy_metrics(cfg: MFPOConfig) -> list[str]:
     return names + (["temperature/loss"] if cfg.temperature.automatic else [])
 
 
-def use_key(state: State, use: Use) -> PRNGKeyArray:
-    """The random key of one use in the current update."""
-    return jax.random.fold_in(jax.random.fold_in(state.key, use), state.updates)
-
-
 def update_critics(cfg: MFPOConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
     """One Adam step of both critics on the soft target, then the targets follow at once."""
     alpha = jnp.exp(state.log_alpha)
@@ -228,11 +224,10 @@ def update_temperature(
     cfg: MFPOConfig, state: State, entropy: Scalar, act_size: int
 ) -> tuple[State, Metrics]:
     """Move alpha towards the target entropy, inside its bounds."""
-    section = cfg.temperature
-    target = section.target_entropy_per_dim * act_size
-    loss, grad = jax.value_and_grad(losses.temperature)(state.log_alpha, entropy, target)
-    log_alpha, moments = Adam(section.learning_rate).step(state.log_alpha, grad, state.optimisers.temperature)
-    log_alpha = jnp.clip(log_alpha, jnp.log(section.minimum), jnp.log(section.maximum))
+    target = cfg.temperature.target_entropy_per_dim * act_size
+    log_alpha, moments, loss = temperature.step(
+        cfg.temperature, state.log_alpha, state.optimisers.temperature, entropy, target
+    )
     state = replace(state, log_alpha=log_alpha, optimisers=replace(state.optimisers, temperature=moments))
     return state, {"temperature/loss": loss}
 

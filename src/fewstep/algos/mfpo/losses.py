@@ -69,8 +69,3 @@ def divergence_regression(
     )(obs[equal:], x[equal:], r[equal:], t[equal:], v[equal:], trace[equal:])
     squares = jnp.sum((value - trace[:equal]) ** 2) + jnp.sum((apart - target) ** 2)
     return squares / trace.size, trace.mean()
-
-
-def temperature(log_alpha: Scalar, entropy: Scalar, target_entropy: float) -> Scalar:
-    """alpha (H - H_target): descending it raises alpha below the target. Differentiates: log_alpha."""
-    return jnp.exp(log_alpha) * (entropy - target_entropy)

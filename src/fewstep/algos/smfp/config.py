@@ -7,16 +7,10 @@ Defaults are the reading of the paper that docs/algorithms/smfp.md argues for, a
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fewstep.algos import temperature
 from fewstep.critics.categorical import Twin
-from fewstep.errors import require
+from fewstep.errors import require, require_sizes
 from fewstep.flows.semi_implicit import Noise
-
-
-def _check_hidden(section: str, hidden: tuple[int, ...]) -> None:
-    require(
-        len(hidden) > 0 and all(h > 0 for h in hidden),
-        f"{section}.hidden must be positive sizes, got {hidden}",
-    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class ActorConfig:
     scale_q: bool = False
 
     def __post_init__(self) -> None:
-        _check_hidden("actor", self.hidden)
+        require_sizes("actor.hidden", self.hidden)
         require(
             self.backbone == "mlp" or len(set(self.hidden)) == 1,
             f"actor.hidden must name one size for every block of a dit, got {self.hidden}",
@@ -104,7 +98,7 @@ class CriticConfig:
     warm_up: int = 100_000
 
     def __post_init__(self) -> None:
-        _check_hidden("critic", self.hidden)
+        require_sizes("critic.hidden", self.hidden)
         require(self.learning_rate > 0, "critic.learning_rate must be positive")
         require(0 <= self.b1 < 1, f"critic.b1 must be in [0, 1), got {self.b1}")
         require(0 <= self.tau <= 1, f"critic.tau must be in [0, 1], got {self.tau}")
@@ -186,16 +180,12 @@ class EntropyConfig:
 
 
 @dataclass(frozen=True)
-class TemperatureConfig:
+class TemperatureConfig(temperature.TemperatureConfig):
     """alpha, the weight of the entropy term.
 
+    ``automatic`` is for ``semi_implicit``; ``dual`` always adjusts alpha, ``hinge`` and ``bonus`` never do.
+
     Fields:
-        initial: alpha at the start, reward units per nat.
-        automatic: with ``semi_implicit``, adjust alpha so that H_K meets the target (``dual`` always adjusts
-            it, ``hinge`` and ``bonus`` never do).
-        target_entropy_per_dim: the target in nats per action dimension.
-        learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
-        minimum, maximum: bounds of alpha.
         anneal_factor, anneal_updates: a fixed alpha starts this many times larger and falls geometrically to
             ``initial`` over the first ``anneal_updates`` updates. At a low temperature the modes are walled
             off from each other: those lost early are not found again.
@@ -204,21 +194,14 @@ class TemperatureConfig:
     initial: float = 0.2
     automatic: bool = False
     target_entropy_per_dim: float = -1.0
-    learning_rate: float = 3e-4
-    minimum: float = 1e-4
     maximum: float = 100.0
     anneal_factor: float = 5.0
     anneal_updates: int = 0
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, "temperature.learning_rate must be positive")
+        super().__post_init__()
         require(self.anneal_factor > 0, "temperature.anneal_factor must be positive")
         require(self.anneal_updates >= 0, "temperature.anneal_updates must not be negative")
-        require(
-            0 < self.minimum <= self.initial <= self.maximum,
-            "temperature needs 0 < minimum <= initial <= maximum, "
-            f"got {self.minimum}, {self.initial}, {self.maximum}",
-        )
 
 
 @dataclass(frozen=True)

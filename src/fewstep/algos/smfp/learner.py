@@ -13,7 +13,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fewstep.algos.contract import Metrics
+from fewstep.algos import temperature
+from fewstep.algos.contract import Metrics, use_key
 from fewstep.algos.optim import Adam, polyak
 from fewstep.algos.smfp import losses, targets
 from fewstep.algos.smfp.config import SMFPConfig
@@ -124,11 +125,6 @@ def policy_metrics(cfg: SMFPConfig) -> list[str]:
     names += ["actor/hinge"] if cfg.entropy.kind == "hinge" else []
     names += ["mirror/loss", "mirror/weight_mean", "mirror/weight_share"] if cfg.mirror.weight > 0 else []
     return names + (["temperature/loss"] if cfg.adjusts_temperature else [])
-
-
-def use_key(state: State, use: Use) -> PRNGKeyArray:
-    """The random key of one use in the current update."""
-    return jax.random.fold_in(jax.random.fold_in(state.key, use), state.updates)
 
 
 def _fit_crossq(
@@ -273,12 +269,9 @@ def update_temperature(
     cfg: SMFPConfig, state: State, entropy: Scalar, act_size: int
 ) -> tuple[State, Metrics]:
     """Move alpha towards the target entropy, inside its bounds."""
-    section = cfg.temperature
-    loss, grad = jax.value_and_grad(losses.temperature)(
-        state.log_alpha, entropy, target_entropy(cfg, act_size)
+    log_alpha, moments, loss = temperature.step(
+        cfg.temperature, state.log_alpha, state.optimisers.temperature, entropy, target_entropy(cfg, act_size)
     )
-    log_alpha, moments = Adam(section.learning_rate).step(state.log_alpha, grad, state.optimisers.temperature)
-    log_alpha = jnp.clip(log_alpha, jnp.log(section.minimum), jnp.log(section.maximum))
     state = replace(state, log_alpha=log_alpha, optimisers=replace(state.optimisers, temperature=moments))
     return state, {"temperature/loss": loss}
 

@@ -147,8 +147,3 @@ def mirror(
 
     pairs = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0))
     return jax.vmap(pairs)(obs, action, weight, e, b, t).mean()
-
-
-def temperature(log_alpha: Scalar, entropy: Scalar, target_entropy: Array | float) -> Scalar:
-    """alpha (H - H_target): descending it raises alpha below the target. Differentiates: log_alpha."""
-    return jnp.exp(log_alpha) * (entropy - target_entropy)
