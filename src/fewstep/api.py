@@ -221,22 +221,31 @@ class Model:
         self._trainer.close()
 
 
-class MFPO(Model):
+class _Named(Model):
+    """A model whose class says which algorithm it is."""
+
+    algo: str
+
+    def __init__(self, env: str, *, seed: int = 0, preset: str = presets.DEFAULT, **overrides: Any) -> None:
+        super().__init__(self.algo, env, seed=seed, preset=preset, **overrides)
+
+
+class MFPO(_Named):
     """Mean Flow Policy Optimization; ``Model`` has the methods, ``fewstep presets mfpo`` the presets."""
 
     algo = "mfpo"
 
-    def __init__(self, env: str, *, seed: int = 0, preset: str = presets.DEFAULT, **overrides: Any) -> None:
-        super().__init__(self.algo, env, seed=seed, preset=preset, **overrides)
 
-
-class SMFP(Model):
+class SMFP(_Named):
     """Stochastic MeanFlow Policies; ``Model`` has the methods, ``fewstep presets smfp`` the presets."""
 
     algo = "smfp"
 
-    def __init__(self, env: str, *, seed: int = 0, preset: str = presets.DEFAULT, **overrides: Any) -> None:
-        super().__init__(self.algo, env, seed=seed, preset=preset, **overrides)
+
+class SAC(_Named):
+    """Soft Actor-Critic; ``Model`` has the methods, ``fewstep presets sac`` the presets."""
+
+    algo = "sac"
 
 
 def load(path: str | Path) -> Model:

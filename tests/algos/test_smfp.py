@@ -13,6 +13,7 @@ from fewstep.algos.contract import ActionMode
 from fewstep.algos.smfp import ALGORITHM, learner, losses, policy, targets
 from fewstep.algos.smfp import config as c
 from fewstep.algos.smfp.network import PolicyNet
+from fewstep.algos.twins import crossq_loss, q_value
 from fewstep.critics.crossq import joint_values
 from fewstep.errors import UsageError
 from fewstep.flows import semi_implicit
@@ -80,7 +81,7 @@ def close(a, b, rtol=1e-5, atol=1e-6):
 
 
 def q_of(s):
-    return policy.q_value(TINY, s.critics)
+    return q_value("min", s.critics)
 
 
 # ---------------------------------------------------------------------------------------------------- acting
@@ -182,7 +183,7 @@ def test_the_critic_target_is_the_bellman_backup(cfg):
     """Written out by hand for every row, from the draws that the update makes."""
     s, b = updated(cfg, 2)[0], batch(seed=7)
     noise = jax.random.normal(learner.use_key(s, learner.Use.NEXT_ACTION), (16, cfg.target_candidates, 2, 2))
-    q = policy.q_value(cfg, s.judges)
+    q = q_value(cfg.critic.twin, s.judges)
     nxt = jax.vmap(lambda o, e: targets.next_action(cfg, s.actor, q, o, e))(b.next_obs, noise)
     bonus = np.zeros(16)
     if cfg.entropy.soft_backup:
@@ -245,14 +246,14 @@ def test_gradient_flow_of_every_loss(cfg):
     nets = tuple(critic.net for critic in s.critics)
     groups = {"actor": s.actor, "nets": nets, "alpha": s.log_alpha}
     e, eps = jax.random.normal(jax.random.key(0), (2, 16, 4, 2))
-    q = policy.q_value(cfg, s.critics)
+    q = q_value(cfg.critic.twin, s.critics)
     found = targets.candidates(cfg, s.actor, q, b.obs, jax.random.normal(jax.random.key(1), (16, 3, 2, 2)))
     pairs = targets.mirror_pairs(cfg.mirror, q, b.obs, b.action, found)
     weight = targets.mirror_weights(cfg.mirror, pairs.advantage) + 0.1
     t = jnp.full((16, 1), 0.7)
 
     def critic(g):
-        return losses.crossq(g["nets"], cfg, s.critics, b, b.action, jnp.zeros(16))[0]
+        return crossq_loss(g["nets"], cfg.critic, cfg.discount, s.critics, b, b.action, jnp.zeros(16))[0]
 
     def improvement(g):
         alpha = jnp.exp(s.log_alpha)
@@ -275,7 +276,8 @@ def test_each_critic_is_trained_by_its_own_error_and_not_through_the_target():
     nets = tuple(critic.net for critic in s.critics)
 
     def loss(nets, r):
-        return losses.crossq(nets, TINY, s.critics, b._replace(reward=r), b.action, jnp.zeros(16))[0]
+        changed = b._replace(reward=r)
+        return crossq_loss(nets, TINY.critic, TINY.discount, s.critics, changed, b.action, jnp.zeros(16))[0]
 
     grads = jax.grad(loss)(nets, b.reward)
 
@@ -287,7 +289,7 @@ def test_each_critic_is_trained_by_its_own_error_and_not_through_the_target():
         ]
         return 0.5 * sum(jnp.mean((row - y) ** 2) for row in rows)
 
-    target = losses.crossq(nets, TINY, s.critics, b, b.action, jnp.zeros(16))[1].target
+    target = crossq_loss(nets, TINY.critic, TINY.discount, s.critics, b, b.action, jnp.zeros(16))[1].target
     close(grads, jax.grad(frozen)(nets, target), rtol=1e-3, atol=1e-5)
 
 

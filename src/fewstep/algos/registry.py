@@ -25,6 +25,10 @@ ALGORITHMS = {
         "fewstep.algos.mfpo",
         "Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
     ),
+    "sac": Entry(
+        "fewstep.algos.sac",
+        "Soft Actor-Critic: a tanh-Gaussian policy under maximum-entropy RL",
+    ),
     "smfp": Entry(
         "fewstep.algos.smfp",
         "Stochastic MeanFlow Policies: a one-step policy under entropic mirror descent",

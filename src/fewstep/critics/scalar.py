@@ -10,16 +10,18 @@ from fewstep.nets.mlp import MLP
 Scalar = Float[Array, ""]
 
 
-class LayerNormCritic(eqx.Module):
-    """Q(s, a) by an MLP Linear -> LayerNorm -> ReLU; meant to be trained against a slow copy of itself."""
+class ScalarCritic(eqx.Module):
+    """Q(s, a) by an MLP Linear (-> LayerNorm) -> ReLU; meant to be trained against a slow copy of itself."""
 
     net: MLP
 
     @staticmethod
-    def create(key: PRNGKeyArray, obs_size: int, act_size: int, hidden: Sequence[int]) -> "LayerNormCritic":
+    def create(
+        key: PRNGKeyArray, obs_size: int, act_size: int, hidden: Sequence[int], *, norm: bool
+    ) -> "ScalarCritic":
         """Fresh parameters for these sizes."""
-        return LayerNormCritic(
-            MLP.create(key, obs_size + act_size, hidden, 1, init="lecun_normal", activation="relu")
+        return ScalarCritic(
+            MLP.create(key, obs_size + act_size, hidden, 1, init="lecun_normal", activation="relu", norm=norm)
         )
 
     def __call__(self, s: Float[Array, "obs"], a: Float[Array, "act"]) -> Scalar:

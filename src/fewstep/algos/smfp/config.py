@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fewstep.algos import temperature
-from fewstep.critics.categorical import Twin
+from fewstep.algos.twins import CriticConfig
 from fewstep.errors import require, require_sizes
 from fewstep.flows.semi_implicit import Noise
 
@@ -72,38 +72,6 @@ class ActorConfig:
         for name in ("candidates", "evaluation_candidates"):
             require(1 <= getattr(self, name) <= 1024, f"actor.{name} must be from 1 to 1024")
         require(self.bound_weight >= 0, "actor.bound_weight must not be negative")
-
-
-@dataclass(frozen=True)
-class CriticConfig:
-    """The twin critics.
-
-    Fields:
-        kind: ``crossq``, batch renormalisation and no target network; ``layernorm``, target networks.
-        hidden: sizes of the hidden layers.
-        learning_rate, b1: of Adam.
-        twin: how the two values become one, in targets and in judging actions.
-        tau: Polyak rate of the target critics per update, in [0, 1] (``layernorm`` only).
-        momentum, warm_up: of the running statistics; updates with plain batch statistics before the
-            renormalisation sets in (``crossq`` only).
-    """
-
-    kind: Literal["crossq", "layernorm"] = "crossq"
-    hidden: tuple[int, ...] = (256, 256)
-    learning_rate: float = 1e-3
-    b1: float = 0.5
-    twin: Twin = "min"
-    tau: float = 0.005
-    momentum: float = 0.99
-    warm_up: int = 100_000
-
-    def __post_init__(self) -> None:
-        require_sizes("critic.hidden", self.hidden)
-        require(self.learning_rate > 0, "critic.learning_rate must be positive")
-        require(0 <= self.b1 < 1, f"critic.b1 must be in [0, 1), got {self.b1}")
-        require(0 <= self.tau <= 1, f"critic.tau must be in [0, 1], got {self.tau}")
-        require(0 <= self.momentum < 1, f"critic.momentum must be in [0, 1), got {self.momentum}")
-        require(self.warm_up >= 0, "critic.warm_up must not be negative")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
-from typing import cast
 
 import equinox as eqx
 import jax
@@ -13,18 +12,15 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fewstep.algos import temperature
+from fewstep.algos import temperature, twins
 from fewstep.algos.contract import Metrics, use_key
-from fewstep.algos.optim import Adam, polyak
+from fewstep.algos.optim import Adam
 from fewstep.algos.smfp import losses, targets
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import PolicyNet, Scalar
-from fewstep.algos.smfp.policy import Critics, Policy, QFunction, q_value
-from fewstep.critics.crossq import CrossQ
-from fewstep.critics.scalar import LayerNormCritic, td_target
+from fewstep.algos.smfp.policy import Policy
+from fewstep.algos.twins import Critics, QFunction, Slow, q_value
 from fewstep.flows import residual, semi_implicit
-from fewstep.nets.mlp import MLP
-from fewstep.nets.renorm import RenormConfig
 from fewstep.types import Spec, Transition
 
 Rows = Float[Array, "batch"]
@@ -68,7 +64,7 @@ class State(eqx.Module):
 
     actor: PolicyNet
     critics: Critics
-    target_critics: Critics | tuple[()]
+    target_critics: Slow
     log_alpha: Scalar
     optimisers: Optimisers
     held: Metrics
@@ -86,15 +82,7 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
     k_actor, k_q1, k_q2 = jax.random.split(jax.random.fold_in(key, Use.INIT), 3)
     a, c = cfg.actor, cfg.critic
     actor = PolicyNet.create(k_actor, spec, a.backbone, a.hidden, a.head_scale)
-    sizes = (spec.obs_size, spec.act_size, c.hidden)
-    if c.kind == "crossq":
-        renorm = RenormConfig(momentum=c.momentum, warm_up=c.warm_up)
-        critics: Critics = (CrossQ.create(k_q1, *sizes, renorm), CrossQ.create(k_q2, *sizes, renorm))
-        slow: Critics | tuple[()] = ()
-    else:
-        critics = (LayerNormCritic.create(k_q1, *sizes), LayerNormCritic.create(k_q2, *sizes))
-        # Copies, not aliases: the update donates its input and may not be given one buffer twice.
-        slow = jax.tree.map(jnp.copy, critics)
+    critics, slow = twins.create(c, spec, k_q1, k_q2)
     log_alpha = jnp.log(jnp.float32(cfg.temperature.initial))
     return State(
         actor=actor,
@@ -103,7 +91,7 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
         log_alpha=log_alpha,
         optimisers=Optimisers(
             actor=Adam(a.learning_rate).init(actor),
-            critics=Adam(c.learning_rate, c.b1).init((critics[0].net, critics[1].net)),
+            critics=twins.moments(c, critics),
             temperature=Adam(cfg.temperature.learning_rate).init(log_alpha),
         ),
         held={name: jnp.float32(0.0) for name in policy_metrics(cfg)},
@@ -127,35 +115,6 @@ def policy_metrics(cfg: SMFPConfig) -> list[str]:
     return names + (["temperature/loss"] if cfg.adjusts_temperature else [])
 
 
-def _fit_crossq(
-    cfg: SMFPConfig,
-    state: State,
-    critics: tuple[CrossQ, CrossQ],
-    batch: Transition,
-    next_action: ActRows,
-    bonus: Rows,
-) -> tuple[State, Scalar, losses.Fit]:
-    nets = (critics[0].net, critics[1].net)
-    regression = jax.value_and_grad(losses.crossq, has_aux=True)
-    (loss, fit), grads = regression(nets, cfg, critics, batch, next_action, bonus)
-    nets, moments = Adam(cfg.critic.learning_rate, cfg.critic.b1).step(nets, grads, state.optimisers.critics)
-    critics = (CrossQ(nets[0], fit.stats[0]), CrossQ(nets[1], fit.stats[1]))
-    optimisers = replace(state.optimisers, critics=moments)
-    return replace(state, critics=critics, optimisers=optimisers), loss, fit
-
-
-def _fit_layernorm(
-    cfg: SMFPConfig, state: State, batch: Transition, target: Rows
-) -> tuple[State, Scalar, losses.Fit]:
-    nets = cast(tuple[MLP, MLP], (state.critics[0].net, state.critics[1].net))
-    (loss, fit), grads = jax.value_and_grad(losses.layernorm, has_aux=True)(nets, batch, target)
-    nets, moments = Adam(cfg.critic.learning_rate, cfg.critic.b1).step(nets, grads, state.optimisers.critics)
-    critics = (LayerNormCritic(nets[0]), LayerNormCritic(nets[1]))
-    slow = polyak(state.target_critics, critics, cfg.critic.tau)
-    optimisers = replace(state.optimisers, critics=moments)
-    return replace(state, critics=critics, target_critics=slow, optimisers=optimisers), loss, fit
-
-
 def alpha_of(cfg: SMFPConfig, state: State) -> Scalar:
     """The entropy's weight at this update, in reward units per nat."""
     alpha = jnp.exp(state.log_alpha)
@@ -168,7 +127,7 @@ def alpha_of(cfg: SMFPConfig, state: State) -> Scalar:
 def update_critics(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
     """One Adam step of both critics; then their statistics, or their slow copies, follow at once."""
     count, act_size = batch.action.shape
-    q = q_value(cfg, state.judges)
+    q = q_value(cfg.critic.twin, state.judges)
     noise = jax.random.normal(use_key(state, Use.NEXT_ACTION), (count, cfg.target_candidates, 2, act_size))
     nxt = jax.vmap(lambda s, e: targets.next_action(cfg, state.actor, q, s, e))(batch.next_obs, noise)
     bonus = jnp.zeros(count)
@@ -177,14 +136,27 @@ def update_critics(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[St
         log_q = jax.vmap(lambda s, n, k: targets.log_density(cfg, state.actor, s, n, k))
         bonus = -alpha_of(cfg, state) * log_q(batch.next_obs, nxt, keys)
 
-    first, second = state.critics
-    if isinstance(first, CrossQ) and isinstance(second, CrossQ):
-        state, loss, fit = _fit_crossq(cfg, state, (first, second), batch, nxt.action, bonus)
-    else:
-        next_value = jax.vmap(q)(batch.next_obs, nxt.action) + bonus
-        target = td_target(batch.reward, batch.terminated, cfg.discount, next_value)
-        state, loss, fit = _fit_layernorm(cfg, state, batch, target)
-    return state, {"critic/loss": loss, "critic/q_mean": fit.q.mean(), "critic/q_std": fit.target.std()}
+    fitted = twins.fit(
+        cfg.critic,
+        cfg.discount,
+        state.critics,
+        state.target_critics,
+        state.optimisers.critics,
+        batch,
+        nxt.action,
+        bonus,
+    )
+    state = replace(
+        state,
+        critics=fitted.critics,
+        target_critics=fitted.slow,
+        optimisers=replace(state.optimisers, critics=fitted.moments),
+    )
+    return state, {
+        "critic/loss": fitted.loss,
+        "critic/q_mean": fitted.seen.q.mean(),
+        "critic/q_std": fitted.seen.target.std(),
+    }
 
 
 def update_actor(
@@ -296,7 +268,8 @@ def update(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[State, Met
     rows = slice(0, cfg.actor.batch_size or None)
 
     def improve(st: State) -> State:
-        st, metrics = improve_policy(cfg, st, q_value(cfg, st.critics), batch.obs[rows], batch.action[rows])
+        q = q_value(cfg.critic.twin, st.critics)
+        st, metrics = improve_policy(cfg, st, q, batch.obs[rows], batch.action[rows])
         return replace(st, held=metrics)
 
     if cfg.actor.delay == 1:

@@ -1,62 +1,17 @@
 """SMFP's losses. Each says what it differentiates; everything else in it is a constant."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.algos.smfp.policy import Component, QFunction, component, gaussian, sample
-from fewstep.critics.categorical import combine_values
-from fewstep.critics.crossq import CrossQ, joint_values
-from fewstep.critics.scalar import LayerNormCritic, td_target
 from fewstep.flows import meanflow, residual, semi_implicit
-from fewstep.nets.mlp import MLP
-from fewstep.nets.renorm import RenormMLP, Stats
-from fewstep.types import Transition
 
 Rows = Float[Array, "batch"]
-
-
-class Fit(NamedTuple):
-    """What a critic loss found on the way: values, targets, and the new statistics of both critics."""
-
-    q: Float[Array, "2 batch"]
-    target: Rows
-    stats: tuple[tuple[Stats, ...], ...]
-
-
-def crossq(
-    nets: tuple[RenormMLP, RenormMLP],
-    cfg: SMFPConfig,
-    critics: tuple[CrossQ, CrossQ],
-    batch: Transition,
-    next_action: Float[Array, "batch act"],
-    next_bonus: Rows,
-) -> tuple[Scalar, Fit]:
-    """Half the squared TD error of both critics, batch mean. Differentiates: nets.
-
-    (s, a) and (s', a') are one batch: gradients pass through the joint statistics, not through the target.
-    ``next_bonus`` is the entropy bonus of the successor (zero for a hard backup).
-    """
-    found = [
-        joint_values(replace(critic, net=net), batch.obs, batch.action, batch.next_obs, next_action)
-        for net, critic in zip(nets, critics, strict=True)
-    ]
-    next_value = combine_values(found[0][1], found[1][1], cfg.critic.twin) + next_bonus
-    target = lax.stop_gradient(td_target(batch.reward, batch.terminated, cfg.discount, next_value))
-    q = jnp.stack([found[0][0], found[1][0]])
-    return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1)), Fit(q, target, (found[0][2], found[1][2]))
-
-
-def layernorm(nets: tuple[MLP, MLP], batch: Transition, target: Rows) -> tuple[Scalar, Fit]:
-    """Half the squared TD error of both critics, batch mean. Differentiates: nets."""
-    q = jnp.stack([jax.vmap(LayerNormCritic(net))(batch.obs, batch.action) for net in nets])
-    return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1)), Fit(q, target, ())
 
 
 class Improvement(NamedTuple):

@@ -1,6 +1,5 @@
 """How SMFP acts: the mixture component of a noise, a draw from it, the best of several draws."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -11,12 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
-from fewstep.critics.categorical import combine_values
-from fewstep.critics.crossq import CrossQ
-from fewstep.critics.scalar import LayerNormCritic
+from fewstep.algos.twins import Critics, QFunction, q_value
 
-Critics = tuple[CrossQ, CrossQ] | tuple[LayerNormCritic, LayerNormCritic]
-QFunction = Callable[[Obs, Vector], Scalar]
 NoisePair = Float[Array, "2 act"]
 """The two noises of one action: e, which chooses the component, and eps, which draws from it."""
 
@@ -73,11 +68,6 @@ def draws(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noises: Float[Array, "K 2 a
     return jax.vmap(lambda noise: draw(cfg, actor, s, noise))(noises)
 
 
-def q_value(cfg: SMFPConfig, critics: Critics) -> QFunction:
-    """The value actions are judged by: both critics (running statistics) combined by ``critic.twin``."""
-    return lambda s, a: combine_values(critics[0](s, a), critics[1](s, a), cfg.critic.twin)
-
-
 def best(q: QFunction, s: Obs, found: Draw) -> Draw:
     """The candidate with the highest value; a single one is not even looked at."""
     if found.action.shape[0] == 1:
@@ -92,5 +82,5 @@ def act(
     """Actions in [-1, 1] for a batch: one draw, the best of K draws, or no noise at all."""
     shape = (obs.shape[0], mode.candidates, 2, policy.actor.act_size)
     noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
-    q = q_value(cfg, policy.critics)
+    q = q_value(cfg.critic.twin, policy.critics)
     return jax.vmap(lambda s, noises: best(q, s, draws(cfg, policy.actor, s, noises)).action)(obs, noise)

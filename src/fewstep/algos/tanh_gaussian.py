@@ -1,0 +1,74 @@
+"""The tanh-Gaussian policy of SAC and its kin: a = tanh(mean + sigma eps), one mode per state."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fewstep.flows import bounds
+from fewstep.nets.layers import Activation
+from fewstep.nets.mlp import MLP
+from fewstep.types import Spec
+
+Scalar = Float[Array, ""]
+Obs = Float[Array, "obs"]
+Vector = Float[Array, "act"]
+
+LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
+"""Range of log sigma before the squashing; no gradient flows beyond its ends."""
+
+
+class TanhGaussian(eqx.Module):
+    """An MLP from the state to mean and log sigma of the Gaussian before the squashing."""
+
+    net: MLP
+
+    @staticmethod
+    def create(
+        key: PRNGKeyArray, spec: Spec, hidden: Sequence[int], activation: Activation = "relu"
+    ) -> "TanhGaussian":
+        """Fresh parameters; no normalisation layers."""
+        sizes = (spec.obs_size, hidden, 2 * spec.act_size)
+        return TanhGaussian(
+            MLP.create(
+                key, *sizes, init="lecun_normal", head_init="lecun_normal", activation=activation, norm=False
+            )
+        )
+
+    @property
+    def act_size(self) -> int:
+        """Size of an action."""
+        return self.net.head.bias.shape[0] // 2
+
+    def __call__(self, s: Obs) -> tuple[Vector, Vector]:
+        """``(mean, log_std)`` at the state ``s``."""
+        mean, log_std = jnp.split(self.net(s), 2)
+        return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+
+
+class Draw(NamedTuple):
+    """An action in (-1, 1) and its log-density in nats."""
+
+    action: Vector
+    log_prob: Scalar
+
+
+def log_density(z: Vector, mean: Vector, log_std: Vector) -> Scalar:
+    """Log-density, in nats, of tanh(z) for z ~ N(mean, exp(log_std)^2)."""
+    normal = jax.scipy.stats.norm.logpdf(z, mean, jnp.exp(log_std)).sum()
+    return normal - bounds.log_det("tanh", z)
+
+
+def draw(actor: TanhGaussian, s: Obs, eps: Vector) -> Draw:
+    """The action of the noise ``eps`` ~ N(0, I); gradients flow through it (reparametrisation).
+
+    In terms of ``eps`` the normal's log-density is that of ``eps`` less the sum of log sigma, which needs no
+    division by a small sigma.
+    """
+    mean, log_std = actor(s)
+    z = mean + jnp.exp(log_std) * eps
+    normal = jax.scipy.stats.norm.logpdf(eps).sum() - log_std.sum()
+    return Draw(jnp.tanh(z), normal - bounds.log_det("tanh", z))
