@@ -84,7 +84,7 @@ def test_a_single_finished_run(tmp_path):
     assert "Of 16 policy and 32 Gaussian proposals" in words
     assert "critic.atoms 101" in words
     assert "Missing or damaged" not in words
-    for title in ("Critic loss (nats)", "Weight ρ of the policy proposal", "Speed (environment steps / s)"):
+    for title in ("Critic loss", "Weight ρ of the policy proposal", "Speed (environment steps / s)"):
         assert title in words
     assert html.count("<svg") == 20  # 18 metrics with their own figure (ESS is one), the curve twice
     assert len(html) < 1_000_000
@@ -129,7 +129,7 @@ def test_a_crashed_run_reports_what_it_lacks(tmp_path):
         "it has reached 3,000 of 5,000 environment steps",
     ):
         assert problem in words
-    assert "Critic loss (nats)" in words
+    assert "Critic loss" in words
     assert "Return per episode" not in words
 
 
@@ -184,6 +184,42 @@ def test_the_bandit_is_compared_with_the_truth(tmp_path):
     assert "final α = 0.200" in words
     assert len(set(re.findall(r"(\d,000) · TV", words))) == 3
     assert html.count("data:image/png;base64,") == 2 * (4 + 3)
+
+
+def test_several_bandit_runs_stand_side_by_side(tmp_path):
+    """One panel per temperature; a run without samples is left out of it."""
+    runs = []
+    for algo, alpha, n in (("smfp", 0.2, 2000), ("sac", 0.2, 2500), ("mfpo", 0.5, 2000)):
+        made = Made(env="toy/bandit", algo=algo, rows=4, modes=("sample",), alpha_end=alpha)
+        runs.append(make(tmp_path / algo, made))
+        add_bandit_samples(runs[-1], (2000, 4000), alpha=alpha, n=2000)
+    alone = make(
+        tmp_path / "none", Made(env="toy/bandit", algo="td3", rows=4, modes=("sample",), alpha_end=0.2)
+    )
+    _, words = report([*runs, alone], tmp_path / "report.html")
+    assert "Learned densities beside the true one" in words
+    assert "at α = 0.200. Numbers" in words
+    assert "at α = 0.500. Numbers" in words
+    for name in ("sac", "smfp", "mfpo", "best Gaussian"):
+        assert re.search(rf"{name} · TV 0\.\d\d", words), name
+    assert "td3 · TV" not in words
+    assert "Learned densities beside" not in report(runs[:1], tmp_path / "one.html")[1]
+
+
+def test_the_entropies_of_a_mixture_stand_together(tmp_path):
+    extra = {"policy/log_std": -4.0, "policy/mean_spread": 0.2, "policy/conditional_entropy": -1.0}
+    made = Made(env="toy/bandit", algo="smfp", rows=4, modes=("sample",), alpha_end=0.2, extra=extra)
+    run = make(tmp_path / "run", made)
+    add_bandit_samples(run, (2000, 4000), alpha=0.2, n=2000)
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(f'{config}\n[entropy]\nkind = "semi_implicit"\ntarget_std = 0.01\n')
+    _, words = report([run], tmp_path / "soft.html")
+    assert "nearest-neighbour estimate" in words
+    assert "Used: the bound H_K" in words
+    assert "Spread of the mean over the noise" in words
+    assert "Dashed: log target_std" not in words
+    (run / "config.toml").write_text(f'{config}\n[entropy]\nkind = "hinge"\ntarget_std = 0.01\n')
+    assert "Dashed: log target_std" in report([run], tmp_path / "hinge.html")[1]
 
 
 def test_a_bandit_sample_that_is_no_action_is_named(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewstep.analysis.catalogue import COURSE, LOSSES, MIXTURE, SHOWN_APART, VALUES, Plain
 from fewstep.analysis.figures import Line, lines, metric
 from fewstep.analysis.reading import Run
 from fewstep.analysis.summary import Variant
@@ -22,94 +23,16 @@ class Panel:
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A panel that is one metric: its title with unit, how to read it, and the axis it wants."""
-
-    metric: str
-    title: str
-    caption: str
-    scale: float = 1.0
-    floor: float | None = None
-
-
-LOSSES = (
-    Plain(
-        "critic/loss",
-        "Critic loss (nats)",
-        "Cross-entropy to the projected target; it follows the target's spread.",
-    ),
-    Plain(
-        "actor/loss",
-        "Actor loss",
-        "Squared error to the average-velocity target; a flat line is normal, a jump is not.",
-    ),
-    Plain("divergence/loss", "Divergence loss", "Squared error of the average-divergence network."),
-    Plain("temperature/loss", "Temperature loss", "Swings around 0 once entropy sits at its target."),
-)
-VALUES = (
-    Plain(
-        "critic/q_mean",
-        "Q, mean over the batch",
-        "Should level off; a climb that the returns do not follow is overestimation.",
-    ),
-    Plain(
-        "critic/q_std", "Q, spread over the batch", "Standard deviation of Q between the states of a batch."
-    ),
-    Plain(
-        "critic/target_saturated_share",
-        "Targets clipped by the critic's support (%)",
-        "Above a few percent the support is too narrow and values are cut off.",
-        100,
-        0,
-    ),
-    Plain(
-        "policy/candidate_q_gap", "Best candidate's Q above the mean candidate's", "What best-of-N can gain."
-    ),
-    Plain(
-        "policy/clipped_share",
-        "Action coordinates clipped to ±1 (%)",
-        "Near 100 the policy is bang-bang.",
-        100,
-        0,
-    ),
-    Plain("actor/velocity_norm", "Norm of the velocity target", "How far actions move from noise to policy."),
-    Plain(
-        "divergence/target_mean",
-        "Divergence target, mean",
-        "Negative: the flow contracts noise into actions.",
-    ),
-)
-COURSE = (
-    Plain(
-        "episode_return",
-        "Return while training",
-        "Mean of the episodes that ended in the interval; exploring, not evaluating.",
-    ),
-    Plain(
-        "episode_length",
-        "Episode length while training (steps)",
-        "Mean of the episodes that ended in the interval.",
-    ),
-    Plain(
-        "wall_env_steps_per_second",
-        "Speed (environment steps / s)",
-        "Whole loop: acting, simulating, updating, logging.",
-        floor=0,
-    ),
-)
-SHOWN_APART = ("policy/entropy", "temperature/alpha", "snis/ess_policy", "snis/ess_gaussian", "snis/rho")
-
-
 def sections(variant: Variant, prefix: str) -> list[tuple[str, list[Panel]]]:
     """``(heading, panels)`` of one variant; metrics the run did not log leave no gap."""
     runs = variant.runs
-    known = {p.metric for p in (*LOSSES, *VALUES, *COURSE)} | set(SHOWN_APART)
+    known = {p.metric for p in (*LOSSES, *VALUES, *MIXTURE, *COURSE)} | set(SHOWN_APART)
     names = dict.fromkeys(name for run in runs for name in run.metric_names())
     others = tuple(Plain(name, name, "") for name in names if name not in known)
     found = [
         ("Entropy and temperature", _entropy(runs, f"{prefix}e")),
         ("Proposals of the velocity estimate", _proposals(runs, f"{prefix}p")),
+        ("Mixture and mirror descent", _mixture(runs, f"{prefix}m")),
         ("Losses", _plain(LOSSES, runs, f"{prefix}l")),
         ("Values and actions", _plain(VALUES, runs, f"{prefix}v")),
         ("Course of training", _plain(COURSE, runs, f"{prefix}c")),
@@ -130,7 +53,8 @@ def _plain(wanted: Sequence[Plain], runs: Sequence[Run], prefix: str) -> list[Pa
 
 def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
     panels = []
-    entropy = metric(runs, "policy/entropy")
+    entropy = metric(runs, "policy/entropy", "used")
+    conditional = metric(runs, "policy/conditional_entropy", "given e")
     if entropy.curves:
         target, size = runs[0].setting("temperature", "target_entropy_per_dim"), runs[0].act_size
         steered = runs[0].section("temperature").get("automatic", True)
@@ -141,9 +65,12 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
             if known
             else "; higher is more varied."
         )
-        panels.append(
-            Panel(lines("Policy entropy (nats)", [entropy], f"{prefix}0", reference=reference), caption)
-        )
+        shown = [entropy]
+        if conditional.curves and runs[0].section("entropy").get("kind") == "semi_implicit":
+            shown.append(conditional)
+            caption += " Used: the bound H_K. Given e: the surrogate that cannot see what e chooses."
+        svg = lines("Policy entropy (nats)", shown, f"{prefix}0", reference=reference)
+        panels.append(Panel(svg, caption))
     alpha = metric(runs, "temperature/alpha")
     if alpha.curves:
         values = np.concatenate([curve[1] for curve in alpha.curves])
@@ -152,6 +79,19 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         note = "Logarithmic axis. " if log else ""
         panels.append(Panel(svg, note + "Falls when the policy is more random than its target."))
     return panels
+
+
+def _mixture(runs: Sequence[Run], prefix: str) -> list[Panel]:
+    panels = []
+    log_std = metric(runs, "policy/log_std")
+    if log_std.curves:
+        threshold = runs[0].setting("entropy", "target_std")
+        asked = runs[0].section("entropy").get("kind") in ("hinge", "dual") and threshold > 0
+        reference = ("threshold", math.log(threshold)) if asked else None
+        svg = lines("log σ, mean over coordinates", [log_std], f"{prefix}s", reference=reference)
+        said = "Dashed: log target_std." if asked else "Of a component, given the noise e."
+        panels.append(Panel(svg, said))
+    return panels + _plain(MIXTURE, runs, f"{prefix}p")
 
 
 def _proposals(runs: Sequence[Run], prefix: str) -> list[Panel]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewstep.analysis import page, style, tables, toys
+from fewstep.analysis import page, style, tables, toy_comparison, toys
 from fewstep.analysis.figures import NARROW, WIDE, learning_curve, learning_figure
 from fewstep.analysis.panels import Panel, sections
 from fewstep.analysis.reading import Run, read_run
@@ -193,6 +193,7 @@ def _group(group: Group, index: int) -> str:
                 ]
             )
         )
+    parts.append(toy_comparison.section(group.variants, f"d{index}-"))
     level = 4 if len(group.variants) > 1 else 3
     for place, variant in enumerate(group.variants):
         if len(group.variants) > 1:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewstep.analysis import page, toy_figures
-from fewstep.analysis.figures import Line, lines
+from fewstep.analysis.entropy import nearest_neighbour_entropy
+from fewstep.analysis.figures import Line, lines, metric
 from fewstep.analysis.panels import Panel
 from fewstep.analysis.reading import Run, load_array
 from fewstep.analysis.words import count, number, percent
@@ -97,10 +98,12 @@ def _bandit(run: Run, prefix: str) -> str:
         "of density."
     )
     variations = [(step, bandit.total_variation(a, alpha, toy_figures.BINS)) for step, a in loaded.items()]
+    course = _evolution(loaded, variations, rows, alpha, f"{prefix}v")
+    course += _entropies(run, loaded, alpha, prefix)
     return (
         page.figures([_density_panel(rows, f"{prefix}d", caption)])
         + _bandit_table(rows, floor, len(actions))
-        + page.figures(_evolution(loaded, variations, rows, alpha, f"{prefix}v"))
+        + page.figures(course)
     )
 
 
@@ -160,6 +163,26 @@ def _evolution(
         Panel(wide, caption, narrow, wide=True),
         Panel(line, "Dashed: the closer of the two Gaussians above."),
     ]
+
+
+def _entropies(run: Run, loaded: dict[int, np.ndarray], alpha: float, prefix: str) -> list[Panel]:
+    """The entropies that training used beside an estimate from the samples; none with one sample file."""
+    if len(loaded) < 2:
+        return []
+    found = np.array([nearest_neighbour_entropy(actions) for actions in loaded.values()])
+    known = np.isfinite(found)
+    series = [
+        metric([run], "policy/entropy", "used"),
+        metric([run], "policy/conditional_entropy", "given e"),
+        Line("samples", [(np.array(list(loaded), float)[known], found[known])]),
+    ]
+    series = [line for line in series if any(len(steps) for steps, _ in line.curves)]
+    true = ("target", bandit.entropy(alpha))
+    caption = (
+        "Used: what training took for the entropy. Samples: nearest-neighbour estimate from the actions "
+        "inside the box. Dashed: entropy of the true density."
+    )
+    return [Panel(lines("Entropy of the action (nats)", series, f"{prefix}h", reference=true), caption)]
 
 
 def _two_columns(actions: np.ndarray) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""The metrics that a report knows: what each is called, in which unit, and how to read it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A panel that is one metric: its title with unit, how to read it, and the axis it wants."""
+
+    metric: str
+    title: str
+    caption: str
+    scale: float = 1.0
+    floor: float | None = None
+
+
+LOSSES = (
+    Plain(
+        "critic/loss",
+        "Critic loss",
+        "Categorical critics: cross-entropy to the projected target, in nats, which follows the target's "
+        "spread. Scalar critics: half the squared TD errors.",
+    ),
+    Plain(
+        "actor/loss",
+        "Actor loss",
+        "A flow's regression: a flat line is normal, a jump is not. A pathwise loss: falls as Q rises.",
+    ),
+    Plain("mirror/loss", "Mirror descent loss", "The weighted MeanFlow regression, before its factor λ."),
+    Plain("actor/bound", "Penalty on what lies outside the box", "Sum over coordinates; should stay small."),
+    Plain(
+        "actor/hinge", "Shortfall of log σ below its threshold", "Sum over coordinates; 0: never below.", 1, 0
+    ),
+    Plain("divergence/loss", "Divergence loss", "Squared error of the average-divergence network."),
+    Plain("temperature/loss", "Temperature loss", "Swings around 0 once entropy sits at its target."),
+)
+VALUES = (
+    Plain(
+        "critic/q_mean",
+        "Q, mean over the batch",
+        "Should level off; a climb that the returns do not follow is overestimation.",
+    ),
+    Plain(
+        "critic/q_std", "Q, spread over the batch", "Standard deviation of Q between the states of a batch."
+    ),
+    Plain(
+        "critic/target_saturated_share",
+        "Targets clipped by the critic's support (%)",
+        "Above a few percent the support is too narrow and values are cut off.",
+        100,
+        0,
+    ),
+    Plain(
+        "policy/candidate_q_gap", "Best candidate's Q above the mean candidate's", "What best-of-N can gain."
+    ),
+    Plain(
+        "policy/clipped_share",
+        "Action coordinates clipped to ±1 (%)",
+        "Near 100 the policy is bang-bang.",
+        100,
+        0,
+    ),
+    Plain(
+        "policy/candidate_q_std",
+        "Q, spread over the candidates of a state",
+        "What best-of-N chooses between.",
+    ),
+    Plain(
+        "policy/excess",
+        "How far means lie outside the box",
+        "Mean over coordinates; watch it above 0.05.",
+        1,
+        0,
+    ),
+    Plain("actor/q", "Q of the policy's own actions", "What the pathwise part of the loss climbs."),
+    Plain("actor/velocity_norm", "Norm of the velocity target", "How far actions move from noise to policy."),
+    Plain(
+        "divergence/target_mean",
+        "Divergence target, mean",
+        "Negative: the flow contracts noise into actions.",
+    ),
+)
+COURSE = (
+    Plain(
+        "episode_return",
+        "Return while training",
+        "Mean of the episodes that ended in the interval; exploring, not evaluating.",
+    ),
+    Plain(
+        "episode_length",
+        "Episode length while training (steps)",
+        "Mean of the episodes that ended in the interval.",
+    ),
+    Plain(
+        "wall_env_steps_per_second",
+        "Speed (environment steps / s)",
+        "Whole loop: acting, simulating, updating, logging.",
+        floor=0,
+    ),
+)
+MIXTURE = (
+    Plain(
+        "policy/mean_spread",
+        "Spread of the mean over the noise",
+        "Standard deviation of μ(s, e) over e: near 0 the policy is one Gaussian, whatever it could be.",
+        1,
+        0,
+    ),
+    Plain(
+        "mirror/weight_share",
+        "Pairs with a weight above 0 (%)",
+        "Replayed actions that are better than the policy's mean candidate.",
+        100,
+        0,
+    ),
+    Plain("mirror/weight_mean", "Mean weight (Q − V)₊", "In return units; the regression's strength.", 1, 0),
+)
+SHOWN_APART = (
+    "policy/entropy",
+    "policy/conditional_entropy",
+    "policy/log_std",
+    "temperature/alpha",
+    "snis/ess_policy",
+    "snis/ess_gaussian",
+    "snis/rho",
+)

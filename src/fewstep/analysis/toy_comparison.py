@@ -1,0 +1,58 @@
+"""Several runs on ``toy/bandit`` side by side: which policies can hold all modes."""
+
+import math
+from collections.abc import Sequence
+
+from fewstep.analysis import page, toy_figures, toys
+from fewstep.analysis.panels import Panel
+from fewstep.analysis.reading import Run, load_array
+from fewstep.analysis.summary import Variant
+from fewstep.analysis.words import number
+
+COLUMNS, NARROW_COLUMNS = 4, 2
+
+
+def section(variants: Sequence[Variant], prefix: str) -> str:
+    """The HTML of the comparison; empty unless two variants have samples and a temperature.
+
+    Policies of one temperature share a target and a picture; the first seed of each variant is shown.
+    """
+    shown = [(variant.label, variant.runs[0]) for variant in variants if variant.runs[0].env == "toy/bandit"]
+    shown = [(name, run) for name, run in shown if run.actions and math.isfinite(toys.final_alpha(run))]
+    if len(shown) < 2:
+        return ""
+    panels = []
+    alphas = sorted({round(toys.final_alpha(run), 6) for _, run in shown})
+    for index, alpha in enumerate(alphas):
+        here = [(name, run) for name, run in shown if round(toys.final_alpha(run), 6) == alpha]
+        panels.append(_panel(densities(here, alpha), alpha, f"{prefix}{index}"))
+    return page.heading(3, "Learned densities beside the true one") + page.figures(panels)
+
+
+def densities(shown: Sequence[tuple[str, Run]], alpha: float) -> list[toys.Density]:
+    """The true density, the best Gaussian, then every run's last samples under its label."""
+    found: list[toys.Density] = []
+    for name, run in shown:
+        learned, true, gaussian, _ = toys.compare(load_array(list(run.actions.values())[-1]), alpha)
+        found = found or [true, gaussian]
+        found.append(toys.Density(name, learned.density, learned.total_variation, learned.shares))
+    return found
+
+
+def picture(rows: Sequence[toys.Density], columns: int, width: float, name: str) -> str:
+    """All densities on one colour scale, the total variation of each in its title."""
+
+    def title(row: toys.Density) -> str:
+        return row.name if row.name == "true" else f"{row.name} · TV {row.total_variation:.2f}"
+
+    titled = [(title(row), row.density, row.shares) for row in rows]
+    return toy_figures.densities(titled, columns, width, name)
+
+
+def _panel(rows: Sequence[toys.Density], alpha: float, prefix: str) -> Panel:
+    caption = (
+        f"Target exp(reward / α) / Z at α = {number(alpha)}. Numbers: share of actions nearest to each bump. "
+        "TV: total variation to the target, 0 identical and 1 disjoint. Colour: square root of density."
+    )
+    wide = picture(rows, min(COLUMNS, len(rows)), toys.WIDE, f"{prefix}w")
+    return Panel(wide, caption, picture(rows, NARROW_COLUMNS, toys.NARROW, f"{prefix}n"), wide=True)
