@@ -192,7 +192,7 @@ def test_several_bandit_runs_stand_side_by_side(tmp_path):
     for algo, alpha, n in (("smfp", 0.2, 2000), ("sac", 0.2, 2500), ("mfpo", 0.5, 2000)):
         made = Made(env="toy/bandit", algo=algo, rows=4, modes=("sample",), alpha_end=alpha)
         runs.append(make(tmp_path / algo, made))
-        add_bandit_samples(runs[-1], (2000, 4000), alpha=alpha, n=2000)
+        add_bandit_samples(runs[-1], (2000, 4000), alpha=alpha, n=n)
     alone = make(
         tmp_path / "none", Made(env="toy/bandit", algo="td3", rows=4, modes=("sample",), alpha_end=0.2)
     )
