@@ -75,9 +75,13 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
     if alpha.curves:
         values = np.concatenate([curve[1] for curve in alpha.curves])
         log = bool(values.min() > 0 and values.max() > 3 * values.min())
-        svg = lines("Temperature α (return units per nat)", [alpha], f"{prefix}1", log=log)
+        # A fixed alpha is logged with the rounding of float32, which is not worth a magnifying glass.
+        fixed = bool(np.ptp(values) < 1e-4 * np.abs(values).max())
+        floor = 0.0 if fixed else None
+        svg = lines("Temperature α (return units per nat)", [alpha], f"{prefix}1", log=log, floor=floor)
         note = "Logarithmic axis. " if log else ""
-        panels.append(Panel(svg, note + "Falls when the policy is more random than its target."))
+        said = "Fixed." if fixed else f"{note}Falls when the policy is more random than its target."
+        panels.append(Panel(svg, said))
     return panels
 
 
