@@ -25,8 +25,9 @@ ARROWS = {
     "training": {"algos", "envs", "replay", "runs"},
     "analysis": {"runs", "envs"},
     "deploy": {"algos"},
+    "experiments": {"algos", "envs", "runs"},
     "api": {"training", "algos", "envs", "runs"},
-    "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy"},
+    "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy", "experiments"},
     "__main__": {"cli"},
     "__init__": {"api", "envs"},
 }

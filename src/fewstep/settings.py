@@ -185,14 +185,15 @@ def to_toml(flat: Mapping[str, Any]) -> str:
     tables: dict[str, list[str]] = {"": []}
     for name, value in flat.items():
         table, _, key = name.rpartition(".")
-        tables.setdefault(table, []).append(f"{key} = {_toml_text(value)}")
+        tables.setdefault(table, []).append(f"{key} = {to_text(value)}")
     blocks = [
         "\n".join(([f"[{table}]"] if table else []) + lines) for table, lines in tables.items() if lines
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _toml_text(value: Any) -> str:
+def to_text(value: Any) -> str:
+    """One value as TOML, which is also how ``--set`` takes it."""
     if value is None:
         return '"none"'
     if isinstance(value, bool):
@@ -201,6 +202,6 @@ def _toml_text(value: Any) -> str:
         return repr(value)
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml_text, value)) + "]"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(to_text, value)) + "]"
     raise TypeError(f"no TOML form for {value!r}")

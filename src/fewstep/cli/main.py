@@ -16,6 +16,7 @@ from fewstep.cli import (
     doctor,
     envs,
     evaluate,
+    experiment,
     presets,
     report,
     resume,
@@ -26,6 +27,7 @@ from fewstep.errors import FewstepError, UsageError, unknown
 COMMANDS = {
     "train": train,
     "resume": resume,
+    "experiment": experiment,
     "evaluate": evaluate,
     "report": report,
     "algos": algos,

@@ -100,6 +100,12 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("[0-9]*") if path.is_dir())
 
 
+def newest_step(root: Path) -> int | None:
+    """Environment steps of the newest checkpoint, unverified; None if there are none."""
+    folders = _folders(root)
+    return int(folders[-1].name) if folders else None
+
+
 def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Checkpoint:
     """Read one checkpoint after comparing its files with its manifest.
 

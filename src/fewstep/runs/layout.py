@@ -108,6 +108,16 @@ class RunDir:
         """Action samples and trajectories of toy environments."""
         return self.path / "samples"
 
+    def is_locked(self) -> bool:
+        """Whether a process is writing this run at this moment."""
+        try:
+            with self.locked():
+                return False
+        except FewstepError as error:
+            if isinstance(error, UsageError):
+                raise
+            return True
+
     @contextmanager
     def locked(self) -> Generator[None]:
         """Hold the run for writing; a second process gets an error instead of mixing its rows in."""

@@ -1,0 +1,41 @@
+"""Run a whole comparison from one file: algorithms x environments x seeds; interrupted, it goes on."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``fewstep experiment``."""
+    parser.add_argument("spec", metavar="SPEC.toml", type=Path, help="the experiment (docs/experiments.md)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs (default runs/SPEC)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs side by side (default: one per core)")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 if every run is finished, 1 if some failed; a signal saves all and leaves with 130 or 143."""
+    from fewstep.errors import UsageError
+    from fewstep.experiments import plan, schedule, spec, status
+    from fewstep.experiments.display import Display
+    from fewstep.experiments.local import LocalExecutor
+    from fewstep.training.signals import watched
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {arguments.jobs}")
+    experiment = spec.read(arguments.spec)
+    out = arguments.out or Path("runs") / arguments.spec.stem
+    executor = LocalExecutor(experiment.resources, out / "logs", arguments.jobs or 0)
+    jobs = plan.expand(experiment, out)
+    if arguments.dry_run:
+        for job in jobs:
+            standing = "finished" if status.is_finished(job) else f"{status.progress(job).env_steps:,} steps"
+            print(f"{job.name}: {job.config.training.steps:,} steps into {job.path} ({standing})")
+        return 0
+    with watched() as check, Display(executor.slots) as display:
+        entries = schedule.run(jobs, executor, display.show, check)
+    failed = [entry for entry in entries if entry.standing is schedule.Standing.FAILED]
+    for entry in failed:
+        print(f"failed: {entry.job.name}: {entry.message}")
+    print(f"{len(entries) - len(failed)} of {len(entries)} runs are finished; report them with")
+    print(f"fewstep report {out}/*/*/seed-* --out report.html")
+    return 1 if failed else 0

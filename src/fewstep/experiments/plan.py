@@ -1,0 +1,88 @@
+"""From the spec to the runs: every configuration resolved and every clash found before anything starts."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewstep import envs, settings
+from fewstep.algos import registry
+from fewstep.config import RunConfig, from_toml, resolve
+from fewstep.errors import UsageError
+from fewstep.experiments.spec import Entry, Spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its entry in the comparison, its directory and everything that decides it."""
+
+    entry: Entry
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Label, environment and seed."""
+        return f"{self.entry.label} {self.config.env} seed {self.config.seed}"
+
+    @property
+    def words(self) -> list[str]:
+        """Arguments of ``fewstep`` that start the run, or go on with it if it has begun."""
+        if (self.path / "config.toml").exists():
+            return ["resume", str(self.path), "--quiet"]
+        entry, config = self.entry, self.config
+        words = ["train", entry.algo, config.env, "--preset", entry.preset, "--seed", str(config.seed)]
+        words += ["--steps", str(config.training.steps), "--out", str(self.path), "--quiet"]
+        sets = [f"{name}={settings.to_text(value)}" for name, value in entry.settings.items()]
+        return words + (["--set", *sets] if sets else [])
+
+
+def expand(spec: Spec, root: Path) -> list[Job]:
+    """All runs, seeds innermost last: every entry gets its first seed before any gets its second.
+
+    An experiment that is stopped early has then compared all of its entries.
+
+    Raises:
+        UsageError: an algorithm, preset, setting or environment that does not exist or does not fit, or a
+            directory below ``root`` that holds a run of another configuration.
+    """
+    for env in dict.fromkeys(env for entry in spec.entries for env in entry.envs):
+        envs.make(env, 1).close()
+    seeds = max(len(entry.seeds) for entry in spec.entries)
+    jobs = [
+        _job(entry, env, entry.seeds[index], root)
+        for index in range(seeds)
+        for entry in spec.entries
+        if index < len(entry.seeds)
+        for env in entry.envs
+    ]
+    for job in jobs:
+        _refuse_other(job)
+    return jobs
+
+
+def _job(entry: Entry, env: str, seed: int, root: Path) -> Job:
+    steps = {} if entry.steps is None else {"training.steps": entry.steps}
+    config = resolve(
+        entry.algo,
+        registry.get(entry.algo).config,
+        env,
+        seed=seed,
+        preset=entry.preset,
+        overrides=dict(entry.settings) | steps,
+    )
+    return Job(entry, root / re.sub(r"[/:\\]", "_", env) / entry.label / f"seed-{seed}", config)
+
+
+def _refuse_other(job: Job) -> None:
+    """A directory from an earlier start of this experiment may be there, that of another one may not."""
+    path = job.path / "config.toml"
+    if not path.exists():
+        if job.path.exists() and (not job.path.is_dir() or any(job.path.iterdir())):
+            raise UsageError(f"{job.path} exists and is not a run; choose another --out")
+        return
+    there = from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))
+    if there != job.config:
+        raise UsageError(
+            f"{job.path} holds a run of another configuration than {job.name} has now; choose another --out, "
+            "or move it away"
+        )

@@ -1,0 +1,142 @@
+"""The experiment file: algorithms x environments x seeds, as TOML."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.errors import UsageError, unknown
+
+TOP = ("envs", "seeds", "steps", "set", "resources", "run")
+RUN = ("algo", "preset", "label", "envs", "seeds", "steps", "set")
+RESOURCES = ("jobs", "cores_per_job", "memory_gb_per_job")
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the runs may use.
+
+    Fields:
+        jobs: runs side by side; 0 means as many as the cores allow.
+        cores_per_job: cores a run is pinned to.
+        memory_gb_per_job: memory that must be free before another run starts.
+    """
+
+    jobs: int = 0
+    cores_per_job: int = 1
+    memory_gb_per_job: float = 1.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison: an algorithm with a preset and settings, on environments, with seeds."""
+
+    algo: str
+    preset: str
+    label: str
+    envs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole experiment."""
+
+    entries: tuple[Entry, ...]
+    resources: Resources
+
+
+def read(path: Path) -> Spec:
+    """Read an experiment file.
+
+    Raises:
+        UsageError: the file cannot be read, or says something that is not known or cannot be; the message
+            names the file and the place.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    return parse(tree, str(path))
+
+
+def parse(tree: Mapping[str, Any], source: str) -> Spec:
+    """The spec of parsed TOML; ``source`` names it in messages."""
+    _only(tree, TOP, source)
+    runs = tree.get("run")
+    if not isinstance(runs, list) or not runs:
+        raise UsageError(f'{source}: no [[run]]; each says which algo to run, such as algo = "smfp"')
+    entries = tuple(_entry(run, tree, f"{source}: run {index}") for index, run in enumerate(runs, start=1))
+    labels = [entry.label for entry in entries]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"{source}: {labels.count(label)} runs are called {label!r}; give each a label")
+    return Spec(entries, _resources(tree.get("resources", {}), f"{source}: resources"))
+
+
+def _only(table: Any, known: tuple[str, ...], source: str) -> None:
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{source} must be a table")
+    for name in table:
+        if name not in known:
+            raise UsageError(f"{source}: {unknown('key', name, known)}")
+
+
+def _entry(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
+    _only(run, RUN, source)
+    algo, preset = run.get("algo"), run.get("preset", "default")
+    if not isinstance(algo, str):
+        raise UsageError(f"{source}: algo must be the name of an algorithm, got {algo!r}")
+    if not isinstance(preset, str):
+        raise UsageError(f"{source}: preset must be a name, got {preset!r}")
+    settings = dict(_table(tree.get("set", {}), source)) | dict(_table(run.get("set", {}), source))
+    label = run.get("label", algo if preset == "default" else f"{algo}-{preset}")
+    if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", label):
+        raise UsageError(f"{source}: label must be letters, digits and . _ + -, got {label!r}")
+    envs = run.get("envs", tree.get("envs"))
+    if not isinstance(envs, list) or not envs or not all(isinstance(env, str) for env in envs):
+        raise UsageError(f"{source}: envs must be a list of environment ids, got {envs!r}")
+    steps = run.get("steps", tree.get("steps"))
+    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
+        raise UsageError(f"{source}: steps must be a whole number of at least 1, got {steps!r}")
+    seeds = _seeds(run.get("seeds", tree.get("seeds", [0])), source)
+    for name, values in (("envs", envs), ("seeds", seeds)):
+        if len(set(values)) < len(values):
+            raise UsageError(f"{source}: {name} names the same twice: {list(values)}")
+    return Entry(algo, preset, label, tuple(envs), seeds, steps, settings)
+
+
+def _table(value: Any, source: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f'{source}: set must be a table such as {{"critic.tau" = 0.01}}, got {value!r}')
+    return value
+
+
+def _seeds(value: Any, source: str) -> tuple[int, ...]:
+    """``[0, 1, 2]``, or ``"0..2"`` with both ends included."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", value)):
+        first, last = int(match[1]), int(match[2])
+        if first <= last < first + MOST_SEEDS:
+            return tuple(range(first, last + 1))
+    elif isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value):
+        return tuple(value)
+    raise UsageError(f'{source}: seeds must be a list of whole numbers or "0..4", got {value!r}')
+
+
+def _resources(table: Any, source: str) -> Resources:
+    _only(table, RESOURCES, source)
+    for name in ("jobs", "cores_per_job"):
+        value = table.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{source}: {name} must be a whole number of at least 1, got {value!r}")
+    memory = table.get("memory_gb_per_job", 1.0)
+    if not isinstance(memory, int | float) or isinstance(memory, bool) or memory < 0:
+        raise UsageError(f"{source}: memory_gb_per_job must be a number of at least 0, got {memory!r}")
+    return Resources(table.get("jobs", 0), table.get("cores_per_job", 1), float(memory))

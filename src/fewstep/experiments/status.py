@@ -1,0 +1,57 @@
+"""How a run stands, read from its directory alone, so that any process may ask at any time."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.experiments.plan import Job
+from fewstep.runs import checkpoint
+from fewstep.runs.layout import RunDir
+
+TAIL = 65_536
+"""Bytes at the end of a file in which its last complete line is looked for."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Environment steps done, speed and last evaluation; NaN-free: what is not known is None."""
+
+    env_steps: int
+    steps_per_second: float | None
+    last_return: float | None
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the run has a checkpoint at its last step, written after its last evaluation."""
+    newest = checkpoint.newest_step(RunDir(job.path).checkpoints)
+    return newest is not None and newest >= job.config.training.steps
+
+
+def progress(job: Job) -> Progress:
+    """What the run's rows say."""
+    run = RunDir(job.path)
+    row, evaluation = _last(run.metrics), _last(run.evaluations)
+    returns = evaluation.get("returns") or []
+    return Progress(
+        int(row.get("env_steps", 0)),
+        row.get("wall_env_steps_per_second"),
+        sum(returns) / len(returns) if returns else None,
+    )
+
+
+def _last(path: Path) -> dict[str, Any]:
+    """The last complete JSON line, empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines[:-1]):
+        try:
+            return json.loads(line)
+        except ValueError:
+            continue
+    return {}
