@@ -38,7 +38,7 @@ def aggregates(entries: Sequence[Entry], width: float, columns: int) -> Figure:
             if math.isfinite(at.low):
                 axes.plot([at.low, at.high], [place, place], color=colour, lw=5, alpha=0.35)
             axes.plot([at.value], [place], "|", color=colour, ms=11, mew=2.2)
-        axes.set_title(statistic + (" (lower is better)" if statistic == "optimality gap" else ""))
+        axes.set_title(statistic)
         axes.set_ylim(len(entries) - 0.5, -0.5)
         axes.set_yticks(range(len(entries)), names if index % columns == 0 else [""] * len(entries))
         axes.spines["left"].set_visible(False)

@@ -108,7 +108,8 @@ def _panels(comparison: Comparison, prefix: str) -> list[Panel]:
     def profile(width: float) -> Figure:
         return comparison_figures.profiles(comparison.entries, (width, PROFILE))
 
-    bars = "Lines: estimates; bars: 95 % intervals, missing where a task has a single seed."
+    bars = "Lines: estimates; bars: 95 % intervals, missing where a task has a single seed. "
+    "Of the optimality gap less is better."
     curves = (
         "Performance profiles, averaged over tasks: a curve above another everywhere belongs to the better "
         "variant. Bands: pointwise 95 % intervals."

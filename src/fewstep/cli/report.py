@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score",
         default="last-10",
         metavar="NAME",
-        help="score of a run in comparisons: last-10 (mean of the last ten evaluations; default), final or area",
+        help="score of a run in comparisons: last-10 (mean of the last ten evaluations), final or area",
     )
 
 
