@@ -12,7 +12,7 @@ CONFIG = """\
 algo = "{algo}"
 env = "{env}"
 seed = {seed}
-preset = "small"
+preset = "{preset}"
 
 [training]
 steps = {steps}
@@ -40,6 +40,7 @@ class Made:
 
     env: str = "HalfCheetah-v4"
     algo: str = "mfpo"
+    preset: str = "small"
     seed: int = 0
     mujoco: str = "3.17.0"
     atoms: int = 101
@@ -64,7 +65,9 @@ def make(path: Path, made: Made) -> Path:
     rng = np.random.default_rng(made.seed)
     steps = made.rows * made.interval
     (path / "config.toml").write_text(
-        CONFIG.format(algo=made.algo, env=made.env, seed=made.seed, atoms=made.atoms, steps=steps)
+        CONFIG.format(
+            algo=made.algo, env=made.env, preset=made.preset, seed=made.seed, atoms=made.atoms, steps=steps
+        )
     )
     provenance = {
         "created_at": "2025-01-02T03:04:05+00:00",
@@ -100,7 +103,9 @@ def make(path: Path, made: Made) -> Path:
     ]
     write_rows(path / "evaluations.jsonl", evaluations)
     (path / "policy").mkdir()
-    (path / "policy" / "policy.json").write_text(json.dumps({"spec": {"obs_size": 17, "act_size": 6}}))
+    (path / "policy" / "policy.json").write_text(
+        json.dumps({"spec": {"obs_size": 17, "act_size": 6}, "native_actions": made.modes[0]})
+    )
     (path / "log.txt").write_text("a line\n")
     return path
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fewstep.analysis import page, style, tables, toy_comparison, toys
+from fewstep.analysis import comparison_section, page, style, tables, toy_comparison, toys
+from fewstep.analysis.comparison import DEFAULT_SCORE, Comparison, comparisons
+from fewstep.analysis.export import export
 from fewstep.analysis.figures import NARROW, WIDE, learning_curve, learning_figure
 from fewstep.analysis.panels import Panel, sections
 from fewstep.analysis.reading import Run, read_run
@@ -16,7 +18,9 @@ from fewstep.errors import FewstepError, UsageError
 PICTURES = (".svg", ".png")
 
 
-def write_report(runs: Sequence[Path], out: Path) -> Path:
+def write_report(
+    runs: Sequence[Path], out: Path, exports: Path | None = None, score: str = DEFAULT_SCORE
+) -> Path:
     """Write one self-contained HTML file about one or more runs; the same runs give the same bytes.
 
     Runs that crashed or are incomplete are reported with what they hold and a list of what they lack.
@@ -24,15 +28,21 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     Args:
         runs: run directories.
         out: the file to write; missing parent directories are made.
+        exports: a directory for the tables as CSV and LaTeX and the figures as SVG and PDF, or None.
+        score: what comparisons take as the score of a run, a key of ``comparison.SCORES``.
 
     Returns:
         ``out``.
 
     Raises:
-        UsageError: no runs, or a path that is not a run.
-        FewstepError: ``out`` cannot be written.
+        UsageError: no runs, a path that is not a run, or an unknown score.
+        FewstepError: ``out`` or ``exports`` cannot be written.
     """
-    html = render(group_runs(_read(runs)))
+    groups = group_runs(_read(runs))
+    found = comparisons(groups, score)
+    html = render(groups, found)
+    if exports is not None:
+        export(groups, found, exports)
     return _save(out, html.encode("utf-8"))
 
 
@@ -74,7 +84,7 @@ def _save(out: Path, data: bytes) -> Path:
     return out
 
 
-def render(groups: Sequence[Group]) -> str:
+def render(groups: Sequence[Group], found: Sequence[Comparison] = ()) -> str:
     """The page as text."""
     title = " and ".join(dict.fromkeys(f"{v.runs[0].algo} on {g.env}" for g in groups for v in g.variants))
     if len(title) > 70:
@@ -87,6 +97,7 @@ def render(groups: Sequence[Group]) -> str:
     parts.append(page.paragraph(READING, "note"))
     parts.append(tables.costs_table(groups))
     parts.append(_problems(groups))
+    parts.append(comparison_section.section(found))
     parts += [_group(group, index) for index, group in enumerate(groups)]
     parts.append(_records(groups))
     return page.document(f"{title}: fewstep report", "".join(parts))

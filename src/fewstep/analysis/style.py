@@ -196,12 +196,19 @@ def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
 
 
 def to_file(figure: Figure, kind: str) -> bytes:
-    """The bytes of an ``svg`` (text as shapes, so that it looks the same everywhere) or ``png`` file."""
+    """The bytes of an ``svg`` (text as shapes, so that it looks the same everywhere), ``pdf`` or ``png``."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "path"}):
-        dates = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=200, metadata=dates)
+    with matplotlib.rc_context({"svg.fonttype": "path", "pdf.fonttype": 42}):
+        figure.savefig(buffer, format=kind, dpi=200, metadata=dict.fromkeys(UNDATED[kind]))
     return buffer.getvalue()
+
+
+UNDATED = {
+    "svg": ("Date", "Creator"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+    "png": ("Software",),
+}
+"""Metadata that would make equal figures unequal files."""
 
 
 def _short_path(data: str) -> str:

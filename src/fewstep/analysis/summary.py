@@ -202,19 +202,26 @@ def _variants(runs: list[Run]) -> tuple[Variant, ...]:
         rest = {key: value for key, value in flat(run.config).items() if key != "seed"}
         parts.setdefault(repr(sorted(rest.items(), key=lambda item: item[0])), []).append(run)
     members = [sorted(part, key=_seed_order) for part in parts.values()]
+    configs = [flat(part[0].config) for part in members]
+    labels = label([part[0].algo for part in members], configs)
+    return tuple(Variant(name, tuple(part)) for name, part in zip(labels, members, strict=True))
+
+
+def label(algos: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Names that tell variants apart: the algorithm, its preset if that is enough, or what else differs.
+
+    Where the differences are too many for a name, a letter stands for them.
+    """
     labels = []
-    for part in members:
-        same_algo = [other[0] for other in members if other[0].algo == part[0].algo]
-        label = part[0].algo
-        if len(same_algo) > 1:
-            apart = [
-                key for key in differences([run.config for run in same_algo]) if key not in ("seed", "algo")
-            ]
-            own = flat(part[0].config)
-            named = ", ".join(f"{key}={own.get(key)}" for key in apart)
-            label += f" [{named}]" if len(named) <= 40 else f" {chr(65 + same_algo.index(part[0]) % 26)}"
-        labels.append(label)
-    return tuple(Variant(label, tuple(part)) for label, part in zip(labels, members, strict=True))
+    for algo, own in zip(algos, settings, strict=True):
+        peers = [other for name, other in zip(algos, settings, strict=True) if name == algo]
+        apart = [key for key in differences(peers) if key not in ("seed", "algo", "env")]
+        if len({str(other.get("preset")) for other in peers}) == len(peers):
+            apart = ["preset"]
+        named = ", ".join(f"{key}={own.get(key)}" for key in apart)
+        short = f" [{named}]" if len(named) <= 40 else f" {chr(65 + peers.index(own) % 26)}"
+        labels.append(algo + (short if len(peers) > 1 else ""))
+    return labels
 
 
 def _seed_order(run: Run) -> tuple[int, str]:

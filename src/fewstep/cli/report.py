@@ -10,13 +10,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: report.html in the (first) run directory"
     )
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        metavar="DIR",
+        help="also write the tables there as CSV and LaTeX, the figures as SVG and PDF",
+    )
+    parser.add_argument(
+        "--score",
+        default="last-10",
+        metavar="NAME",
+        help="score of a run in comparisons: last-10 (mean of the last ten evaluations), final or area",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report and print its path."""
+    """Write the report, and tables if asked for; print where they are."""
     from fewstep.analysis.report import write_report
     from fewstep.runs.layout import RunDir
 
     directories = [RunDir.open(path).path for path in arguments.runs]
-    print(write_report(directories, arguments.out or directories[0] / "report.html"))
+    out = arguments.out or directories[0] / "report.html"
+    print(write_report(directories, out, arguments.tables, arguments.score))
+    if arguments.tables:
+        print(arguments.tables)
     return 0

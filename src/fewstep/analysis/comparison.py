@@ -1,0 +1,290 @@
+"""Which variants may be compared over which tasks, and the scores that the comparison rests on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewstep.analysis import normalise
+from fewstep.analysis.reading import Run
+from fewstep.analysis.statistics import (
+    STATISTICS,
+    Estimate,
+    Scores,
+    estimate,
+    probability_of_improvement,
+)
+from fewstep.analysis.summary import ENOUGH_SEEDS, LAST, Group, differences, flat, label, modes, results
+from fewstep.analysis.words import count, listing, number
+from fewstep.errors import UsageError, unknown
+
+NATIVE, SAMPLE = "native", "sample"
+"""The two ways of acting that are compared, each by itself: as the algorithm's paper does, and one sample."""
+
+SCORES = {
+    "last-10": ("last_ten", f"mean return over its last {LAST} evaluations (over all, if it has fewer)"),
+    "final": ("final", "mean return of its last evaluation"),
+    "area": ("area", "mean return along training (area under the learning curve divided by its width)"),
+}
+"""What may serve as the score of a run: the field of ``Result``, and the words for it. Never the best."""
+
+DEFAULT_SCORE = "last-10"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One algorithm, preset and settings, on every task it was run on.
+
+    Fields:
+        label: what it is called.
+        settings: what sets it apart, by dotted key.
+        runs: task to runs, one per seed.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    runs: dict[str, tuple[Run, ...]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender in a comparison.
+
+    Fields:
+        label: its name.
+        actions: how its actions were chosen (``best-of-10``); several if its tasks differ.
+        returns: task to scores before normalisation, ``[runs]`` in the environment's units.
+        scores: the normalised ones, for each task that has a scale.
+    """
+
+    label: str
+    actions: tuple[str, ...]
+    returns: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
+
+    def aggregates(self) -> dict[str, Estimate]:
+        """Every statistic of ``STATISTICS`` over the normalised tasks; empty where there are none."""
+        scores = list(self.scores.values())
+        return {name: estimate(statistic, scores) for name, statistic in STATISTICS.items() if scores}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Variants on the tasks that all of them were run on, under one MuJoCo version and one way of acting.
+
+    Fields:
+        mode: ``native`` or ``sample``.
+        mujoco: version of every run.
+        score: a key of ``SCORES``.
+        tasks: environment ids, in the order of the runs.
+        entries: the contenders, at least two.
+        scales: what 0 and 1 mean on each task that can be normalised.
+        warnings: what weakens the comparison.
+        notes: what was left out, and what else a reader must know.
+    """
+
+    mode: str
+    mujoco: str
+    score: str
+    tasks: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    scales: dict[str, normalise.Scale]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def improvements(self) -> list[tuple[str, str, Estimate]]:
+        """``(X, Y, P(X > Y))`` for every pair of entries, over all tasks."""
+        return [
+            (x.label, y.label, probability_of_improvement(self._in_order(x), self._in_order(y)))
+            for place, x in enumerate(self.entries)
+            for y in self.entries[place + 1 :]
+        ]
+
+    def _in_order(self, entry: Entry) -> Scores:
+        return [entry.returns[task] for task in self.tasks]
+
+
+def comparisons(groups: Sequence[Group], score: str = DEFAULT_SCORE) -> list[Comparison]:
+    """Every comparison that the runs allow: by MuJoCo version, and inside by way of acting.
+
+    Raises:
+        UsageError: ``score`` is no key of ``SCORES``.
+    """
+    if score not in SCORES:
+        raise unknown("score", score, SCORES)
+    found = []
+    for mujoco in dict.fromkeys(group.mujoco for group in groups):
+        contenders = assemble([group for group in groups if group.mujoco == mujoco])
+        both = [_compare(contenders, mode, mujoco, score) for mode in (NATIVE, SAMPLE)]
+        here = [comparison for comparison in both if comparison]
+        if len(here) == 2 and all(entry.actions == (SAMPLE,) for entry in here[0].entries):
+            here = here[1:]  # everyone's native way is the single sample
+        found += here
+    return found
+
+
+def assemble(groups: Sequence[Group]) -> list[Contender]:
+    """The same algorithm, preset and settings on different tasks as one contender.
+
+    What sets variants apart on some task sets them apart everywhere. Settings that differ between tasks only
+    (a preset's own section for an environment) belong to the task.
+    """
+    variants = [(group.env, variant) for group in groups for variant in group.variants]
+    telling: dict[str, dict[str, None]] = {}
+    for algo in dict.fromkeys(variant.runs[0].algo for _, variant in variants):
+        keys = telling.setdefault(algo, {"preset": None})
+        for group in groups:
+            configs = [v.runs[0].config for v in group.variants if v.runs[0].algo == algo]
+            keys |= dict.fromkeys(key for key in differences(configs) if key not in ("seed", "algo", "env"))
+    members: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Run, ...]]]] = {}
+    for env, variant in variants:
+        first = variant.runs[0]
+        own = {key: flat(first.config).get(key) for key in telling[first.algo]}
+        _, _, runs = members.setdefault(repr((first.algo, own)), (first.algo, own, {}))
+        runs[env] = variant.runs
+    names = label([algo for algo, _, _ in members.values()], [own for _, own, _ in members.values()])
+    return [Contender(name, own, runs) for name, (_, own, runs) in zip(names, members.values(), strict=True)]
+
+
+def actions_of(run: Run, mode: str) -> str | None:
+    """The recorded action mode that ``mode`` stands for in a run; None if that cannot be told."""
+    if mode == SAMPLE:
+        return SAMPLE
+    recorded = run.policy.get("native_actions")
+    if isinstance(recorded, str):
+        return recorded
+    # A run that never saved a policy: the mode that was evaluated and not asked for by its own name.
+    asked = run.section("training").get("eval_modes")
+    named = asked if isinstance(asked, list) else []
+    rest = [name for name in modes([run]) if name not in named]
+    return rest[0] if NATIVE in named and len(rest) == 1 else None
+
+
+def choose(tasks: Sequence[set[str]]) -> tuple[list[int], set[str]]:
+    """Which contenders to compare on which tasks, given the tasks of each: all that are kept share all tasks.
+
+    The choice with the most (contender, task) cells wins, then the one with the most contenders. Fewer than
+    two contenders come back if no two share a task.
+    """
+    options = [set.intersection(*tasks)] if tasks else []
+    options += [a & b for place, a in enumerate(tasks) for b in tasks[place + 1 :]]
+    best: tuple[list[int], set[str]] = ([], set())
+    for option in options:
+        kept = [place for place, own in enumerate(tasks) if option and option <= own]
+        if (len(kept) * len(option), len(kept)) > (len(best[0]) * len(best[1]), len(best[0])):
+            best = (kept, option)
+    return best
+
+
+def _compare(contenders: Sequence[Contender], mode: str, mujoco: str, score: str) -> Comparison | None:
+    notes: list[str] = []
+    scored = [_returns(contender, mode, score, notes) for contender in contenders]
+    places, shared = choose([set(returns) for returns in scored])
+    if len(places) < 2:
+        return None
+    tasks = tuple(dict.fromkeys(t for contender in contenders for t in contender.runs if t in shared))
+    kept = [contenders[place] for place in places]
+    left = [contender.label for contender in contenders if contender not in kept]
+    others = dict.fromkeys(t for contender in contenders for t in contender.runs if t not in shared)
+    if left or others:
+        absent = listing([*left, *others])
+        notes.append(f"Left out, because every variant of a comparison must be on every task: {absent}.")
+    returns = [{task: scored[place][task] for task in tasks} for place in places]
+    scales = _scales(tasks, returns, kept, mujoco, notes)
+    entries = tuple(
+        Entry(
+            contender.label,
+            tuple(dict.fromkeys(_actions(run, mode) for task in tasks for run in contender.runs[task])),
+            own,
+            {task: np.array([line(value) for value in own[task]]) for task, line in scales.items()},
+        )
+        for contender, own in zip(kept, returns, strict=True)
+    )
+    for contender in kept:
+        if contender.label[-2:-1] == " ":  # a letter stands for more settings than a name can hold
+            own = [f"{key}={value}" for key, value in contender.settings.items()]
+            notes.append(f"{contender.label}: {', '.join(own)}.")
+        configs = [contender.runs[task][0].config for task in tasks]
+        between = [key for key in differences(configs) if key not in ("env", "seed")]
+        if between:
+            notes.append(f"Settings of {contender.label} that differ between tasks: {listing(between)}.")
+    warned = [*_few(entries), *_uneven(kept, tasks)]
+    return Comparison(mode, mujoco, score, tasks, entries, scales, tuple(warned), tuple(notes))
+
+
+def _returns(contender: Contender, mode: str, score: str, notes: list[str]) -> dict[str, np.ndarray]:
+    """Task to one number per seed; what cannot be counted is noted."""
+    found: dict[str, np.ndarray] = {}
+    for task, runs in contender.runs.items():
+        values: dict[str, float] = {}
+        for run in runs:
+            of_mode = [r for r in results(run) if r.actions == actions_of(run, mode)]
+            if not of_mode:
+                notes.append(
+                    f"{contender.label} on {task}, seed {run.seed}, has no evaluation with {mode} actions."
+                )
+            elif run.seed in values:
+                notes.append(f"{contender.label} on {task} has seed {run.seed} twice; the first one counts.")
+            else:
+                values[run.seed] = getattr(of_mode[0], SCORES[score][0])
+        if values:
+            found[task] = np.array(list(values.values()))
+    return found
+
+
+def _scales(
+    tasks: Sequence[str],
+    returns: Sequence[dict[str, np.ndarray]],
+    contenders: Sequence[Contender],
+    mujoco: str,
+    notes: list[str],
+) -> dict[str, normalise.Scale]:
+    """The scales of the tasks that have one; a note for each task that has none."""
+    scales: dict[str, normalise.Scale] = {}
+    for task in tasks:
+        runs = [run for contender in contenders for run in contender.runs[task]]
+        try:
+            if any(np.isfinite(run.setting("training", "max_episode_steps")) for run in runs):
+                raise UsageError(f"{task} cannot be normalised: its time limit was changed")
+            scales[task] = normalise.scale(task, max(float(own[task].mean()) for own in returns))
+        except UsageError as error:
+            notes.append(f"{error}. It counts in the probabilities of improvement only.")
+    simulated = [task for task in scales if not task.startswith("toy/")]
+    if simulated and mujoco != normalise.MUJOCO:
+        notes.append(
+            f"The returns of random actions were measured under MuJoCo {normalise.MUJOCO}, "
+            f"the runs under {mujoco}."
+        )
+    return scales
+
+
+def _actions(run: Run, mode: str) -> str:
+    return actions_of(run, mode) or "unknown"
+
+
+def _few(entries: Sequence[Entry]) -> list[str]:
+    few = [
+        f"{entry.label} on {task} ({count(len(values), 'seed')})"
+        for entry in entries
+        for task, values in entry.returns.items()
+        if len(values) < ENOUGH_SEEDS
+    ]
+    if not few:
+        return []
+    return [
+        f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. The intervals then mean little: they resample the "
+        "seeds there are, and cannot know of the others. With one seed there is none."
+    ]
+
+
+def _uneven(contenders: Sequence[Contender], tasks: Sequence[str]) -> list[str]:
+    found = []
+    for task in tasks:
+        runs = [run for contender in contenders for run in contender.runs[task] if run.evaluations]
+        ends = sorted({run.evaluations[-1].env_steps for run in runs})
+        if len(ends) > 1:
+            found.append(f"{task} ({number(ends[0])} to {number(ends[-1])})")
+    if not found:
+        return []
+    return [f"Not all runs were evaluated up to the same environment step: {listing(found)}."]
