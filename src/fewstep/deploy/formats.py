@@ -1,0 +1,74 @@
+"""What a program can be written as. A new format is a function here; it sees no algorithm and no jax."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewstep.deploy import artefact, c_source
+from fewstep.deploy.description import Exported
+from fewstep.errors import FewstepError, UsageError
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Fields:
+        suffix: of the file that ``--out`` names.
+        files: ``(exported, name) -> content by suffix``; ``name`` is the file's without suffix.
+    """
+
+    suffix: str
+    files: Callable[[Exported, str], dict[str, bytes]]
+
+
+FORMATS = {
+    "c": Format(".c", c_source.files),
+    "numpy": Format(".safetensors", lambda exported, name: {".safetensors": artefact.to_bytes(exported)}),
+}
+
+
+def get(name: str) -> Format:
+    """The format called ``name``.
+
+    Raises:
+        UsageError: there is none; the message names those there are.
+    """
+    if name not in FORMATS:
+        raise UsageError(f"unknown export format {name!r}; known: {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def write(exported: Exported, to: str, path: Path) -> list[Path]:
+    """Write the policy in the format ``to``; each file appears whole or not at all.
+
+    Args:
+        exported: what to write.
+        to: name of the format.
+        path: the (first) file; its suffix is added if missing, other files of the format lie beside it.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UsageError: no such format, or a path that cannot be a file of it.
+        FewstepError: the disk is full or not writable.
+    """
+    form = get(to)
+    stem = path.with_suffix("") if path.suffix == form.suffix else path
+    if not stem.name or path.is_dir():
+        raise UsageError(f"{path} is a folder; give --out the file to write, such as {path / 'policy'}")
+    written: list[Path] = []
+    for suffix, content in form.files(exported, stem.name).items():
+        target = stem.with_name(stem.name + suffix)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise FewstepError(f"cannot write {target}: {error.strerror}") from error
+        written.append(target)
+    return written
