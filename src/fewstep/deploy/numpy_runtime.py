@@ -45,7 +45,7 @@ def _box(a: FloatArray, low: FloatArray, high: FloatArray) -> Any:
     return 0.5 * (1.0 - a) * low + 0.5 * (1.0 + a) * high
 
 
-def _function(step: Instruction) -> Step:
+def function(step: Instruction) -> Step:
     """What the instruction does to its arguments."""
     numbers = step.numbers
     match step.op:
@@ -100,7 +100,7 @@ class NumpyPolicy:
         self._values: list[Any] = [None] * len(program.inputs) + list(program.constants.values())
         self._steps: list[tuple[Step, tuple[int, ...]]] = []
         for step in program.instructions:
-            self._steps.append((_function(step), tuple(names[name] for name in step.args)))
+            self._steps.append((function(step), tuple(names[name] for name in step.args)))
             names[step.out] = len(names)
         self._output = names[program.output]
         self._rng = np.random.default_rng(seed) if exported.description.noise == "inside" else None

@@ -1,0 +1,145 @@
+"""The C artefact as C: sanitizers, re-entrancy, aliasing, noise from inside, odd sizes."""
+
+import ctypes
+import subprocess
+
+import numpy as np
+import pytest
+
+from fewstep.deploy import c_pieces, formats
+from fewstep.deploy.buffers import plan
+from fewstep.deploy.c_source import literal
+from fewstep.deploy.numpy_runtime import NumpyPolicy
+from tests.deploy.helpers import SPEC, STRICT, TINY, act_c, compiled_c, exported, needs_gcc, observations
+
+pytestmark = needs_gcc
+
+MAIN = """
+#include <stdio.h>
+#include "policy.h"
+int main(void)
+{
+    float obs[FEWSTEP_OBS_SIZE], noise[FEWSTEP_NOISE_SIZE], action[FEWSTEP_ACT_SIZE];
+    while (fread(obs, sizeof obs, 1, stdin) == 1 && fread(noise, sizeof noise, 1, stdin) == 1) {
+        fewstep_act(obs, noise, action);
+        fwrite(action, sizeof action, 1, stdout);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("algo", ["mfpo", "smfp"])
+def test_sanitizers_find_nothing(algo, tmp_path):
+    artefact, obs = exported(algo, TINY[algo]), observations(SPEC.obs_size, 100)
+    formats.write(artefact, "c", tmp_path / "policy.c")
+    (tmp_path / "main.c").write_text(MAIN)
+    flags = [*STRICT, "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    sources = [str(tmp_path / name) for name in ("main.c", "policy.c")]
+    done = subprocess.run(["gcc", *flags, *sources, "-o", str(tmp_path / "main"), "-lm"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    noise = np.random.default_rng(0).normal(size=(100, artefact.noise_size)).astype(np.float32)
+    obs[99] = np.nan  # comes out as NaN, without undefined behaviour on the way
+    done = subprocess.run(
+        [str(tmp_path / "main")], input=np.hstack([obs, noise]).tobytes(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    actions = np.frombuffer(done.stdout, np.float32).reshape(100, -1)
+    assert np.isnan(actions[99]).all()
+    np.testing.assert_allclose(actions[50:99], NumpyPolicy(artefact).act(obs[50:99], noise[50:99]), atol=1e-5)
+
+
+def test_nothing_is_written_but_the_action(tmp_path):
+    """No writable memory of its own in the object file, and the action may lie where the observation does."""
+    artefact, obs = exported("sac", TINY["sac"]), observations(SPEC.obs_size, 100)
+    formats.write(artefact, "c", tmp_path / "policy")
+    source, made = str(tmp_path / "policy.c"), str(tmp_path / "policy.o")
+    subprocess.run(["gcc", *STRICT, "-c", source, "-o", made], check=True)
+    symbols = subprocess.run(["nm", made], capture_output=True, text=True, check=True).stdout
+    kinds = {line.split()[-2]: line.split()[-1] for line in symbols.splitlines()}
+    assert not {"b", "B", "d", "D", "C"} & set(kinds), symbols
+    assert "malloc" not in symbols
+    library = compiled_c(tmp_path, "policy")
+    noise = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    want = act_c(library, obs, noise, 3)
+    shared = obs[7].copy()
+    at = ctypes.c_void_p(shared.ctypes.data)
+    library.fewstep_act(at, ctypes.c_void_p(np.ascontiguousarray(noise[7]).ctypes.data), at)
+    np.testing.assert_array_equal(shared[:3], want[7])
+
+
+def test_noise_from_inside(tmp_path):
+    """The documented generator: xoshiro128++ seeded by splitmix64, then Box-Muller, in Python by hand."""
+    artefact = exported("sac", TINY["sac"], noise="inside")
+    formats.write(artefact, "c", tmp_path / "policy")
+    library = compiled_c(tmp_path, "policy")
+    state, obs = np.zeros(4, np.uint32), observations(SPEC.obs_size, 60)
+    at = ctypes.c_void_p(state.ctypes.data)
+    library.fewstep_seed(at, ctypes.c_uint64(12345))
+    words = _xoshiro(12345)
+    for o in obs[50:]:
+        got = np.zeros(3, np.float32)
+        library.fewstep_act_seeded(at, ctypes.c_void_p(o.ctypes.data), ctypes.c_void_p(got.ctypes.data))
+        pairs = [((next(words) >> 8), (next(words) >> 8)) for _ in range(2)]
+        noise = [
+            np.sqrt(-2 * np.log((u + 1) / 2**24)) * trig(2 * np.pi * v / 2**24)
+            for u, v in pairs
+            for trig in (np.cos, np.sin)
+        ]
+        want = act_c(library, o[None], np.array([noise[:3]], np.float32), 3)[0]
+        np.testing.assert_allclose(got, want, atol=1e-5)
+    assert (
+        "fewstep_act_seeded" not in formats.get("c").files(exported("sac", TINY["sac"]), "x")[".h"].decode()
+    )
+
+
+def _xoshiro(seed):
+    mask, s, z = 2**32 - 1, [], seed
+    for _ in range(2):
+        z = (z + 0x9E3779B97F4A7C15) % 2**64
+        y = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        y = ((y ^ (y >> 27)) * 0x94D049BB133111EB) % 2**64
+        y ^= y >> 31
+        s += [y & mask, y >> 32]
+    while True:
+        total = (s[0] + s[3]) & mask
+        yield (((total << 7) | (total >> 25)) + s[0]) & mask
+        t = (s[1] << 9) & mask
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = ((s[3] << 11) | (s[3] >> 21)) & mask
+
+
+@pytest.mark.parametrize("hidden", ["[1]", "[3,5]", "[9,17]"])
+def test_odd_sizes(hidden, tmp_path):
+    artefact = exported("mfpo", (*TINY["mfpo"], f"actor.hidden={hidden}"))
+    obs = observations(SPEC.obs_size, 100)
+    noise = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    formats.write(artefact, "c", tmp_path / "policy")
+    actions = act_c(compiled_c(tmp_path, "policy"), obs, noise, 3)
+    np.testing.assert_allclose(actions[50:], NumpyPolicy(artefact).act(obs, noise)[50:], atol=1e-5)
+
+
+def test_gcc_vectorises_the_products_at_o2(tmp_path):
+    text = c_pieces.affine(17, 256).replace("static void", "void")
+    (tmp_path / "affine.c").write_text(text)
+    command = ["gcc", "-std=c99", "-O2", "-fopt-info-vec", "-c", "affine.c", "-o", "affine.o"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0
+    if int(subprocess.run(["gcc", "-dumpversion"], capture_output=True, text=True).stdout.split(".")[0]) < 12:
+        pytest.skip("gcc vectorises at -O2 from version 12 on")
+    assert done.stderr.count("loop vectorized") >= 3
+
+
+def test_many_steps_need_no_more_stack():
+    few, many = (exported("mfpo", (*TINY["mfpo"], f"actor.steps={n}")).program for n in (2, 8))
+    assert sum(plan(many).sizes) <= sum(plan(few).sizes) + 16
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -1.5, 1e-45, 3.4028235e38, 0.1, 1.1754944e-38])
+def test_literals_are_exact(value):
+    value = float(np.float32(value))
+    assert float.fromhex(literal(value).removesuffix("f")) == value

@@ -1,0 +1,68 @@
+"""``fewstep export`` on a run directory."""
+
+import numpy as np
+import pytest
+
+from fewstep import deploy, envs
+from fewstep.cli import main
+from fewstep.errors import UsageError
+from fewstep.runs.layout import RunDir
+from fewstep.training import policy_io
+from fewstep.types import Spec
+from tests.deploy.helpers import TINY, policy_of
+from tests.e2e.helpers import one_line
+
+PENDULUM = Spec(3, 1)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory as far as export looks at it."""
+    algorithm, cfg, policy = policy_of("sac", TINY["sac"], spec=PENDULUM)
+    directory = RunDir.create(tmp_path / "run", "")
+    saved = policy_io.SavedPolicy(algorithm, cfg, PENDULUM, "Pendulum-v1", policy, 500, 400)
+    policy_io.save(directory.policy, saved, "sac")
+    return directory.path
+
+
+def test_both_formats(run, tmp_path, capsys):
+    assert main(["export", str(run), "--to", "numpy", "--noise", "inside"]) == 0
+    path = run / "export" / "policy.safetensors"
+    assert capsys.readouterr().out.split() == [str(path)]
+    policy = deploy.load(path, seed=0)
+    assert (policy.description.env, policy.description.env_steps) == ("Pendulum-v1", 500)
+    vector = envs.make("Pendulum-v1", 1)
+    obs = vector.reset([0])[0]
+    vector.close()
+    actions = np.array([policy.act(obs) for _ in range(200)])
+    assert actions.shape == (200, 1)
+    assert 1.0 < np.abs(actions).max() <= 2.0  # torque in the environment's units
+    assert main(["export", str(run), "--to", "c", "--out", str(tmp_path / "pole.c"), "--mode", "mode"]) == 0
+    header = (tmp_path / "pole.h").read_text()
+    for line in (
+        "FEWSTEP_OBS_SIZE 3",
+        "FEWSTEP_NOISE_SIZE 0",
+        "FEWSTEP_ACT_SIZE 1",
+        "sac policy for Pendulum-v1",
+    ):
+        assert line in header
+
+
+def test_what_cannot_be_done_is_said_in_one_line(run, capsys):
+    assert main(["export", str(run), "--to", "onnx"]) == 2
+    one_line(capsys.readouterr().err, "unknown export format 'onnx'; known: c, numpy")
+    assert main(["export", str(run), "--to", "c", "--mode", "mode", "--noise", "inside"]) == 2
+    one_line(capsys.readouterr().err, "--noise inside has no meaning")
+    assert main(["export", str(run), "--to", "c", "--out", str(run)]) == 2
+    one_line(capsys.readouterr().err, "is a folder")
+    assert main(["export", str(run / "nothing"), "--to", "c"]) == 2
+    one_line(capsys.readouterr().err, "nothing")
+
+
+def test_an_algorithm_without_a_lowering_is_refused(run, capsys):
+    from fewstep.deploy.lower import lower
+    from tests.deploy.helpers import UNIT
+    from tests.e2e.tiny_algorithm import ALGORITHM
+
+    with pytest.raises(UsageError, match="cannot be exported; those that can: mfpo, sac, smfp"):
+        lower(ALGORITHM, None, None, PENDULUM, UNIT)
