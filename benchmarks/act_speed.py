@@ -4,8 +4,8 @@
     python -m benchmarks.act_speed --only smfp
 
 HalfCheetah's sizes, preset ``small``, one draw of the policy with its noise drawn inside. jax is timed as
-``Model.predict`` calls it (one dispatch, the action back on the host); C in a loop of its own, compiled with the
-flags that the row names. Timings are taken in chunks; the median and the fastest chunk are given.
+``Model.predict`` calls it (one dispatch, the action back on the host); C in a loop of its own, compiled with
+the flags that the row names. Timings are taken in chunks; the median and the fastest chunk are given.
 """
 
 import argparse
@@ -58,7 +58,8 @@ int main(int argc, char **argv)
             sum += action[0];
         }
         clock_gettime(CLOCK_MONOTONIC, &b);
-        printf("%.6f\\n", (1e6 * (double)(b.tv_sec - a.tv_sec) + 1e-3 * (double)(b.tv_nsec - a.tv_nsec)) / calls);
+        const double us = 1e6 * (double)(b.tv_sec - a.tv_sec) + 1e-3 * (double)(b.tv_nsec - a.tv_nsec);
+        printf("%.6f\\n", us / calls);
     }
     return sum == 0.0f;
 }

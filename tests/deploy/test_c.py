@@ -1,7 +1,9 @@
 """The C artefact as C: sanitizers, re-entrancy, aliasing, noise from inside, odd sizes."""
 
 import ctypes
+import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,11 @@ from fewstep.deploy.numpy_runtime import NumpyPolicy
 from tests.deploy.helpers import SPEC, STRICT, TINY, act_c, compiled_c, exported, needs_gcc, observations
 
 pytestmark = needs_gcc
+
+
+def _loop(op):
+    return c_pieces.elementwise(op, 256)
+
 
 MAIN = """
 #include <stdio.h>
@@ -123,15 +130,26 @@ def test_odd_sizes(hidden, tmp_path):
     np.testing.assert_allclose(actions[50:], NumpyPolicy(artefact).act(obs, noise)[50:], atol=1e-5)
 
 
-def test_gcc_vectorises_the_products_at_o2(tmp_path):
-    text = c_pieces.affine(17, 256).replace("static void", "void")
-    (tmp_path / "affine.c").write_text(text)
-    command = ["gcc", "-std=c99", "-O2", "-fopt-info-vec", "-c", "affine.c", "-o", "affine.o"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0
-    if int(subprocess.run(["gcc", "-dumpversion"], capture_output=True, text=True).stdout.split(".")[0]) < 12:
+LOOPS = {
+    "products": (c_pieces.affine(17, 256), 2),  # four rows at a time, and the last one
+    "activations": ("".join(map(_loop, ("gelu", "silu", "tanh", "exp", "relu"))), 5),
+    "normalisation": (c_pieces.mean("mean", 256) + c_pieces.mean("mean_square", 256), 2),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_gcc_vectorises_the_loops_at_o2(name, tmp_path):
+    version = subprocess.run(["gcc", "-dumpversion"], capture_output=True, text=True).stdout
+    if int(version.split(".")[0]) < 12:
         pytest.skip("gcc vectorises at -O2 from version 12 on")
-    assert done.stderr.count("loop vectorized") >= 3
+    loops, expected = LOOPS[name]
+    scalars = "".join(c_pieces.SCALARS.values())
+    used = re.sub(r"static (void|float) (\w+_\d+)", r"\1 \2", loops)
+    (tmp_path / "loops.c").write_text(f"#include <stdint.h>\n{scalars}{used}")
+    command = ["gcc", "-std=c99", "-O2", "-fopt-info-vec", "-c", "loops.c", "-o", "loops.o"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(set(re.findall(r"loops\.c:(\d+):\d+: optimized: loop vectorized", done.stderr))) >= expected
 
 
 def test_many_steps_need_no_more_stack():
@@ -143,3 +161,14 @@ def test_many_steps_need_no_more_stack():
 def test_literals_are_exact(value):
     value = float(np.float32(value))
     assert float.fromhex(literal(value).removesuffix("f")) == value
+
+
+def test_the_example_of_the_page(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    (tmp_path / "main.c").write_text(page.split("```c\n")[1].split("```")[0])
+    formats.write(exported("smfp", TINY["smfp"], noise="inside"), "c", tmp_path / "cheetah.c")
+    subprocess.run(["gcc", *STRICT, "main.c", "cheetah.c", "-lm"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True)
+    actions = [float(word) for word in done.stdout.split()]
+    assert len(actions) == 3
+    assert all(-1.0 <= a <= 1.0 for a in actions)

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     directory = RunDir.open(arguments.run)
     saved = policy_io.load(directory.policy)
-    space = Interface(saved.env).action_space
+    space: Any = Interface(saved.env).action_space
     box = Box(tuple(space.low.ravel().tolist()), tuple(space.high.ravel().tolist()), space.shape)
     noise_free = arguments.mode == "mode"
     program = lower(saved.algorithm, saved.cfg, saved.policy, saved.spec, box, noise_free)

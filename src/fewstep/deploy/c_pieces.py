@@ -1,17 +1,22 @@
 """The C text of each operation. Loops have constant bounds, so that gcc vectorises them at -O2 already."""
 
 SCALARS = {
-    "exp": """\
-/* exp(x) to about one unit in the last place, for x cut to [-87, 88]; a NaN stays one.
-   No branches, so loops over it vectorise. */
-static float fs_exp(float x)
+    "exp_cut": """\
+/* exp(x) to about one unit in the last place, with |x| cut to 87 (a NaN too). Comparisons are of integers,
+   because gcc vectorises no loop with a choice between floats that may trap. */
+static inline float fs_exp_cut(float x)
 {
-    const float low = x > -87.0f ? x : -87.0f;
-    const float c = low < 88.0f ? low : 88.0f;
-    const int n = (int)(c * 1.44269504f + (c < 0.0f ? -0.5f : 0.5f));
-    const float r = (c - (float)n * 0.693359375f) + (float)n * 2.12194440e-4f;
-    union { int32_t bits; float value; } two_to_n;
-    float p = 1.9875691500e-4f;
+    union { float value; int32_t bits; } c, two_to_n;
+    int32_t size, sign, n;
+    float r, p;
+    c.value = x;
+    size = c.bits & 0x7fffffff;
+    sign = c.bits ^ size;
+    size = size < 0x42ae0000 ? size : 0x42ae0000; /* the bits of 87 */
+    c.bits = sign | size;
+    n = (int32_t)(c.value * 1.44269504f + 128.5f) - 128;
+    r = (c.value - (float)n * 0.693359375f) + (float)n * 2.12194440e-4f;
+    p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -19,44 +24,50 @@ static float fs_exp(float x)
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     two_to_n.bits = (n + 127) << 23;
-    return x == x ? p * two_to_n.value : x;
+    return p * two_to_n.value;
+}
+""",
+    "exp": """\
+static inline float fs_exp(float x)
+{
+    return fs_exp_cut(x) + 0.0f * x; /* NaN stays NaN */
 }
 """,
     "gelu": """\
 /* The tanh form of GELU: 0.5 x (1 + tanh(u)) = x / (1 + exp(-2 u)). */
-static float fs_gelu(float x)
+static inline float fs_gelu(float x)
 {
-    return x / (1.0f + fs_exp(-1.5957691216f * (x + 0.044715f * x * x * x)));
+    return x / (1.0f + fs_exp_cut(-1.5957691216f * (x + 0.044715f * x * x * x)));
 }
 """,
     "silu": """\
-static float fs_silu(float x)
+static inline float fs_silu(float x)
 {
-    return x / (1.0f + fs_exp(-x));
+    return x / (1.0f + fs_exp_cut(-x));
 }
 """,
     "tanh": """\
-static float fs_tanh(float x)
+static inline float fs_tanh(float x)
 {
-    return 1.0f - 2.0f / (1.0f + fs_exp(2.0f * x));
+    return 1.0f - 2.0f / (1.0f + fs_exp_cut(2.0f * x)) + 0.0f * x; /* NaN stays NaN */
 }
 """,
     "relu": """\
-static float fs_relu(float x)
+static inline float fs_relu(float x)
 {
     return x < 0.0f ? 0.0f : x;
 }
 """,
     "clip": """\
-static float fs_clip(float x, float low, float high)
+static inline float fs_clip(float x, float low, float high)
 {
     return x < low ? low : (x > high ? high : x);
 }
 """,
 }
-"""Functions of one number by name; all but relu and clip call the first."""
+"""Functions of one number by name."""
 
-NEEDS = {"gelu": ("exp", "gelu"), "silu": ("exp", "silu"), "tanh": ("exp", "tanh")}
+NEEDS = {op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh")}
 
 
 def scalars(op: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fewstep.deploy.description import Description, Exported
-from fewstep.deploy.program import EPSILON, FloatArray, Instruction
+from fewstep.deploy.program import EPSILON, NOISE, OBS, FloatArray, Instruction
 from fewstep.errors import NonFiniteError, UsageError
 
 Step = Callable[..., Any]
@@ -96,8 +96,9 @@ class NumpyPolicy:
         self.description = exported.description
         self.obs_size, self.noise_size = exported.obs_size, exported.noise_size
         self.act_size = exported.act_size
-        names = {name: i for i, name in enumerate((*program.inputs, *program.constants))}
-        self._values: list[Any] = [None] * len(program.inputs) + list(program.constants.values())
+        # Inputs by name, never by the order they were listed in.
+        names = {name: i for i, name in enumerate((OBS, NOISE, *program.constants))}
+        self._values: list[Any] = [None, None, *program.constants.values()]
         self._steps: list[tuple[Step, tuple[int, ...]]] = []
         for step in program.instructions:
             self._steps.append((function(step), tuple(names[name] for name in step.args)))
