@@ -134,9 +134,14 @@ def mass_near(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def draw() -> None:
     """Two rows of panels: distance to the target, and the bumps that are held."""
     rows = json.loads((record.FOLDER / "smfp_settings.json").read_text())
-    titles = {"alpha": "temperature α", "lambda": "weight λ", "target_std": "target_std", "K": "components K"}
+    titles = {
+        "alpha": "temperature α",
+        "lambda": "weight λ",
+        "target_std": "target_std",
+        "K": "fresh components K",
+    }
     with style.styled():
-        figure = Figure(figsize=(10.4, 4.2))
+        figure = Figure(figsize=(11.0, 4.4))
         grid = figure.subplots(2, 4, sharey="row", sharex="col")
         for column, (setting, kinds) in enumerate(SWEEPS.items()):
             for kind, values in kinds.items():
@@ -145,18 +150,21 @@ def draw() -> None:
                 x = [v + 1 if setting == "K" else v for v in values][: len(found)]
                 for axes, quantity in zip(grid[:, column], ("total_variation", "modes_held"), strict=True):
                     axes.plot(x, [row[quantity] for row in found], "o-", ms=3.5, color=colour, label=kind)
+            # Labels by hand: the style leaves dollar signs alone, which the logarithmic axis would need.
+            marks = sorted({v for values in kinds.values() for v in values})
             for axes in grid[:, column]:
-                axes.set_xscale("log", base=2 if setting == "K" else 10)
-            grid[1, column].set_xlabel(titles[setting] + (" + 1" if setting == "K" else ""))
+                axes.set_xscale("log")
+                axes.set_xticks([v + 1 if setting == "K" else v for v in marks], [f"{v:g}" for v in marks])
+                axes.minorticks_off()
+            grid[1, column].set_xlabel(titles.get(setting, setting))
         grid[0, 0].set_title("Total variation to the target")
         grid[1, 0].set_title("Bumps held, of 4")
         grid[0, 0].set_ylim(0, 1)
         grid[1, 0].set_ylim(-0.2, 4.4)
-        grid[0, 0].legend(loc="lower right")
+        grid[0, 0].legend(loc="center left")
         figure.set_facecolor("white")
         figure.tight_layout()
         (record.FOLDER / "smfp_settings.svg").write_bytes(style.to_file(figure, "svg"))
-        (record.FOLDER / "smfp_settings.png").write_bytes(style.to_file(figure, "png"))
 
 
 def main() -> None:
