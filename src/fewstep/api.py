@@ -248,6 +248,18 @@ class SAC(_Named):
     algo = "sac"
 
 
+class CrossQ(_Named):
+    """CrossQ; ``Model`` has the methods, ``fewstep presets crossq`` the presets."""
+
+    algo = "crossq"
+
+
+class TD3(_Named):
+    """Twin Delayed DDPG; ``Model`` has the methods, ``fewstep presets td3`` the presets."""
+
+    algo = "td3"
+
+
 def load(path: str | Path) -> Model:
     """Open a saved model or a run directory of any algorithm."""
     return Model.load(path)

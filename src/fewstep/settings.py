@@ -46,17 +46,24 @@ def flatten(config: Any, prefix: str = "") -> Flat:
 
 
 def build(cls: type[T], flat: Mapping[str, Any], prefix: str = "") -> T:
-    """Build a config from the settings that start with ``prefix``; absent ones keep their defaults."""
-    hints = typing.get_type_hints(cls)
-    arguments: Flat = {}
-    for field in dataclasses.fields(typing.cast(Any, cls)):
-        name = prefix + field.name
-        if dataclasses.is_dataclass(hints[field.name]):
-            arguments[field.name] = build(typing.cast(type, hints[field.name]), flat, f"{name}.")
+    """Build a config from the settings that start with ``prefix``; absent ones keep their defaults.
+
+    The defaults of a section are those its parent gives it, which may differ from the section's own: two
+    algorithms share a section and start it differently.
+    """
+    return _overlay(cls(), flat, prefix)
+
+
+def _overlay(config: T, flat: Mapping[str, Any], prefix: str) -> T:
+    changes: Flat = {}
+    for field in dataclasses.fields(typing.cast(Any, config)):
+        name, value = prefix + field.name, getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _overlay(value, flat, f"{name}.")
         elif name in flat:
-            arguments[field.name] = flat[name]
+            changes[field.name] = flat[name]
     try:
-        return cls(**arguments)
+        return typing.cast(T, dataclasses.replace(typing.cast(Any, config), **changes))
     except ValueError as error:
         raise UsageError(f"{prefix.rstrip('.') + ': ' if prefix else ''}{error}") from error
 

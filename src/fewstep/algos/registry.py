@@ -21,6 +21,10 @@ class Entry:
 
 
 ALGORITHMS = {
+    "crossq": Entry(
+        "fewstep.algos.crossq",
+        "CrossQ: SAC with batch renormalisation, wide critics and no target networks",
+    ),
     "mfpo": Entry(
         "fewstep.algos.mfpo",
         "Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
@@ -32,6 +36,10 @@ ALGORITHMS = {
     "smfp": Entry(
         "fewstep.algos.smfp",
         "Stochastic MeanFlow Policies: a one-step policy under entropic mirror descent",
+    ),
+    "td3": Entry(
+        "fewstep.algos.td3",
+        "Twin Delayed DDPG: a deterministic tanh policy with smoothed, delayed targets",
     ),
 }
 

@@ -1,6 +1,6 @@
 """The tanh-Gaussian policy of SAC and its kin: a = tanh(mean + sigma eps), one mode per state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.algos import twins
+from fewstep.algos.contract import ActionMode
 from fewstep.flows import bounds
 from fewstep.nets.layers import Activation
 from fewstep.nets.mlp import MLP
@@ -16,6 +18,8 @@ from fewstep.types import Spec
 Scalar = Float[Array, ""]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
+Gaussian = Callable[[Obs], tuple[Vector, Vector]]
+"""State to mean and log sigma before the squashing: a network in evaluation mode."""
 
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 """Range of log sigma before the squashing; no gradient flows beyond its ends."""
@@ -62,13 +66,35 @@ def log_density(z: Vector, mean: Vector, log_std: Vector) -> Scalar:
     return normal - bounds.log_det("tanh", z)
 
 
-def draw(actor: TanhGaussian, s: Obs, eps: Vector) -> Draw:
+def squash(mean: Vector, log_std: Vector, eps: Vector) -> Draw:
     """The action of the noise ``eps`` ~ N(0, I); gradients flow through it (reparametrisation).
 
     In terms of ``eps`` the normal's log-density is that of ``eps`` less the sum of log sigma, which needs no
     division by a small sigma.
     """
-    mean, log_std = actor(s)
     z = mean + jnp.exp(log_std) * eps
     normal = jax.scipy.stats.norm.logpdf(eps).sum() - log_std.sum()
     return Draw(jnp.tanh(z), normal - bounds.log_det("tanh", z))
+
+
+def draw(actor: Gaussian, s: Obs, eps: Vector) -> Draw:
+    """``squash`` of the actor's Gaussian at the state ``s``."""
+    return squash(*actor(s), eps)
+
+
+def act(
+    actor: Gaussian,
+    act_size: int,
+    q: twins.QFunction,
+    obs: Float[Array, "batch obs"],
+    key: PRNGKeyArray,
+    mode: ActionMode,
+) -> Float[Array, "batch act"]:
+    """Actions in [-1, 1]: one draw, the best by ``q`` of K draws, or tanh of the mean (no noise)."""
+    shape = (obs.shape[0], mode.candidates, act_size)
+    noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
+
+    def one(s: Obs, eps: Float[Array, "K act"]) -> Vector:
+        return twins.best(q, s, jax.vmap(lambda e: draw(actor, s, e).action)(eps))
+
+    return jax.vmap(one)(obs, noise)

@@ -38,7 +38,7 @@ class CriticConfig:
         hidden: sizes of the hidden layers.
         learning_rate, b1: of Adam.
         twin: how the two values become one, in targets and in judging actions.
-        tau: Polyak rate of the target critics per update, in [0, 1] (not with ``crossq``).
+        tau: Polyak rate of the target critics whenever they follow, in [0, 1] (not with ``crossq``).
         momentum, warm_up: of the running statistics; updates with plain batch statistics before the
             renormalisation sets in (``crossq`` only).
     """
@@ -81,6 +81,13 @@ def moments(cfg: CriticConfig, critics: Critics) -> optax.OptState:
 def q_value(twin: Twin, critics: Critics) -> QFunction:
     """The value actions are judged by: both critics (running statistics) combined by ``twin``."""
     return lambda s, a: combine_values(critics[0](s, a), critics[1](s, a), twin)
+
+
+def best(q: QFunction, s: Float[Array, "obs"], actions: Float[Array, "K act"]) -> Float[Array, "act"]:
+    """The action of a state's K candidates with the highest value; a single one is not even looked at."""
+    if actions.shape[0] == 1:
+        return actions[0]
+    return actions[jnp.argmax(jax.vmap(lambda a: q(s, a))(actions))]
 
 
 class Seen(NamedTuple):
@@ -130,6 +137,20 @@ class Fitted(NamedTuple):
     loss: Scalar
     seen: Seen
 
+    @property
+    def metrics(self) -> dict[str, Scalar]:
+        """What a report shows of it: the loss, the mean value, and the targets' spread over the batch."""
+        return {
+            "critic/loss": self.loss,
+            "critic/q_mean": self.seen.q.mean(),
+            "critic/q_std": self.seen.target.std(),
+        }
+
+
+def follow(cfg: CriticConfig, slow: Slow, critics: Critics) -> Slow:
+    """The slow copies one Polyak step nearer to the critics; with ``crossq`` there are none to move."""
+    return polyak(slow, critics, cfg.tau) if slow else ()
+
 
 def fit(
     cfg: CriticConfig,
@@ -140,8 +161,14 @@ def fit(
     batch: Transition,
     next_action: ActRows,
     next_bonus: Rows,
+    *,
+    slow_follow: bool = True,
 ) -> Fitted:
-    """One Adam step of both critics towards r + gamma (Q(s', a') + bonus); the slow copies follow at once."""
+    """One Adam step of both critics towards r + gamma (Q(s', a') + bonus).
+
+    The slow copies follow at once, or stay with ``slow_follow=False``, for algorithms that move them at other
+    times by ``follow``.
+    """
     adam = Adam(cfg.learning_rate, cfg.b1)
     first, second = critics
     if isinstance(first, CrossQ) and isinstance(second, CrossQ):
@@ -160,4 +187,4 @@ def fit(
     (loss, seen), grads = jax.value_and_grad(scalar_loss, has_aux=True)(nets, batch, target)
     nets, moments = adam.step(nets, grads, moments)
     critics = (ScalarCritic(nets[0]), ScalarCritic(nets[1]))
-    return Fitted(critics, polyak(slow, critics, cfg.tau), moments, loss, seen)
+    return Fitted(critics, follow(cfg, slow, critics) if slow_follow else slow, moments, loss, seen)

@@ -61,6 +61,13 @@ VALUES = (
         0,
     ),
     Plain(
+        "policy/saturated_share",
+        "Action coordinates beyond ±0.99 (%)",
+        "Near 100 a tanh policy is bang-bang, and hardly any gradient reaches it.",
+        100,
+        0,
+    ),
+    Plain(
         "policy/candidate_q_std",
         "Q, spread over the candidates of a state",
         "What best-of-N chooses between.",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep import presets
+from fewstep import presets, settings
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name, parse_mode
 from fewstep.config import known_settings, resolve
@@ -105,6 +105,13 @@ def test_config_has_a_default_for_everything_and_is_frozen(case):
     assert dataclasses.fields(config)
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config, dataclasses.fields(config)[0].name, None)
+
+
+def test_no_settings_at_all_give_the_algorithms_own_defaults(case):
+    """A section that two algorithms share keeps the values each of them starts it with."""
+    cls = case.algorithm.config
+    assert settings.build(cls, {}) == cls()
+    assert settings.build(cls, settings.flatten(cls())) == cls()
 
 
 def test_every_preset_parses_and_builds(case):

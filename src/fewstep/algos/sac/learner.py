@@ -100,17 +100,8 @@ def act(
     cfg: SACConfig, policy: Policy, obs: ObsRows, key: PRNGKeyArray, mode: ActionMode
 ) -> Float[Array, "batch act"]:
     """Actions in [-1, 1] for a batch: one draw, the best of K draws, or tanh of the mean."""
-    shape = (obs.shape[0], mode.candidates, policy.actor.act_size)
-    noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
     q = twins.q_value(cfg.critic.twin, policy.critics)
-
-    def one(s: Float[Array, "obs"], eps: Float[Array, "K act"]) -> Float[Array, "act"]:
-        actions = jax.vmap(lambda e: tanh_gaussian.draw(policy.actor, s, e).action)(eps)
-        if mode.candidates == 1:
-            return actions[0]
-        return actions[jnp.argmax(jax.vmap(lambda a: q(s, a))(actions))]
-
-    return jax.vmap(one)(obs, noise)
+    return tanh_gaussian.act(policy.actor, policy.actor.act_size, q, obs, key, mode)
 
 
 def update_critics(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
@@ -127,11 +118,7 @@ def update_critics(cfg: SACConfig, state: State, batch: Transition) -> tuple[Sta
         target_critics=fitted.slow,
         optimisers=replace(state.optimisers, critics=fitted.moments),
     )
-    return state, {
-        "critic/loss": fitted.loss,
-        "critic/q_mean": fitted.seen.q.mean(),
-        "critic/q_std": fitted.seen.target.std(),
-    }
+    return state, fitted.metrics
 
 
 def actor_loss(

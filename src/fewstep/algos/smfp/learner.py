@@ -152,11 +152,7 @@ def update_critics(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[St
         target_critics=fitted.slow,
         optimisers=replace(state.optimisers, critics=fitted.moments),
     )
-    return state, {
-        "critic/loss": fitted.loss,
-        "critic/q_mean": fitted.seen.q.mean(),
-        "critic/q_std": fitted.seen.target.std(),
-    }
+    return state, fitted.metrics
 
 
 def update_actor(
