@@ -73,8 +73,9 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
-        text = file.metadata()["fewstep"].replace('"format": 1', '"format": 2')
-    save_file(constants, saved, metadata={"fewstep": text, "sha256": artefact._digest(text, constants)})
+        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 1', '"format": 2')
+    header = json.dumps({"content": text, "sha256": artefact._digest(text, constants)})
+    save_file(constants, saved, metadata={"fewstep": header})
     with pytest.raises(FewstepError, match="has format 2; this fewstep reads format 1"):
         deploy.load(saved)
 

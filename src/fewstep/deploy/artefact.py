@@ -34,7 +34,9 @@ def to_bytes(exported: Exported) -> bytes:
     }
     text = json.dumps(content, sort_keys=True)
     constants = dict(program.constants)
-    return save(constants, metadata={"fewstep": text, "sha256": _digest(text, constants)})
+    # One entry: safetensors writes several in an order that changes from call to call.
+    header = json.dumps({"content": text, "sha256": _digest(text, constants)})
+    return save(constants, metadata={"fewstep": header})
 
 
 def read(path: Path) -> Exported:
@@ -50,12 +52,11 @@ def read(path: Path) -> Exported:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
             constants: dict[str, FloatArray] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(metadata["fewstep"])
+        text, digest = str(header["content"]), str(header["sha256"])
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise FewstepError(f"{path} is damaged or not an exported policy: {error}") from error
-    if "fewstep" not in metadata or "sha256" not in metadata:
-        raise FewstepError(f"{path} is damaged or not an exported policy")
-    text = metadata["fewstep"]
-    if _digest(text, constants) != metadata["sha256"]:
+    if _digest(text, constants) != digest:
         raise FewstepError(
             f"{path} is damaged: its content does not have the SHA-256 sum it was written with"
         )
