@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from fewstep.analysis import page, toy_figures, toys
 from fewstep.analysis.panels import Panel
 from fewstep.analysis.reading import Run, load_array
@@ -41,18 +43,28 @@ def densities(shown: Sequence[tuple[str, Run]], alpha: float) -> list[toys.Densi
 
 def picture(rows: Sequence[toys.Density], columns: int, width: float, name: str) -> str:
     """All densities on one colour scale, the total variation of each in its title."""
+    return toy_figures.densities(titled(rows), columns, width, name, brightest(rows))
+
+
+def brightest(rows: Sequence[toys.Density]) -> float:
+    """End of the colour scale: above the truth's, but a collapsed policy must not dim the rest."""
+    return 1.5 * float(rows[0].density.max())
+
+
+def titled(rows: Sequence[toys.Density]) -> list[tuple[str, np.ndarray, Sequence[float]]]:
+    """Title, density and shares of each row, as ``toy_figures.densities`` takes them."""
 
     def title(row: toys.Density) -> str:
         return row.name if row.name == "true" else f"{row.name} · TV {row.total_variation:.2f}"
 
-    titled = [(title(row), row.density, row.shares) for row in rows]
-    return toy_figures.densities(titled, columns, width, name)
+    return [(title(row), row.density, row.shares) for row in rows]
 
 
 def _panel(rows: Sequence[toys.Density], alpha: float, prefix: str) -> Panel:
     caption = (
         f"Target exp(reward / α) / Z at α = {number(alpha)}. Numbers: share of actions nearest to each bump. "
-        "TV: total variation to the target, 0 identical and 1 disjoint. Colour: square root of density."
+        "TV: total variation to the target, 0 identical and 1 disjoint. Colour: square root of density, cut "
+        "at 1.5 times the target's highest."
     )
     wide = picture(rows, min(COLUMNS, len(rows)), toys.WIDE, f"{prefix}w")
     return Panel(wide, caption, picture(rows, NARROW_COLUMNS, toys.NARROW, f"{prefix}n"), wide=True)

@@ -28,7 +28,11 @@ def histogram(actions: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def densities(
-    pictures: Sequence[tuple[str, np.ndarray, Sequence[float]]], columns: int, width: float, name: str
+    pictures: Sequence[tuple[str, np.ndarray, Sequence[float]]],
+    columns: int,
+    width: float,
+    name: str,
+    top: float | None = None,
 ) -> str:
     """Densities over the action box on one colour scale.
 
@@ -38,22 +42,33 @@ def densities(
         columns: pictures per row.
         width: inches.
         name: prefix of ids.
+        top: density of the brightest colour, which all above it share; None is the highest of all.
     """
-    rows = -(-len(pictures) // columns)
-    side, top, left, bottom = (width - 0.4) / columns, 0.3, 0.4, 0.25
-    height = rows * (side + top - 0.1) + bottom
-    top_end = max(float(np.max(picture[1])) for picture in pictures)
     with style.styled():
-        figure = Figure(figsize=(width, height))
-        for index, (title, density, shares) in enumerate(pictures):
-            row, column = divmod(index, columns)
-            corner = (left + column * side, height - (row + 1) * (side + top - 0.1))
-            inner = side - 0.1
-            axes = figure.add_axes((corner[0] / width, corner[1] / height, inner / width, inner / height))
-            _density(axes, density, shares, top_end)
-            axes.set_title(title, fontsize=8.5, pad=4)
-            axes.tick_params(labelleft=column == 0, labelbottom=index + columns >= len(pictures))
-        return style.to_svg(figure, name)
+        return style.to_svg(densities_figure(pictures, columns, width, top), name)
+
+
+def densities_figure(
+    pictures: Sequence[tuple[str, np.ndarray, Sequence[float]]],
+    columns: int,
+    width: float,
+    top: float | None = None,
+) -> Figure:
+    """``densities`` as a matplotlib figure, to be called inside ``styled()``."""
+    rows = -(-len(pictures) // columns)
+    side, title_height, left, bottom = (width - 0.4) / columns, 0.3, 0.4, 0.25
+    height = rows * (side + title_height - 0.1) + bottom
+    top_end = top or max(float(np.max(picture[1])) for picture in pictures)
+    figure = Figure(figsize=(width, height))
+    for index, (title, density, shares) in enumerate(pictures):
+        row, column = divmod(index, columns)
+        corner = (left + column * side, height - (row + 1) * (side + title_height - 0.1))
+        inner = side - 0.1
+        axes = figure.add_axes((corner[0] / width, corner[1] / height, inner / width, inner / height))
+        _density(axes, density, shares, top_end)
+        axes.set_title(title, fontsize=8.5, pad=4)
+        axes.tick_params(labelleft=column == 0, labelbottom=index + columns >= len(pictures))
+    return figure
 
 
 def _density(axes: Axes, density: np.ndarray, shares: Sequence[float], top: float) -> None:

@@ -1,0 +1,45 @@
+"""The densities that several runs on ``toy/bandit`` have learned, beside the true one, as one picture.
+
+    fewstep train sac toy/bandit --preset small --steps 5000 --out /tmp/bandit/sac        (and the others)
+    python -m benchmarks.bandit_densities "SAC"=/tmp/bandit/sac "MFPO, two steps"=/tmp/bandit/mfpo
+
+Writes ``results/bandit_densities.svg``, and the total variation of each to ``bandit_densities.json`` there.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks import record
+from fewstep.analysis import style, toy_comparison, toy_figures, toys
+from fewstep.analysis.reading import read_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
+    pairs = [text.rpartition("=") for text in parser.parse_args().runs]
+    shown = [(name, read_run(Path(path))) for name, _, path in pairs]
+    alpha = round(toys.final_alpha(shown[0][1]), 6)
+    if {round(toys.final_alpha(run), 6) for _, run in shown} != {alpha}:
+        parser.error("the runs have different temperatures, so they have different targets")
+    rows = toy_comparison.densities(shown, alpha)
+    with style.styled():
+        figure = toy_figures.densities_figure(
+            toy_comparison.titled(rows), 3, 8.0, toy_comparison.brightest(rows)
+        )
+        figure.set_facecolor("white")
+        (record.FOLDER / "bandit_densities.svg").write_bytes(style.to_file(figure, "svg"))
+    for row in rows:
+        shares = [round(float(share), 3) for share in row.shares]
+        result = {
+            "alpha": alpha,
+            "total_variation": round(float(row.total_variation), 3),
+            "mode_shares": shares,
+        }
+        record.update("bandit_densities", row.name, result)
+
+
+if __name__ == "__main__":
+    main()
