@@ -1,7 +1,11 @@
 """The densities that several runs on ``toy/bandit`` have learned, beside the true one, as one picture.
 
-    fewstep train sac toy/bandit --preset small --steps 5000 --out /tmp/bandit/sac        (and the others)
-    python -m benchmarks.bandit_densities "SAC"=/tmp/bandit/sac "MFPO, two steps"=/tmp/bandit/mfpo
+    fewstep train sac toy/bandit --preset small --steps 5000 --out bandit/sac
+    fewstep train smfp toy/bandit --preset small --steps 5000 --out bandit/surrogate
+    fewstep train smfp toy/bandit --preset soft --steps 6000 --out bandit/soft
+    fewstep train mfpo toy/bandit --preset small --steps 10000 --out bandit/mfpo
+    python -m benchmarks.bandit_densities "SAC"=bandit/sac "SMFP, its surrogate"=bandit/surrogate \\
+        "SMFP, H_K (soft)"=bandit/soft "MFPO, two steps"=bandit/mfpo
 
 Writes ``results/bandit_densities.svg``, and the total variation of each to ``bandit_densities.json`` there.
 """

@@ -15,7 +15,8 @@ from fewstep.algos.crossq import ALGORITHM, learner
 from fewstep.algos.crossq import config as c
 from fewstep.algos.temperature import TemperatureConfig
 from fewstep.errors import UsageError
-from fewstep.types import Spec, Transition
+from fewstep.types import Spec
+from tests.algos.transitions import batch
 
 TINY = c.CrossQConfig(
     actor=c.ActorConfig(hidden=(16, 16)), critic=replace(c.CrossQConfig().critic, hidden=(16, 16))
@@ -24,14 +25,6 @@ TINY = c.CrossQConfig(
 
 def state(cfg=TINY, seed=0):
     return learner.init(cfg, Spec(3, 2), jax.random.key(seed))
-
-
-def batch(rows=16, seed=0):
-    rng = np.random.default_rng(seed)
-    obs, nxt = rng.normal(size=(2, rows, 3)).astype(np.float32)
-    action = rng.uniform(-1, 1, (rows, 2)).astype(np.float32)
-    arrays = (obs, action, rng.normal(size=rows).astype(np.float32), rng.random(rows) < 0.3, nxt)
-    return Transition(*map(jnp.asarray, arrays))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -16,7 +16,8 @@ from fewstep.algos.sac import config as c
 from fewstep.algos.temperature import TemperatureConfig
 from fewstep.envs.toys import bandit
 from fewstep.envs.toys.gaussian_fit import best_gaussian
-from fewstep.types import Spec, Transition
+from fewstep.types import Spec
+from tests.algos.transitions import batch
 
 TINY = c.SACConfig(
     actor=c.ActorConfig(hidden=(16, 16)), critic=replace(c.SACConfig().critic, hidden=(16, 16))
@@ -30,14 +31,6 @@ def with_critic(kind, cfg=TINY):
 
 def state(cfg=TINY, seed=0):
     return learner.init(cfg, Spec(3, 2), jax.random.key(seed))
-
-
-def batch(rows=16, seed=0):
-    rng = np.random.default_rng(seed)
-    obs, nxt = rng.normal(size=(2, rows, 3)).astype(np.float32)
-    action = rng.uniform(-1, 1, (rows, 2)).astype(np.float32)
-    arrays = (obs, action, rng.normal(size=rows).astype(np.float32), rng.random(rows) < 0.3, nxt)
-    return Transition(*map(jnp.asarray, arrays))
 
 
 @partial(jax.jit, static_argnums=0)

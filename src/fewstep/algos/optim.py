@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import equinox as eqx
 import optax
 
 P = TypeVar("P")
@@ -28,3 +29,11 @@ class Adam:
 def polyak(target: P, online: P, tau: float) -> P:
     """``tau * online + (1 - tau) * target``, leaf by leaf: tau = 1 copies, tau = 0 never moves."""
     return cast(P, optax.incremental_update(cast(Any, online), cast(Any, target), tau))
+
+
+class SoftOptimisers(eqx.Module):
+    """Adam states of an actor, its critics and its temperature."""
+
+    actor: optax.OptState
+    critics: optax.OptState
+    temperature: optax.OptState

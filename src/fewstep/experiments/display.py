@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from fewstep.experiments.schedule import Entry, Standing
+from fewstep.experiments.schedule import Standing, Tracked
 from fewstep.experiments.status import progress
 
 EVERY = 60.0
@@ -39,7 +39,7 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, entries: Sequence[Entry]) -> None:
+    def show(self, entries: Sequence[Tracked]) -> None:
         """Redraw the table, or print what has changed."""
         if self._live is not None:
             self._live.update(self._table(entries))
@@ -60,7 +60,7 @@ class Display:
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    def _table(self, entries: Sequence[Entry]) -> Table:
+    def _table(self, entries: Sequence[Tracked]) -> Table:
         counts = Counter(entry.standing for entry in entries)
         title = ", ".join(f"{number} {standing}" for standing, number in counts.items())
         table = Table(title=f"{title} ({self._slots} at a time)", title_justify="left")
@@ -72,7 +72,7 @@ class Display:
         return table
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: Tracked) -> str:
     found = progress(entry.job)
     words = [f"{found.env_steps:,} of {entry.job.config.training.steps:,}"]
     if found.steps_per_second is not None:

@@ -60,7 +60,7 @@ class Executor(Protocol):
 
 
 @dataclass
-class Entry:
+class Tracked:
     """A job with its standing; ``message`` says why it failed."""
 
     job: Job
@@ -68,7 +68,7 @@ class Entry:
     message: str = ""
 
 
-Observer = Callable[[Sequence[Entry]], None]
+Observer = Callable[[Sequence[Tracked]], None]
 
 
 def run(
@@ -77,7 +77,7 @@ def run(
     observe: Observer,
     check: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
-) -> list[Entry]:
+) -> list[Tracked]:
     """Run all jobs that are not finished; a failure stops nothing but itself.
 
     Args:
@@ -91,7 +91,7 @@ def run(
     Returns:
         One entry per job: finished or failed.
     """
-    entries = [Entry(job, Standing.FINISHED if is_finished(job) else Standing.WAITING) for job in jobs]
+    entries = [Tracked(job, Standing.FINISHED if is_finished(job) else Standing.WAITING) for job in jobs]
     active: dict[int, Running] = {}
     try:
         while True:
@@ -112,7 +112,7 @@ def run(
         raise
 
 
-def _collect(entries: Sequence[Entry], active: dict[int, Running], stopping: bool = False) -> None:
+def _collect(entries: Sequence[Tracked], active: dict[int, Running], stopping: bool = False) -> None:
     for index, running in list(active.items()):
         status = running.exit_status()
         if status is None:
@@ -128,7 +128,7 @@ def _collect(entries: Sequence[Entry], active: dict[int, Running], stopping: boo
             entry.message = running.last_words() or f"exit status {status}"
 
 
-def _start(entries: Sequence[Entry], active: dict[int, Running], executor: Executor) -> None:
+def _start(entries: Sequence[Tracked], active: dict[int, Running], executor: Executor) -> None:
     for index, entry in enumerate(entries):
         if entry.standing not in (Standing.WAITING, Standing.ELSEWHERE):
             continue

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -15,7 +14,7 @@ from fewstep.algos import tanh_gaussian, temperature, twins
 from fewstep.algos.contract import ActionMode, Metrics, use_key
 from fewstep.algos.crossq.actor import RenormGaussian
 from fewstep.algos.crossq.config import CrossQConfig
-from fewstep.algos.optim import Adam
+from fewstep.algos.optim import Adam, SoftOptimisers
 from fewstep.algos.twins import Critics, QFunction
 from fewstep.nets.renorm import RenormMLP, Stats
 from fewstep.types import Spec, Transition
@@ -33,14 +32,6 @@ class Use(IntEnum):
     ACTION = 2
 
 
-class Optimisers(eqx.Module):
-    """Adam states of the three groups of parameters."""
-
-    actor: optax.OptState
-    critics: optax.OptState
-    temperature: optax.OptState
-
-
 class State(eqx.Module):
     """Everything training changes; every leaf an array. There are no target networks.
 
@@ -52,7 +43,7 @@ class State(eqx.Module):
     actor: RenormGaussian
     critics: Critics
     log_alpha: Scalar
-    optimisers: Optimisers
+    optimisers: SoftOptimisers
     held: Metrics
     key: PRNGKeyArray
     updates: Int[Array, ""]
@@ -75,7 +66,7 @@ def init(cfg: CrossQConfig, spec: Spec, key: PRNGKeyArray) -> State:
         actor=actor,
         critics=critics,
         log_alpha=log_alpha,
-        optimisers=Optimisers(
+        optimisers=SoftOptimisers(
             actor=Adam(cfg.actor.learning_rate, cfg.actor.b1).init(actor.net),
             critics=twins.moments(cfg.critic, critics),
             temperature=Adam(cfg.temperature.learning_rate).init(log_alpha),

@@ -6,13 +6,12 @@ from enum import IntEnum
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import tanh_gaussian, temperature, twins
 from fewstep.algos.contract import ActionMode, Metrics, use_key
-from fewstep.algos.optim import Adam
+from fewstep.algos.optim import Adam, SoftOptimisers
 from fewstep.algos.sac.config import SACConfig
 from fewstep.algos.tanh_gaussian import TanhGaussian
 from fewstep.algos.twins import Critics, QFunction, Slow
@@ -30,14 +29,6 @@ class Use(IntEnum):
     ACTION = 2
 
 
-class Optimisers(eqx.Module):
-    """Adam states of the three groups of parameters."""
-
-    actor: optax.OptState
-    critics: optax.OptState
-    temperature: optax.OptState
-
-
 class State(eqx.Module):
     """Everything training changes; every leaf an array.
 
@@ -50,7 +41,7 @@ class State(eqx.Module):
     critics: Critics
     target_critics: Slow
     log_alpha: Scalar
-    optimisers: Optimisers
+    optimisers: SoftOptimisers
     held: Metrics
     key: PRNGKeyArray
     updates: Int[Array, ""]
@@ -74,7 +65,7 @@ def init(cfg: SACConfig, spec: Spec, key: PRNGKeyArray) -> State:
         critics=critics,
         target_critics=slow,
         log_alpha=log_alpha,
-        optimisers=Optimisers(
+        optimisers=SoftOptimisers(
             actor=Adam(cfg.actor.learning_rate, cfg.actor.b1).init(actor),
             critics=twins.moments(cfg.critic, critics),
             temperature=Adam(cfg.temperature.learning_rate).init(log_alpha),

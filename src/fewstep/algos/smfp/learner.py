@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import temperature, twins
 from fewstep.algos.contract import Metrics, use_key
-from fewstep.algos.optim import Adam
+from fewstep.algos.optim import Adam, SoftOptimisers
 from fewstep.algos.smfp import losses, targets
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import PolicyNet, Scalar
@@ -45,14 +45,6 @@ class Use(IntEnum):
     MIRROR_NOISE = 7
 
 
-class Optimisers(eqx.Module):
-    """Adam states of the three groups of parameters."""
-
-    actor: optax.OptState
-    critics: optax.OptState
-    temperature: optax.OptState
-
-
 class State(eqx.Module):
     """Everything training changes; every leaf an array.
 
@@ -66,7 +58,7 @@ class State(eqx.Module):
     critics: Critics
     target_critics: Slow
     log_alpha: Scalar
-    optimisers: Optimisers
+    optimisers: SoftOptimisers
     held: Metrics
     key: PRNGKeyArray
     updates: Int[Array, ""]
@@ -89,7 +81,7 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
         critics=critics,
         target_critics=slow,
         log_alpha=log_alpha,
-        optimisers=Optimisers(
+        optimisers=SoftOptimisers(
             actor=Adam(a.learning_rate).init(actor),
             critics=twins.moments(c, critics),
             temperature=Adam(cfg.temperature.learning_rate).init(log_alpha),
