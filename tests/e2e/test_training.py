@@ -42,7 +42,7 @@ def test_warm_up_and_update_counts_are_the_authors():
     for _ in range(150):
         learner.advance()
         updates.append(learner.updates)
-    stored = learner.buffer.arrays()["action"]
+    stored = learner.experience.buffer.arrays()["action"]
     assert np.array_equal(stored[:99], np.concatenate(expected[:99]))
     assert not np.array_equal(stored[99:100], expected[99])
     assert updates[:99] == [0] * 99
@@ -57,14 +57,14 @@ def test_updates_follow_environments_and_ratio(envs, per_step, updates):
     while learner.env_steps < 200:
         learner.advance()
     assert learner.updates == updates
-    assert int(learner.state.updates) == updates
+    assert int(learner.learner.state.updates) == updates
 
 
 def test_time_limits_are_not_stored_as_terminal_and_successors_are_true():
     learner = trainer("Pendulum-v1", learning_starts=1000, max_episode_steps=7)
     for _ in range(30):
         learner.advance()
-    stored = learner.buffer.arrays()
+    stored = learner.experience.buffer.arrays()
     assert not stored["terminated"].any()
     assert learner.episodes == 4
     continued = np.flatnonzero((stored["next_obs"][:-1] == stored["obs"][1:]).all(1)) + 1
@@ -75,7 +75,7 @@ def test_terminal_states_are_stored_as_such():
     learner = trainer("toy/bandit", learning_starts=1000, envs=3)
     for _ in range(4):
         learner.advance()
-    assert learner.buffer.arrays()["terminated"].all()
+    assert learner.experience.buffer.arrays()["terminated"].all()
     assert learner.episodes == 12
 
 
@@ -83,9 +83,12 @@ def test_interval_means_are_those_of_the_single_updates():
     """Metrics summed on the device over dispatches of three equal the mean over updates done one by one."""
     learner = trainer(learning_starts=20, updates_per_step=3)
     drawn = []
-    sample = learner.buffer.sample
-    learner.buffer.sample = lambda updates, batch: drawn.append(sample(updates, batch)) or drawn[-1]
-    state = state_io.from_arrays(learner.state, state_io.to_arrays(learner.state), "copy")
+    sample = learner.experience.buffer.sample
+    learner.experience.buffer.sample = lambda updates, batch: (
+        drawn.append(sample(updates, batch)) or drawn[-1]
+    )
+    own = learner.learner
+    state = state_io.from_arrays(own.state, state_io.to_arrays(own.state), "copy")
     for _ in range(25):
         learner.advance()
     row = learner.interval()
@@ -139,36 +142,56 @@ def test_evaluation_and_logging_leave_no_trace(tmp_path):
     ]
     assert same(*learned)
     assert same(left.groups["replay"], right.groups["replay"])
-    for name in ("warm_up_rng", "replay", "updates", "episodes"):
+    for name in ("replay", "updates", "episodes"):
         assert left.meta[name] == right.meta[name]
 
 
-def test_a_cut_between_episodes_continues_exactly(tmp_path):
-    """multigoal episodes last 30 steps: 300 steps, stopped and resumed to 600, equal 600 steps in one go."""
-    sets = ["training.log_every=100", "training.eval_every=150", "training.checkpoint_every=300"]
-    assert train(tmp_path / "whole", steps=600, sets=sets) == 0
-    assert train(tmp_path / "cut", steps=300, sets=sets) == 0
-    assert main(["resume", str(tmp_path / "cut"), "--steps", "600", "--quiet"]) == 0
-    for name in ("metrics.jsonl", "evaluations.jsonl"):
-        assert without_clock(tmp_path / "cut" / name) == without_clock(tmp_path / "whole" / name)
-    whole, cut = (final_state(tmp_path / name, 600) for name in ("whole", "cut"))
-    for group in ("state", "replay"):
-        assert same(whole.groups[group], cut.groups[group])
-    for saved in (whole, cut):
-        saved.meta["marks"].pop("wall_seconds")
-    assert whole.meta == cut.meta
-    assert (tmp_path / "cut" / "config.toml").read_text() == (tmp_path / "whole" / "config.toml").read_text()
+@pytest.mark.parametrize(
+    ("cut", "options"),
+    [
+        pytest.param(300, {}, id="between episodes"),
+        pytest.param(317, {}, id="in the middle of an episode"),
+        pytest.param(321, {"envs": 3}, id="three environments"),
+        pytest.param(47, {}, id="in the warm-up"),
+        pytest.param(257, {"replay_capacity": 250}, id="right after the ring has wrapped"),
+    ],
+)
+def test_a_cut_run_goes_on_as_if_nothing_had_happened(tmp_path, cut, options):
+    """toy/multigoal, episodes of 30 steps: stopped, saved and resumed anywhere equals 600 steps in one go."""
+    options = {"learning_starts": 100} | options
+    whole, first, second = (trainer(**options) for _ in range(3))
+
+    def go(one, until):
+        intervals = []
+        while one.env_steps < until:
+            one.advance()
+            if one.env_steps % 150 == 0:
+                intervals.append(one.interval())
+        return intervals
+
+    rows_whole = go(whole, 600)
+    rows_cut = go(first, cut)
+    checkpoint.save(tmp_path, first.env_steps, *first.snapshot(), keep=1)
+    assert second.restore(checkpoint.load_newest(tmp_path, warn=pytest.fail)) == []
+    assert rows_cut + go(second, 600) == rows_whole
+    groups, meta = whole.snapshot()
+    resumed_groups, resumed_meta = second.snapshot()
+    assert meta == resumed_meta
+    for name, arrays in groups.items():
+        assert same(arrays, resumed_groups[name]), name
 
 
-def test_a_cut_in_the_middle_of_an_episode_starts_the_next_one(tmp_path):
-    run = tmp_path / "run"
-    assert train(run, steps=310) == 0
-    assert main(["resume", str(run), "--steps", "400", "--quiet"]) == 0
-    metrics = rows(run / "metrics.jsonl")
-    assert [row["env_steps"] for row in metrics] == [100, 200, 300, 310, 400]
-    assert metrics[-1]["updates"] == 351
-    # 310 = 10 episodes and 10 steps of one that is abandoned; 90 more steps are 3 whole episodes.
-    assert metrics[-1]["episodes"] == 13
+def test_an_episode_that_cannot_be_played_again_is_named_and_abandoned(tmp_path):
+    """An environment that ignores its seed: the next episode begins, and the user hears of it."""
+    first, second = (trainer("tests.e2e.stubborn:IgnoresSeeds-v0", learning_starts=100) for _ in range(2))
+    for _ in range(117):
+        first.advance()
+    checkpoint.save(tmp_path, first.env_steps, *first.snapshot(), keep=1)
+    [note] = second.restore(checkpoint.load_newest(tmp_path, warn=pytest.fail))
+    assert "environment 0" in note
+    assert "another observation" in note
+    assert second.env_steps == 117
+    second.advance()
 
 
 def test_resume_drops_what_was_written_after_the_checkpoint(tmp_path):

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from fewstep.errors import FewstepError
 from fewstep.runs.files import sync, write_text
 
-FORMAT = 1
+FORMAT = 2
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 """File name (without ending) -> array name -> array."""
 
@@ -121,8 +121,10 @@ def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Ch
         groups: dict[str, dict[str, np.ndarray]] = {}
         _verify(folder, "meta.json", sums)
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["format"] != FORMAT:
-            raise FewstepError(f"{folder} has format {meta['format']}; this fewstep reads format {FORMAT}")
+        if meta["format"] not in (1, FORMAT):
+            raise FewstepError(
+                f"{folder} has format {meta['format']}; this fewstep reads formats up to {FORMAT}"
+            )
         for name in sums:
             group = name.removesuffix(".safetensors")
             if name.endswith(".safetensors") and wanted(group):
@@ -132,7 +134,17 @@ def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Ch
         raise FewstepError(f"{folder} is damaged: {Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise FewstepError(f"{folder} is damaged: {error}") from error
+    if meta["format"] == 1:
+        meta, groups = _from_format_1(meta, groups)
     return Checkpoint(int(meta["env_steps"]), groups, meta)
+
+
+def _from_format_1(meta: dict[str, Any], groups: Groups) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Format 1 kept the replay's counters on the top level, and nothing of the running episodes."""
+    moved = {"began": meta.pop("buffer_began"), "warm_up_rng": meta.pop("warm_up_rng")}
+    if "replay" in meta:
+        meta["replay"] |= moved
+    return meta, {**groups, "episodes": {}}
 
 
 def load_newest(

@@ -31,8 +31,7 @@ def updates(algorithm: Algorithm, cfg: Any) -> Updates:
     """``(state, totals, batches[U, B]) -> (state, totals)``: U updates in one dispatch.
 
     ``totals`` holds the running sum of every metric, so that the host reads the device once per log interval.
-    Both
-    are donated: the caller must not use what it passed in.
+    Both are donated: the caller must not use what it passed in.
     """
     update = _one_update(algorithm, cfg)
 
@@ -47,17 +46,10 @@ def updates(algorithm: Algorithm, cfg: Any) -> Updates:
     return jax.jit(many, donate_argnums=(0, 1))
 
 
-def zero_totals(
-    algorithm: Algorithm, cfg: Any, state: Any, spec: Spec, batch_size: int
-) -> dict[str, jax.Array]:
-    """Zeros for the metrics that one update gives; it is traced for this, and not traced again later."""
-
-    def array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
-
-    obs, action = (spec.obs_size,), (spec.act_size,)
-    batch = Transition(array(obs), array(action), array(()), array((), jnp.bool_), array(obs))
-    _, metrics = jax.eval_shape(_one_update(algorithm, cfg), state, batch)
+def zero_totals(algorithm: Algorithm, cfg: Any, state: Any, example: Any) -> dict[str, jax.Array]:
+    """Zeros for the metrics that one update on data like ``example`` gives; it is traced for this, and not
+    traced again later."""
+    _, metrics = jax.eval_shape(_one_update(algorithm, cfg), state, example)
     return {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
 
 

@@ -20,8 +20,8 @@ from fewstep.training.trainer import Trainer
 def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
     """Continue to the configured number of environment steps, or to a new total.
 
-    The episodes that were running are abandoned and the next ones begin; everything else goes on as if
-    nothing had happened. A finished run without a new total is left as it is.
+    Everything goes on as if nothing had happened, the running episodes included where the environment is
+    deterministic under its seed (``training.episodes``). A finished run without a new total is left as it is.
 
     Raises:
         UsageError: the new total is less than the run already has.
@@ -65,7 +65,8 @@ def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Repor
         reporter.note("no checkpoint was saved yet; starting from step 0")
     else:
         try:
-            trainer.restore(saved)
+            for note in trainer.restore(saved):
+                reporter.note(note)
         except BaseException:
             trainer.close()
             raise

@@ -55,7 +55,7 @@ class Case:
         return compiled.init(self.algorithm, self.cfg, SPEC)(key)
 
     def updates(self, state, batches):
-        totals = compiled.zero_totals(self.algorithm, self.cfg, state, SPEC, BATCH)
+        totals = compiled.zero_totals(self.algorithm, self.cfg, state, random_batch(BATCH))
         return compiled.updates(self.algorithm, self.cfg)(state, totals, batches)
 
     def act(self, policy, obs, counter=0, mode=ActionMode()):  # noqa: B008  (frozen)

@@ -1,0 +1,74 @@
+"""The learning half of a run: the algorithm's state, its jitted calls and the sums of its metrics."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from fewstep.algos.contract import Algorithm
+from fewstep.training import compiled, seeds, state_io
+from fewstep.types import Spec
+
+
+class Learner:
+    """One state that acts and learns.
+
+    Attributes:
+        state: the algorithm's state. It is donated to each update: read it, do not keep it.
+        updates: updates done.
+    """
+
+    def __init__(self, algorithm: Algorithm, cfg: Any, spec: Spec, seed: int, example: Any) -> None:
+        """``example`` has the shapes of one update's data."""
+        self._algorithm = algorithm
+        self.state = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
+        self.updates = 0
+        self._update = compiled.updates(algorithm, cfg)
+        self._act = compiled.act(algorithm, cfg, algorithm.behaviour(cfg))
+        self._act_key = seeds.key(seed, seeds.Stream.ACT)
+        self._totals = compiled.zero_totals(algorithm, cfg, self.state, example)
+        self._in_interval = 0
+
+    @property
+    def policy(self) -> Any:
+        """The pytree that can act now (valid until the next ``learn``)."""
+        return self._algorithm.policy(self.state)
+
+    def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
+        """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
+        return np.asarray(self._act(self.policy, obs, self._act_key, np.uint32(steps)))
+
+    def learn(self, data: Any) -> None:
+        """One update per entry of the leading axis, in one dispatch."""
+        updates = len(jax.tree.leaves(data)[0])
+        self.state, self._totals = self._update(self.state, self._totals, data)
+        self.updates += updates
+        self._in_interval += updates
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of every metric over the updates since the last call, nothing if there were none.
+
+        The one place where the host waits for the device's metrics.
+        """
+        if not self._in_interval:
+            return {}
+        totals = jax.device_get(self._totals)
+        means = {name: float(total) / self._in_interval for name, total in totals.items()}
+        self._totals = jax.tree.map(jax.numpy.zeros_like, self._totals)
+        self._in_interval = 0
+        return means
+
+    def snapshot(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON values that ``restore`` takes."""
+        arrays = state_io.to_arrays({"state": self.state, "totals": self._totals})
+        return arrays, {"updates": self.updates, "updates_in_interval": self._in_interval}
+
+    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], what: str) -> None:
+        """Go back to a snapshot.
+
+        Raises:
+            FewstepError: the arrays do not fit the networks; ``what`` names them.
+        """
+        tree = state_io.from_arrays({"state": self.state, "totals": self._totals}, arrays, what)
+        self.state, self._totals = tree["state"], tree["totals"]
+        self.updates, self._in_interval = meta["updates"], meta["updates_in_interval"]
