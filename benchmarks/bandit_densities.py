@@ -1,7 +1,8 @@
 """The densities that several runs on ``toy/bandit`` have learned, beside the true one, as one picture.
 
     fewstep train sac toy/bandit --preset small --steps 5000 --out bandit/sac
-    fewstep train smfp toy/bandit --preset small --steps 5000 --out bandit/surrogate
+    fewstep train smfp toy/bandit --preset small --steps 5000 --set entropy.kind=hinge \\
+        --set entropy.target_std=0.0033 --out bandit/surrogate
     fewstep train smfp toy/bandit --preset soft --steps 6000 --out bandit/soft
     fewstep train mfpo toy/bandit --preset small --steps 10000 --out bandit/mfpo
     python -m benchmarks.bandit_densities "SAC"=bandit/sac "SMFP, its surrogate"=bandit/surrogate \\

@@ -27,6 +27,7 @@ TINY = c.SMFPConfig(
     entropy=c.EntropyConfig(components=3),
 )
 SOFT = replace(TINY, entropy=replace(TINY.entropy, kind="semi_implicit", soft_backup=True))
+GUESSED = replace(SOFT, entropy=replace(SOFT.entropy, proposal="learned", components=2))
 LAYERNORM = replace(TINY, critic=replace(TINY.critic, kind="layernorm"))
 
 
@@ -178,7 +179,9 @@ def test_selection_never_touches_the_statistics():
     close([critic.stats for critic in after.critics], expected)
 
 
-@pytest.mark.parametrize("cfg", [TINY, SOFT, LAYERNORM], ids=["crossq", "soft", "layernorm"])
+@pytest.mark.parametrize(
+    "cfg", [TINY, SOFT, GUESSED, LAYERNORM], ids=["crossq", "soft", "guessed", "layernorm"]
+)
 def test_the_critic_target_is_the_bellman_backup(cfg):
     """Written out by hand for every row, from the draws that the update makes."""
     s, b = updated(cfg, 2)[0], batch(seed=7)
@@ -188,7 +191,9 @@ def test_the_critic_target_is_the_bellman_backup(cfg):
     bonus = np.zeros(16)
     if cfg.entropy.soft_backup:
         keys = jax.random.split(learner.use_key(s, learner.Use.NEXT_COMPONENTS), 16)
-        log_q = jax.vmap(lambda o, n, k: targets.log_density(cfg, s.actor, o, n, k))(b.next_obs, nxt, keys)
+        log_q = jax.vmap(lambda o, n, k: targets.log_density(cfg, s.actor, s.proposal, o, n, k))(
+            b.next_obs, nxt, keys
+        )
         bonus = -0.2 * np.asarray(log_q)
     if cfg.critic.kind == "crossq":
         each = [joint_values(critic, b.obs, b.action, b.next_obs, nxt.action) for critic in s.critics]
@@ -206,8 +211,8 @@ def test_a_soft_backup_pays_for_entropy():
     s, nxt_obs = updated(SOFT, 2)[0], jnp.ones(3)
     drawn = policy.draw(SOFT, s.actor, nxt_obs, jax.random.normal(jax.random.key(0), (2, 2)))
     keys = jax.random.split(jax.random.key(1), 200)
-    mixed = jax.vmap(lambda k: targets.log_density(SOFT, s.actor, nxt_obs, drawn, k))(keys)
-    alone = targets.log_density(TINY, s.actor, nxt_obs, drawn, keys[0])
+    mixed = jax.vmap(lambda k: targets.log_density(SOFT, s.actor, s.proposal, nxt_obs, drawn, k))(keys)
+    alone = targets.log_density(TINY, s.actor, s.proposal, nxt_obs, drawn, keys[0])
     np.testing.assert_allclose(
         alone, semi_implicit.gaussian_log_density(drawn.z, *drawn.component), rtol=1e-6
     )
@@ -269,6 +274,31 @@ def test_gradient_flow_of_every_loss(cfg):
     assert reached(improvement, groups) == {"actor"}
     assert reached(mirror, groups) == {"actor"}
     assert reached(alpha_loss, groups) == {"alpha"}
+
+
+def test_a_learned_proposal_is_trained_by_the_entropy_alone():
+    """Its gradient is alpha times that of the bound, nothing else of the loss reaches it, and nothing acts on
+    it."""
+    s, b = updated(GUESSED, 2)[0], batch()
+    e, eps = jax.random.normal(jax.random.key(0), (2, 16, 1, 2))
+    draws = jax.random.normal(jax.random.key(1), (16, 1, 2, 2))
+    q = q_value(GUESSED.critic.twin, s.critics)
+
+    def loss(g, alpha):
+        guess = losses.Guess(g["proposal"], draws)
+        total, found = losses.improvement(
+            g["actor"], GUESSED, q, jnp.float32(alpha), jnp.float32(1.0), b.obs, e, eps, guess
+        )
+        return total, found.entropy
+
+    groups = {"actor": s.actor, "proposal": s.proposal, "nets": tuple(critic.net for critic in s.critics)}
+    assert reached(lambda g: loss(g, 0.2)[0], groups) == {"actor", "proposal"}
+    assert reached(lambda g: loss(g, 0.0)[0], groups) == {"actor"}
+    of_loss = jax.grad(lambda g: loss(g, 0.2)[0])(groups)["proposal"]
+    of_bound = jax.grad(lambda g: loss(g, 0.2)[1])(groups)["proposal"]
+    close(of_loss, jax.tree.map(lambda g: -0.2 * g, of_bound))
+    assert moved(s.proposal, state(GUESSED).proposal)
+    assert not state(SOFT).proposal
 
 
 def test_each_critic_is_trained_by_its_own_error_and_not_through_the_target():
@@ -491,6 +521,7 @@ SAME_SHAPES = [
     (SOFT, {"entropy": {"noise": "stratified"}}),
     (SOFT, {"entropy": {"soft_backup": False}}),
     (SOFT, {"temperature": {"automatic": True}}),
+    (SOFT, {"entropy": {"proposal": "learned"}}),
     (SOFT, {"temperature": {"anneal_updates": 100}}),
 ]
 OPTIONS = [(*option, True) for option in OTHER_SHAPES] + [(*option, False) for option in SAME_SHAPES]

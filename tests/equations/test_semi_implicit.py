@@ -150,3 +150,51 @@ def test_the_bound_pushes_components_apart_and_the_surrogate_does_not():
 
     assert abs(float(jax.grad(entropy)(jnp.float32(0.8), 2))) > 0.1
     assert float(jax.grad(entropy)(jnp.float32(0.8), 1)) == 0.0
+
+
+def weighted_bound(k, guess, size=2, spread=1.0, sigma=0.3):
+    """Monte Carlo entropy bound of the linear policy with K noises from ``guess(z) -> (mean, log_std)``."""
+
+    def one(key):
+        k_e, k_eps, k_guess = jax.random.split(key, 3)
+        e = jax.random.normal(k_e, (size,))
+        z = spread * e + sigma * jax.random.normal(k_eps, (size,))
+        mean, log_std = guess(z)
+        noises = jnp.concatenate([e[None], mean + jnp.exp(log_std) * jax.random.normal(k_guess, (k, size))])
+        zero = jnp.zeros(size)
+        ratios = si.gaussian_log_density(noises, zero, zero) - si.gaussian_log_density(noises, mean, log_std)
+        means, log_stds = linear(noises, spread, sigma)
+        return -si.importance_log_density(z, means, log_stds, ratios), z
+
+    values, z = jax.vmap(one)(jax.random.split(jax.random.key(5), SETS))
+    variance = spread**2 + sigma**2
+    exact = 0.5 * jnp.sum(z**2 / variance + jnp.log(2 * jnp.pi * variance), axis=-1)
+    return values, exact
+
+
+def posterior(z, spread=1.0, sigma=0.3):
+    """Of e given z for the linear policy: Gaussian."""
+    variance = spread**2 + sigma**2
+    return spread * z / variance, jnp.full_like(z, 0.5 * np.log(sigma**2 / variance))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_weighting_by_the_exact_posterior_gives_the_exact_density_at_every_sample(k):
+    """Not only in the mean and whatever K is: every importance weight is the density itself."""
+    values, exact = weighted_bound(k, posterior)
+    np.testing.assert_allclose(values, exact, rtol=2e-4, atol=2e-4)
+
+
+def test_weighting_by_any_guess_stays_below_the_entropy_and_a_better_guess_comes_closer():
+    prior, biased, wide = (
+        lambda z: (0.0 * z, 0.0 * z),
+        lambda z: (posterior(z)[0] + 0.5, posterior(z)[1]),
+        lambda z: (posterior(z)[0], posterior(z)[1] + 0.3),
+    )
+    bounds = [weighted_bound(3, guess)[0].mean() for guess in (prior, biased, wide)]
+    truth = float(np.log(2 * np.pi * np.e * 1.09))
+    assert max(bounds) < truth + TOLERANCE
+    assert bounds[2] > truth - 0.1
+    assert bounds[0] < truth - 0.5
+    plain = bound(lambda e: linear(e, 1.0, 0.3), 3, 2)
+    assert bounds[0] == pytest.approx(plain, abs=TOLERANCE)  # blind guesses are H_K

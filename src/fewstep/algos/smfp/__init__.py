@@ -29,8 +29,10 @@ ALGORITHM = Algorithm(
     act=policy.act,
     native=lambda cfg: ActionMode(candidates=cfg.actor.evaluation_candidates),
     behaviour=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
-    citation="""@article{smfp2026,
-  title   = {Stochastic MeanFlow Policies},
+    citation="""@article{wang2026smfp,
+  title   = {Stochastic MeanFlow Policies: One-Step Generative Control with Entropic Mirror Descent},
+  author  = {Wang, Zeyuan and Li, Da and Chen, Yulin and Gong, Yuehu and Guo, Yanming and Shi, Ye
+             and Bai, Liang and Yu, Tianyuan and Fu, Yanwei},
   journal = {arXiv preprint arXiv:2605.21282},
   year    = {2026}
 }""",

@@ -125,6 +125,9 @@ class EntropyConfig:
         target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for.
         components: K, fresh mixture components per state (``semi_implicit``).
         noise: how their noises are drawn; ``antithetic`` needs an odd K.
+        proposal: ``prior``, components of blindly drawn noises, shared by the samples of a state;
+            ``learned``, K of its own for each sample, around a network's guess of the noise it came from.
+            Needed where I(a; e) is more than log(K + 1): many modes in several dimensions.
         soft_backup: subtract alpha log q_K from the successor's value (not with ``hinge``).
     """
 
@@ -132,13 +135,19 @@ class EntropyConfig:
     target_std: float = 0.0033
     components: int = 8
     noise: Noise = "independent"
+    proposal: Literal["prior", "learned"] = "prior"
     soft_backup: bool = False
 
     def __post_init__(self) -> None:
+        require(
+            self.proposal == "prior" or (self.kind == "semi_implicit" and self.components >= 1),
+            "entropy.proposal learned needs entropy.kind semi_implicit and at least 1 in entropy.components, "
+            f"got {self.kind} and {self.components}",
+        )
         require(self.target_std > 0, "entropy.target_std must be positive")
         require(self.components >= 0, "entropy.components must not be negative")
         require(
-            self.noise != "antithetic" or self.components % 2 == 1,
+            self.noise != "antithetic" or self.components % 2 == 1 or self.proposal == "learned",
             f"entropy.components must be odd for antithetic pairs, got {self.components}",
         )
         require(
@@ -207,6 +216,6 @@ class SMFPConfig:
 
     @property
     def actor_components(self) -> int:
-        """Mixture components evaluated per state in a policy update, those of the samples included."""
-        fresh = self.entropy.components if self.entropy.kind == "semi_implicit" else 0
-        return max(self.actor.samples, fresh + 1)
+        """Noises drawn per state in a policy update, those of the samples included."""
+        blind = self.entropy.kind == "semi_implicit" and self.entropy.proposal == "prior"
+        return max(self.actor.samples, self.entropy.components + 1 if blind else 1)

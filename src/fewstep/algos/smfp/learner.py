@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ from fewstep.algos.smfp import losses, targets
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import PolicyNet, Scalar
 from fewstep.algos.smfp.policy import Policy
+from fewstep.algos.smfp.proposal import Proposal
 from fewstep.algos.twins import Critics, QFunction, Slow, q_value
 from fewstep.flows import residual, semi_implicit
 from fewstep.types import Spec, Transition
@@ -26,6 +28,7 @@ from fewstep.types import Spec, Transition
 Rows = Float[Array, "batch"]
 ObsRows = Float[Array, "batch obs"]
 ActRows = Float[Array, "batch act"]
+Trained = tuple[PolicyNet, Proposal | tuple[()]]
 
 DIAGNOSED = 32
 """States whose candidates are looked at for the metrics when mirror descent is off."""
@@ -43,6 +46,8 @@ class Use(IntEnum):
     CANDIDATES = 5
     MIRROR_TIMES = 6
     MIRROR_NOISE = 7
+    PROPOSAL = 8
+    GUESSES = 9
 
 
 class State(eqx.Module):
@@ -51,7 +56,7 @@ class State(eqx.Module):
     ``critics`` hold their networks and, with ``crossq``, the running statistics; ``target_critics`` are
     Polyak averages with ``layernorm`` and empty with ``crossq``. ``held`` are the metrics of the last policy
     update, repeated while ``actor.delay`` skips one; ``key`` is constant, ``updates`` counts calls of
-    ``update``.
+    ``update``. ``proposal`` and its moments are empty unless ``entropy.proposal`` is learned.
     """
 
     actor: PolicyNet
@@ -62,6 +67,8 @@ class State(eqx.Module):
     held: Metrics
     key: PRNGKeyArray
     updates: Int[Array, ""]
+    proposal: Proposal | tuple[()] = ()
+    proposal_moments: Any = ()
 
     @property
     def judges(self) -> Critics:
@@ -76,6 +83,9 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
     actor = PolicyNet.create(k_actor, spec, a.backbone, a.hidden, a.head_scale)
     critics, slow = twins.create(c, spec, k_q1, k_q2)
     log_alpha = jnp.log(jnp.float32(cfg.temperature.initial))
+    proposal: Proposal | tuple[()] = ()
+    if cfg.entropy.proposal == "learned":
+        proposal = Proposal.create(jax.random.fold_in(key, Use.PROPOSAL), spec, a.hidden)
     return State(
         actor=actor,
         critics=critics,
@@ -89,6 +99,8 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
         held={name: jnp.float32(0.0) for name in policy_metrics(cfg)},
         key=jnp.copy(key),
         updates=jnp.int32(0),
+        proposal=proposal,
+        proposal_moments=Adam(a.learning_rate).init(proposal) if proposal else (),
     )
 
 
@@ -125,7 +137,7 @@ def update_critics(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[St
     bonus = jnp.zeros(count)
     if cfg.entropy.soft_backup:
         keys = jax.random.split(use_key(state, Use.NEXT_COMPONENTS), count)
-        log_q = jax.vmap(lambda s, n, k: targets.log_density(cfg, state.actor, s, n, k))
+        log_q = jax.vmap(lambda s, n, k: targets.log_density(cfg, state.actor, state.proposal, s, n, k))
         bonus = -alpha_of(cfg, state) * log_q(batch.next_obs, nxt, keys)
 
     fitted = twins.fit(
@@ -191,14 +203,21 @@ def update_actor(
             losses.mirror, cfg=cfg, obs=obs[rows], action=pairs.action, weight=weight, e=noise, b=b, t=t
         )
 
-    def loss(actor: PolicyNet) -> tuple[Scalar, tuple[losses.Improvement, Metrics]]:
-        total, parts = losses.improvement(actor, cfg, q, alpha, q_scale, obs, e, eps)
+    guesses = (*eps.shape[:2], cfg.entropy.components, act_size)
+    draws = jax.random.normal(use_key(state, Use.GUESSES), guesses) if state.proposal else None
+
+    def loss(trained: Trained) -> tuple[Scalar, tuple[losses.Improvement, Metrics]]:
+        actor, proposal = trained
+        known = isinstance(proposal, Proposal) and draws is not None
+        guess = losses.Guess(proposal, draws) if known else None
+        total, parts = losses.improvement(actor, cfg, q, alpha, q_scale, obs, e, eps, guess)
         if regress is None:
             return total, (parts, {})
         regression = regress(actor)
         return total + cfg.mirror.weight * regression, (parts, {"mirror/loss": regression})
 
-    (value, (parts, more)), grads = jax.value_and_grad(loss, has_aux=True)(state.actor)
+    trained = (state.actor, state.proposal)
+    (value, (parts, more)), (grads, of_proposal) = jax.value_and_grad(loss, has_aux=True)(trained)
     if cfg.actor.max_grad_norm:
         shrink = jnp.minimum(1.0, cfg.actor.max_grad_norm / (optax.tree.norm(grads) + 1e-12))
         grads = jax.tree.map(lambda g: shrink * g, grads)
@@ -215,7 +234,13 @@ def update_actor(
     }
     if cfg.entropy.kind == "hinge":
         metrics["actor/hinge"] = parts.hinge
-    return replace(state, actor=actor, optimisers=replace(state.optimisers, actor=moments)), metrics
+    state = replace(state, actor=actor, optimisers=replace(state.optimisers, actor=moments))
+    if state.proposal:
+        proposal, moments = Adam(cfg.actor.learning_rate).step(
+            state.proposal, of_proposal, state.proposal_moments
+        )
+        state = replace(state, proposal=proposal, proposal_moments=moments)
+    return state, metrics
 
 
 def target_entropy(cfg: SMFPConfig, act_size: int) -> Array:

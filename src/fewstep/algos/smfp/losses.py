@@ -1,17 +1,27 @@
 """SMFP's losses. Each says what it differentiates; everything else in it is a constant."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fewstep.algos.smfp import proposal
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.algos.smfp.policy import Component, QFunction, component, gaussian, sample
+from fewstep.algos.smfp.proposal import Proposal
 from fewstep.flows import meanflow, residual, semi_implicit
 
 Rows = Float[Array, "batch"]
+
+
+class Guess(NamedTuple):
+    """A learned proposal and the standard normal draws that its K noises per sample are made of."""
+
+    proposal: Proposal
+    draws: Float[Array, "batch M K act"]
 
 
 class Improvement(NamedTuple):
@@ -36,21 +46,26 @@ def improvement(
     obs: Float[Array, "batch obs"],
     e: Float[Array, "batch N act"],
     eps: Float[Array, "batch M act"],
+    guess: Guess | None = None,
 ) -> tuple[Scalar, Improvement]:
     """L_SAC + L_bound: the value of sampled actions, the entropy term, what lies outside the box.
 
-    N mixture components are evaluated per state and the first M of them are sampled from. Differentiates:
-    actor, pathwise through mean and sigma of every component.
+    N mixture components are evaluated per state and the first M of them are sampled from. With a ``guess``
+    each sample has K components of its own beside. Differentiates: actor, pathwise through mean and sigma of
+    every component, and the guess's proposal.
     """
     kind, samples = cfg.entropy.kind, eps.shape[1]
 
-    def one(s: Obs, e: Float[Array, "N act"], eps: Float[Array, "M act"]) -> Improvement:
+    def one(s: Obs, e: Float[Array, "N act"], eps: Float[Array, "M act"], draws: Array | None) -> Improvement:
         parts = jax.vmap(lambda noise: component(cfg, actor, s, noise))(e)
         drawn = Component(parts.mean[:samples], parts.log_std[:samples])
         z = sample(drawn, eps)
         values = jax.vmap(lambda a: q(s, a))(jnp.clip(z, -1.0, 1.0))
         conditional = semi_implicit.conditional_entropy(drawn.log_std).mean()
-        if kind == "semi_implicit":
+        if guess is not None and draws is not None:
+            weighted = partial(proposal.log_density, cfg, actor, guess.proposal, s)
+            entropy = -jax.vmap(weighted)(z, e[:samples], draws).mean()
+        elif kind == "semi_implicit":
             mixture = jax.vmap(lambda one: semi_implicit.mixture_log_density(one, *parts))
             entropy = -mixture(z).mean()
         else:
@@ -67,7 +82,8 @@ def improvement(
             clipped=jnp.mean(jnp.abs(z) > 1.0),
         )
 
-    found = jax.tree.map(jnp.mean, jax.vmap(one)(obs, e, eps))
+    draws = None if guess is None else guess.draws
+    found = jax.tree.map(jnp.mean, jax.vmap(one)(obs, e, eps, draws))
     uncertainty = found.hinge if kind == "hinge" else -found.entropy
     loss = -q_scale * found.q + alpha * uncertainty + cfg.actor.bound_weight * found.bound
     return loss, found

@@ -31,11 +31,12 @@ class Component(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A sample ``z`` of a ``component``, and the ``action`` it becomes by clipping."""
+    """A sample ``z`` of the ``component`` of the noise ``e``, and the ``action`` it becomes by clipping."""
 
     z: Vector
     action: Vector
     component: Component
+    e: Vector
 
 
 def gaussian(cfg: SMFPConfig, actor: PolicyNet, s: Obs, x: Vector, b: Scalar, t: Scalar) -> Component:
@@ -60,7 +61,7 @@ def draw(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noise: NoisePair) -> Draw:
     """One action: one network evaluation."""
     part = component(cfg, actor, s, noise[0])
     z = sample(part, noise[1])
-    return Draw(z, jnp.clip(z, -1.0, 1.0), part)
+    return Draw(z, jnp.clip(z, -1.0, 1.0), part, noise[0])
 
 
 def draws(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noises: Float[Array, "K 2 act"]) -> Draw:

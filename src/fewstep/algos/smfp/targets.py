@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.algos.smfp import proposal
 from fewstep.algos.smfp.config import MirrorConfig, SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.algos.smfp.policy import Draw, QFunction, best, component, draws
+from fewstep.algos.smfp.proposal import Proposal
 from fewstep.flows import semi_implicit
 
 Rows = Float[Array, "batch"]
@@ -24,11 +26,22 @@ def next_action(
     return best(q, s, draws(cfg, actor, s, noises))
 
 
-def log_density(cfg: SMFPConfig, actor: PolicyNet, s: Obs, nxt: Draw, key: PRNGKeyArray) -> Scalar:
-    """log q_K of a draw in nats, from its own component and K fresh ones (K = 0 unless semi-implicit).
+def log_density(
+    cfg: SMFPConfig,
+    actor: PolicyNet,
+    guess: Proposal | tuple[()],
+    s: Obs,
+    nxt: Draw,
+    key: PRNGKeyArray,
+) -> Scalar:
+    """log q_K of a draw in nats, from its own component and K others (K = 0 unless semi-implicit).
 
-    Its mean is -H_K: on average too high a density, by less the larger K. It is the density before clipping.
+    The others are fresh ones, or those that ``guess`` proposes where there is one. The mean is -H_K: on
+    average too high a density, by less the larger K. It is the density before clipping.
     """
+    if isinstance(guess, Proposal):
+        drawn = jax.random.normal(key, (cfg.entropy.components, actor.act_size))
+        return proposal.log_density(cfg, actor, guess, s, nxt.z, nxt.e, drawn)
     mean, log_std = (field[None] for field in nxt.component)
     fresh = cfg.entropy.components if cfg.entropy.kind == "semi_implicit" else 0
     if fresh:
