@@ -170,7 +170,7 @@ def fit(
         networks, moments = progress
         minibatch = Samples(*(field[chosen] for field in rows))
         grads, metrics = jax.grad(losses.loss, has_aux=True)(networks, cfg, minibatch)
-        metrics["optimiser/gradient_norm"] = optax.global_norm(grads)
+        metrics["optimiser/gradient_norm"] = optax.tree.norm(grads)
         return adam.step(networks, grads, moments, rate), metrics
 
     def epoch(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, Metrics]:
