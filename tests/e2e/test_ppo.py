@@ -1,4 +1,4 @@
-"""PPO through the loop: rollouts are whole, in order and of one policy; a cut in the middle leaves no trace."""
+"""PPO through the loop: rollouts whole, in order, of one policy; a cut in the middle leaves no trace."""
 
 import gymnasium
 import numpy as np
