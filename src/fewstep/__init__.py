@@ -1,8 +1,8 @@
 """fewstep: online reinforcement learning with few-step generative policies.
 
-``from fewstep import SMFP`` (or ``MFPO``, ``SAC``, ``CrossQ``, ``TD3``) gives a model with the habits of
-Stable-Baselines3; ``fewstep.load`` opens a saved model or a run; ``fewstep.make_env`` builds environments as
-training sees them. The command line is ``fewstep --help``.
+``from fewstep import SMFP`` (or ``MFPO``, ``SAC``, ``CrossQ``, ``TD3``, ``PPO``) gives a model with the
+habits of Stable-Baselines3; ``fewstep.load`` opens a saved model or a run; ``fewstep.make_env`` builds
+environments as training sees them. The command line is ``fewstep --help``.
 """
 
 import importlib
@@ -10,15 +10,16 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewstep.api import MFPO, SAC, SMFP, TD3, CrossQ, Model, load
+    from fewstep.api import MFPO, PPO, SAC, SMFP, TD3, CrossQ, Model, load
     from fewstep.envs import make as make_env
 
 __version__ = importlib.metadata.version("fewstep")
-__all__ = ["MFPO", "SAC", "SMFP", "TD3", "CrossQ", "Model", "__version__", "load", "make_env"]
+__all__ = ["MFPO", "PPO", "SAC", "SMFP", "TD3", "CrossQ", "Model", "__version__", "load", "make_env"]
 
 _LAZY = {
     "CrossQ": ("fewstep.api", "CrossQ"),
     "MFPO": ("fewstep.api", "MFPO"),
+    "PPO": ("fewstep.api", "PPO"),
     "SAC": ("fewstep.api", "SAC"),
     "SMFP": ("fewstep.api", "SMFP"),
     "TD3": ("fewstep.api", "TD3"),

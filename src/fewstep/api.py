@@ -168,8 +168,9 @@ class Model:
 
         Args:
             path: the folder.
-            replay: also keep the replay buffer. Without it, a loaded model that goes on learning first
-                collects ``training.learning_starts`` new steps.
+            replay: also keep what updates are made from: the replay buffer, or the rollout that has been
+                begun. Without it, a loaded model that goes on learning first collects
+                ``training.learning_starts`` new steps, or begins a new rollout.
 
         Raises:
             UsageError: the path holds something else, such as a run.
@@ -246,6 +247,12 @@ class SAC(_Named):
     """Soft Actor-Critic; ``Model`` has the methods, ``fewstep presets sac`` the presets."""
 
     algo = "sac"
+
+
+class PPO(_Named):
+    """Proximal Policy Optimization; ``Model`` has the methods, ``fewstep presets ppo`` the presets."""
+
+    algo = "ppo"
 
 
 class CrossQ(_Named):

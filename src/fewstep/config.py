@@ -23,7 +23,9 @@ RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of the training loop; every algorithm shares them.
+    """Settings of the training loop. Every algorithm shares them, except that those of the replay buffer
+    (``learning_starts``, ``batch_size``, ``updates_per_step``, ``replay_capacity``) are not settings of one
+    that learns from rollouts.
 
     Fields:
         steps: environment steps in total, over all environments, warm-up included. At least 1.
@@ -119,7 +121,10 @@ class RunConfig:
         head = {"algo": self.algo, "env": self.env, "seed": self.seed, "preset": self.preset}
         own = settings.flatten(self.algorithm)
         plain = {name: value for name, value in own.items() if "." not in name}
-        return settings.to_toml(head | plain | settings.flatten(self.training, "training.") | own)
+        training = settings.flatten(self.training, "training.")
+        for name in unused(type(self.algorithm)):
+            del training[name]
+        return settings.to_toml(head | plain | training | own)
 
     @property
     def sha256(self) -> str:
@@ -127,13 +132,21 @@ class RunConfig:
         return hashlib.sha256(self.to_toml().encode()).hexdigest()
 
 
+def unused(algorithm_config: type) -> Mapping[str, str]:
+    """Settings of the loop that decide nothing for an algorithm -> what does, as its config class declares
+    in ``UNUSED``. They cannot be set, and ``config.toml`` does not have them."""
+    return getattr(algorithm_config, "UNUSED", {})
+
+
 def known_settings(algorithm_config: type) -> dict[str, Any]:
-    """Name -> annotation of everything ``--set`` can address for an algorithm."""
+    """Name -> annotation of everything ``--set`` can address for an algorithm, and ``settings.Unused`` for
+    what it cannot."""
     own = settings.schema(algorithm_config)
     for name in own:
         if name.split(".")[0] in RESERVED:
             raise TypeError(f"{algorithm_config.__name__}.{name}: the name is reserved for the run itself")
-    return settings.schema(TrainingConfig, "training.") | own
+    without = {name: settings.Unused(instead) for name, instead in unused(algorithm_config).items()}
+    return settings.schema(TrainingConfig, "training.") | without | own
 
 
 def from_toml(text: str, config_class: Callable[[str], type], source: str = "config.toml") -> RunConfig:

@@ -20,6 +20,13 @@ Flat = dict[str, Any]
 """Dotted setting names and their values."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Unused:
+    """In place of an annotation: a setting that decides nothing here; ``instead`` says what does."""
+
+    instead: str
+
+
 def schema(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> annotation of every leaf setting of a config class, in the order of its fields."""
     hints = typing.get_type_hints(cls)
@@ -84,17 +91,16 @@ def checked(flat: Mapping[str, Any], known: Mapping[str, Any], source: str) -> F
 
     Args:
         flat: settings as a TOML file gives them.
-        known: the schema.
+        known: the schema, settings without use as ``Unused``.
         source: where they come from, for the message ("preset small", "--set").
 
     Raises:
-        UsageError: a name outside the schema (the nearest one is suggested) or a value of the wrong type.
+        UsageError: a name outside the schema (the nearest one is suggested) or without use, or a value of the
+            wrong type.
     """
     result: Flat = {}
     for name, value in flat.items():
-        if name not in known:
-            error = unknown("setting", name, known)
-            raise UsageError(f"{source}: {error}")
+        _require_known(name, known, source)
         result[name] = convert(value, known[name], f"{source}: {name}")
     return result
 
@@ -107,10 +113,17 @@ def assignments(texts: Iterable[str], known: Mapping[str, Any]) -> Flat:
         name = name.strip()
         if not equals or not name:
             raise UsageError(f"--set {text!r} is not of the form name=value, for example critic.atoms=51")
-        if name not in known:
-            raise UsageError(f"--set: {unknown('setting', name, known)}")
+        _require_known(name, known, "--set")
         flat[name] = convert(_read_text(value.strip(), known[name]), known[name], f"--set: {name}")
     return flat
+
+
+def _require_known(name: str, known: Mapping[str, Any], source: str) -> None:
+    used = {other for other, annotation in known.items() if not isinstance(annotation, Unused)}
+    if name in known and name not in used:
+        raise UsageError(f"{source}: {name} decides nothing for this algorithm: {known[name].instead}")
+    if name not in known:
+        raise UsageError(f"{source}: {unknown('setting', name, used)}")
 
 
 def _read_text(text: str, annotation: Any) -> Any:

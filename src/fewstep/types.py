@@ -1,4 +1,7 @@
-"""The two words every room shares: what an environment looks like, and one step of it. No jax in here."""
+"""The words every room shares: what an environment looks like, and steps of it as algorithms take them.
+
+No jax in here.
+"""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +23,28 @@ class Transition(NamedTuple):
     action: Any
     reward: Any
     terminated: Any
+    next_obs: Any
+
+
+class Rollout(NamedTuple):
+    """T consecutive steps of N environments, in order, taken by one policy.
+
+    Fields (leading axes ``[T, N]``; numpy on the host, jax arrays inside an update):
+        obs: ``[obs_size]`` float32, the observation the action was chosen from.
+        action: ``[act_size]`` float32, as the policy drew it. It may lie outside [-1, 1], the environment
+            clips it: the density of what was drawn is the density of this number.
+        reward: ``[]`` float32, unscaled, in the environment's units.
+        terminated: ``[]`` bool, the step reached a genuine terminal state, worth nothing from there on.
+        truncated: ``[]`` bool, the episode was stopped here (a time limit): ``next_obs`` still has a value,
+            but row t + 1 belongs to another episode.
+        next_obs: ``[obs_size]`` float32, the true successor, never the first observation of the next episode.
+    """
+
+    obs: Any
+    action: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
     next_obs: Any
 
 

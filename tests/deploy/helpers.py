@@ -1,6 +1,7 @@
 """Policies with random parameters, what jax makes of them, and what the exported program should give."""
 
 import ctypes
+import dataclasses
 import functools
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ SPEC = Spec(5, 3)
 UNIT = Box((-1.0,) * 3, (1.0,) * 3, (3,))
 TINY = {
     "mfpo": ("actor.hidden=[16,12]", "actor.time_features=4", "actor.time_embed=6", "critic.hidden=[4]"),
+    "ppo": ("actor.hidden=[16,12]", "critic.hidden=[4]"),
     "sac": ("actor.hidden=[16,12]", "critic.hidden=[4]"),
     "smfp": ("actor.hidden=[16,12]", "critic.hidden=[4]"),
 }
@@ -44,8 +46,10 @@ def policy_of(algo, sets=(), preset="small", spec=SPEC):
         return leaf + np.float32(0.05) * rng.normal(size=leaf.shape).astype(np.float32)
 
     policy = algorithm.policy(state)
-    actor = jax.tree.map(moved, policy.actor)
-    return algorithm, cfg, type(policy)(actor, policy.critics)
+    policy = dataclasses.replace(policy, actor=jax.tree.map(moved, policy.actor))
+    if algo == "ppo":  # statistics that do something
+        policy = dataclasses.replace(policy, obs_moments=jax.tree.map(moved, policy.obs_moments))
+    return algorithm, cfg, policy
 
 
 def exported(algo, sets=(), preset="small", spec=SPEC, box=UNIT, mode="sample", noise="input"):
@@ -69,9 +73,10 @@ def from_jax(algo, obs, mode="sample", sets=(), preset="small", spec=SPEC):
     algorithm, cfg, policy = policy_of(algo, sets, preset, spec)
     how, key = ActionMode(noise_free=mode == "mode"), jax.random.key(7)
     act = jax.jit(lambda p, o, k: algorithm.act(cfg, p, o, k, how))
-    size = {"mfpo": 1, "sac": 1, "smfp": 2}[algo] * spec.act_size
-    noise = jax.random.normal(key, (len(obs), 1, size))
-    return np.asarray(act(policy, obs, key)), np.asarray(noise)[:, 0]
+    size = {"mfpo": 1, "ppo": 1, "sac": 1, "smfp": 2}[algo] * spec.act_size
+    shape = (len(obs), size) if algo == "ppo" else (len(obs), 1, size)
+    noise = jax.random.normal(key, shape).reshape(len(obs), size)
+    return np.asarray(act(policy, obs, key)), np.asarray(noise)
 
 
 def exact(program, obs, noise):

@@ -24,6 +24,8 @@ from tests.deploy.helpers import (
 VARIANTS = [
     ("sac", ()),
     ("sac", ("actor.activation=gelu",)),
+    ("ppo", ()),
+    ("ppo", ("normalise.obs=false",)),
     ("mfpo", ()),
     ("mfpo", ("actor.steps=1",)),
     ("mfpo", ("actor.steps=3", "actor.bound=tanh")),
@@ -52,7 +54,7 @@ def test_tiny_networks(algo, sets, mode, tmp_path):
     assert_agrees(actions, want, artefact.program, obs, noise)
 
 
-@pytest.mark.parametrize("algo", ["mfpo", "sac", "smfp"])
+@pytest.mark.parametrize("algo", ["mfpo", "ppo", "sac", "smfp"])
 @needs_gcc
 def test_the_sizes_of_the_presets(algo, tmp_path):
     spec, box = Spec(17, 6), Box((-1.0,) * 6, (1.0,) * 6, (6,))

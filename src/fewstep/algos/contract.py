@@ -1,4 +1,4 @@
-"""What an algorithm gives to the rest of the house: a config and five functions. There is no base class.
+"""What an algorithm gives to the rest of the house: a config and some functions. There is no base class.
 
 Everything outside ``algos`` (training loop, evaluation, export, the contract tests) sees an algorithm only
 through this record, so a new algorithm is one file, one preset folder, one docs page and one registry line.
@@ -13,7 +13,7 @@ import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.errors import UsageError
-from fewstep.types import Spec, Transition
+from fewstep.types import Spec
 
 Metrics = dict[str, Float[Array, ""]]
 """Scalars of one update, named ``group/quantity`` (``critic/loss``, ``policy/entropy``)."""
@@ -65,28 +65,55 @@ class Algorithm:
         config: frozen dataclass of hyper-parameters; nested frozen dataclasses are its sections.
         init: ``(cfg, spec, key) -> State``. A frozen pytree, every leaf an array. ``State.updates`` is the
             int32 count of updates done; ``State.key`` is the root key, constant for the run.
-        update: ``(cfg, state, batch) -> (state, metrics)``, pure and jittable; ``batch`` is a ``Transition``
-            with one leading axis B. Its randomness is addressed by ``state.key`` and ``state.updates``.
+        update: ``(cfg, state, data) -> (state, metrics)``, pure and jittable. ``data`` is what ``rollout``
+            says. Its randomness is addressed by ``state.key`` and ``state.updates``.
         policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs
             them).
         act: ``(cfg, policy, obs[B, obs_size], key, mode) -> action[B, act_size]`` in [-1, 1]; ``mode`` is
-            static.
+            static. Evaluation, prediction and export know nothing else.
         native: the mode the paper evaluates with.
         citation: BibTeX.
         behaviour: the mode that experience is collected with, a plain sample unless the algorithm says
             otherwise.
+        rollout: what an update eats. None: a batch from the replay buffer, a ``Transition`` with one leading
+            axis B. Otherwise ``cfg -> T``: a ``Rollout`` of T steps of each of the N environments, collected
+            by the policy of the state it is given with, each step eaten once; one update is then all that is
+            learned from it. Such an algorithm's config names in ``UNUSED`` the settings of the loop that
+            decide nothing for it (``config.known_settings``).
+        collect: ``(cfg, policy, obs[B, obs_size], key) -> action[B, act_size]``, finite, in place of ``act``
+            while experience is collected. It may go beyond [-1, 1]: environments clip, and what is stored is
+            what was drawn, for an algorithm that needs its density. Clipped, it is ``act`` in the mode
+            ``behaviour``. None: it is ``act`` itself.
+        ranks: whether it can tell the better of several candidate actions; without, there is no best-of-N.
     """
 
     name: str
     title: str
     config: type
     init: Callable[[Any, Spec, PRNGKeyArray], Any]
-    update: Callable[[Any, Any, Transition], tuple[Any, Metrics]]
+    update: Callable[[Any, Any, Any], tuple[Any, Metrics]]
     policy: Callable[[Any], Any]
     act: Callable[[Any, Any, jax.Array, PRNGKeyArray, ActionMode], jax.Array]
     native: Callable[[Any], ActionMode]
     citation: str
     behaviour: Callable[[Any], ActionMode] = plain_sample
+    rollout: Callable[[Any], int] | None = None
+    collect: Callable[[Any, Any, jax.Array, PRNGKeyArray], jax.Array] | None = None
+    ranks: bool = True
+
+    def mode(self, cfg: Any, text: str) -> ActionMode:
+        """The mode that the user calls ``text`` (``parse_mode``).
+
+        Raises:
+            UsageError: there is none of that name, or not for this algorithm.
+        """
+        mode = parse_mode(text, self.native(cfg))
+        if mode.candidates > 1 and not self.ranks:
+            raise UsageError(
+                f"{self.name} has no action values to choose by, so there is no {mode_name(mode)}; "
+                "use native, sample or mode"
+            )
+        return mode
 
 
 def parse_mode(text: str, native: ActionMode) -> ActionMode:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import equinox as eqx
+import jax
 import optax
+from jaxtyping import Array, Float
 
 P = TypeVar("P")
 
@@ -24,6 +26,29 @@ class Adam:
         """Parameters and moments after one step along ``grads`` (downhill)."""
         updates, state = optax.adam(self.learning_rate, b1=self.b1).update(cast(Any, grads), state)
         return cast(P, optax.apply_updates(cast(Any, params), updates)), state
+
+
+@dataclass(frozen=True)
+class ClippedAdam:
+    """Adam on gradients whose norm over all parameters is clipped to ``max_norm``; the caller gives the
+    rate, so a schedule is the caller's equation and not a counter in here."""
+
+    max_norm: float
+    eps: float
+
+    def _transform(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.max_norm), optax.scale_by_adam(eps=self.eps))
+
+    def init(self, params: Any) -> optax.OptState:
+        """Zero moments for a pytree of parameters."""
+        return self._transform().init(params)
+
+    def step(
+        self, params: P, grads: P, state: optax.OptState, rate: Float[Array, ""]
+    ) -> tuple[P, optax.OptState]:
+        """Parameters and moments after one step of this rate along ``grads`` (downhill)."""
+        updates, state = self._transform().update(cast(Any, grads), state)
+        return cast(P, jax.tree.map(lambda p, u: p - rate * u, params, updates)), state
 
 
 def polyak(target: P, online: P, tau: float) -> P:

@@ -29,6 +29,10 @@ ALGORITHMS = {
         "fewstep.algos.mfpo",
         "Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
     ),
+    "ppo": Entry(
+        "fewstep.algos.ppo",
+        "Proximal Policy Optimization: a Gaussian policy improved on its own rollouts, ratios clipped",
+    ),
     "sac": Entry(
         "fewstep.algos.sac",
         "Soft Actor-Critic: a tanh-Gaussian policy under maximum-entropy RL",

@@ -80,6 +80,32 @@ VALUES = (
         0,
     ),
     Plain("actor/q", "Q of the policy's own actions", "What the pathwise part of the loss climbs."),
+    Plain(
+        "critic/explained_variance",
+        "Share of the targets' variance that the values explain",
+        "1 is perfect, 0 no better than a constant.",
+    ),
+    Plain(
+        "actor/approx_kl",
+        "KL of the new policy from the one that collected (nats)",
+        "Over the last pass of an update; above some hundredths the clip is not holding it.",
+        1,
+        0,
+    ),
+    Plain(
+        "actor/clipped_share",
+        "Steps with a probability ratio beyond the clip (%)",
+        "Over the last pass of an update; usually 5 to 30.",
+        100,
+        0,
+    ),
+    Plain(
+        "policy/outside_share",
+        "Drawn action coordinates outside the box (%)",
+        "The environment clips them; near 100 the policy is bang-bang.",
+        100,
+        0,
+    ),
     Plain("actor/velocity_norm", "Norm of the velocity target", "How far actions move from noise to policy."),
     Plain(
         "divergence/target_mean",

@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the run's newest saved policy."""
-    from fewstep.algos.contract import parse_mode
     from fewstep.errors import UsageError
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io, video
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check)
         evaluator.close()
         if arguments.video:
-            mode = parse_mode(modes[0], saved.algorithm.native(saved.cfg))
+            mode = saved.algorithm.mode(saved.cfg, modes[0])
             video.record(saved, arguments.video, mode, seed, training.max_episode_steps, check)
     if arguments.json:
         for row in rows:

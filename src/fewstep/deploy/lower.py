@@ -8,7 +8,7 @@ import numpy as np
 
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
-from fewstep.deploy import lower_mfpo, lower_sac, lower_smfp
+from fewstep.deploy import lower_mfpo, lower_ppo, lower_sac, lower_smfp
 from fewstep.deploy.builder import Builder
 from fewstep.deploy.description import Box
 from fewstep.deploy.program import Program
@@ -20,6 +20,7 @@ Lowering = Callable[[Builder, Any, Any, bool], str]
 
 LOWERINGS: dict[str, Lowering] = {
     "mfpo": lower_mfpo.lower,
+    "ppo": lower_ppo.lower,
     "sac": lower_sac.lower,
     "smfp": lower_smfp.lower,
 }

@@ -8,13 +8,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Init = Literal["xavier_uniform", "lecun_normal", "lecun_uniform", "zeros"]
-Activation = Literal["gelu", "relu", "silu"]
+Init = Literal[
+    "xavier_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+    "orthogonal_sqrt2",
+    "orthogonal_hundredth",
+    "zeros",
+]
+Activation = Literal["gelu", "relu", "silu", "tanh"]
 
 INITIALISERS: dict[Init, Callable[..., Array]] = {
     "xavier_uniform": jax.nn.initializers.xavier_uniform(),
     "lecun_normal": jax.nn.initializers.lecun_normal(),
     "lecun_uniform": jax.nn.initializers.lecun_uniform(),
+    "orthogonal": jax.nn.initializers.orthogonal(),
+    "orthogonal_sqrt2": jax.nn.initializers.orthogonal(2.0**0.5),
+    "orthogonal_hundredth": jax.nn.initializers.orthogonal(0.01),
     "zeros": jax.nn.initializers.zeros,
 }
 
@@ -28,6 +39,7 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "gelu": gelu,
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
 }
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from fewstep.algos.contract import ActionMode, Algorithm
-from fewstep.types import Spec, Transition
+from fewstep.types import Spec
 
-Updates = Callable[[Any, Any, Transition], tuple[Any, Any]]
+Updates = Callable[[Any, Any, Any], tuple[Any, Any]]
 Act = Callable[[Any, Any, Any, Any], jax.Array]
 
 
@@ -22,26 +22,27 @@ def init(algorithm: Algorithm, cfg: Any, spec: Spec) -> Callable[[Any], Any]:
 
 
 @functools.lru_cache(maxsize=16)
-def _one_update(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Transition], tuple[Any, Any]]:
+def _one_update(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
     return jax.jit(functools.partial(algorithm.update, cfg))
 
 
 @functools.lru_cache(maxsize=16)
 def updates(algorithm: Algorithm, cfg: Any) -> Updates:
-    """``(state, totals, batches[U, B]) -> (state, totals)``: U updates in one dispatch.
+    """``(state, totals, data) -> (state, totals)``: one update per entry of the leading axis, in one
+    dispatch.
 
     ``totals`` holds the running sum of every metric, so that the host reads the device once per log interval.
     Both are donated: the caller must not use what it passed in.
     """
     update = _one_update(algorithm, cfg)
 
-    def one(carry: tuple[Any, Any], batch: Transition) -> tuple[tuple[Any, Any], None]:
+    def one(carry: tuple[Any, Any], data: Any) -> tuple[tuple[Any, Any], None]:
         state, totals = carry
-        state, metrics = update(state, batch)
+        state, metrics = update(state, data)
         return (state, jax.tree.map(jnp.add, totals, metrics)), None
 
-    def many(state: Any, totals: Any, batches: Transition) -> tuple[Any, Any]:
-        return lax.scan(one, (state, totals), batches)[0]
+    def many(state: Any, totals: Any, data: Any) -> tuple[Any, Any]:
+        return lax.scan(one, (state, totals), data)[0]
 
     return jax.jit(many, donate_argnums=(0, 1))
 
@@ -59,5 +60,18 @@ def act(algorithm: Algorithm, cfg: Any, mode: ActionMode) -> Act:
 
     def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
         return algorithm.act(cfg, policy, obs, jax.random.fold_in(key, counter), mode)
+
+    return jax.jit(chosen)
+
+
+@functools.lru_cache(maxsize=16)
+def collect(algorithm: Algorithm, cfg: Any) -> Act:
+    """``act`` for collecting: ``algorithm.collect`` or, without it, the mode ``behaviour``."""
+    own = algorithm.collect
+    if own is None:
+        return act(algorithm, cfg, algorithm.behaviour(cfg))
+
+    def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
+        return own(cfg, policy, obs, jax.random.fold_in(key, counter))
 
     return jax.jit(chosen)

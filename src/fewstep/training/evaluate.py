@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from fewstep import envs
-from fewstep.algos.contract import ActionMode, Algorithm, mode_name, parse_mode
+from fewstep.algos.contract import ActionMode, Algorithm, mode_name
 from fewstep.training import compiled, seeds
 from fewstep.training.signals import Check, never
 
@@ -81,8 +81,7 @@ class Evaluator:
         seed: decides the episodes and the policy's draws.
         max_episode_steps: as in training.
         """
-        native = algorithm.native(cfg)
-        self._modes = list(dict.fromkeys(parse_mode(text, native) for text in modes))
+        self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
         self._limit = max_episode_steps
         self._seeds = seeds.evaluation_seeds(seed, episodes)

@@ -4,17 +4,25 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep.algos.contract import Algorithm
 from fewstep.config import TrainingConfig
 from fewstep.envs import StepResult
+from fewstep.errors import FewstepError
 from fewstep.replay import ReplayBuffer
 from fewstep.training import seeds
-from fewstep.types import Spec, Transition
+from fewstep.types import Rollout, Spec, Transition
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def _fields(spec: Spec, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and type of one step's fields."""
+    shapes = {"obs": (spec.obs_size,), "next_obs": (spec.obs_size,), "action": (spec.act_size,)}
+    flags = ("terminated", "truncated")
+    return {name: (shapes.get(name, ()), np.bool_ if name in flags else np.float32) for name in names}
 
 
 class Experience(Protocol):
@@ -36,6 +44,10 @@ class Experience(Protocol):
 
     def due(self, steps: int) -> Any | None:
         """The data of the updates that are due now, one leading axis for the updates; None if none is."""
+        ...
+
+    def first_update(self) -> tuple[int, str]:
+        """The step before which no update can happen, and what it is that decides it."""
         ...
 
     def example(self) -> Any:
@@ -83,14 +95,20 @@ class Replay:
             return None
         return self.buffer.sample(self._training.updates_per_iteration, self._training.batch_size)
 
+    def first_update(self) -> tuple[int, str]:
+        """``learning_starts``."""
+        return self._training.learning_starts, "training.learning_starts"
+
     def example(self) -> Transition:
         """One batch of B transitions."""
 
-        def array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((self._training.batch_size, *shape), dtype)
-
-        obs, action = (self._spec.obs_size,), (self._spec.act_size,)
-        return Transition(array(obs), array(action), array(()), array((), jnp.bool_), array(obs))
+        rows = (self._training.batch_size,)
+        return Transition(
+            **{
+                name: jax.ShapeDtypeStruct((*rows, *shape), dtype)
+                for name, (shape, dtype) in _fields(self._spec, Transition._fields).items()
+            }
+        )
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
         """The filled part of the ring, where it is written next, and both random streams."""
@@ -110,3 +128,78 @@ class Replay:
     def restart(self, steps: int) -> None:
         """Updates begin again once ``learning_starts`` new steps are in the ring."""
         self._began = steps
+
+
+class Rollouts:
+    """On-policy: T steps of every environment in their order, given away once and then forgotten."""
+
+    group = "rollout"
+
+    def __init__(self, length: int, envs: int, spec: Spec) -> None:
+        """Room for ``length`` steps of ``envs`` environments."""
+        self._length, self._envs = length, envs
+        self._fields = {
+            name: np.zeros((length, envs, *shape), dtype)
+            for name, (shape, dtype) in _fields(spec, Rollout._fields).items()
+        }
+        self._filled = 0
+
+    def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
+        """None: what the policy did not do itself would teach it nothing."""
+        return None
+
+    def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
+        """Write the next row; actions as they were drawn, both ways an episode can end."""
+        step = Rollout(obs, action, result.reward, result.terminated, result.truncated, result.obs)
+        for name, value in step._asdict().items():
+            self._fields[name][self._filled] = value
+        self._filled += 1
+
+    def due(self, steps: int) -> Rollout | None:
+        """``[1, T, N]`` for the one update of a full rollout; the next step begins another."""
+        if self._filled < self._length:
+            return None
+        self._filled = 0
+        # Copies: the update may still be reading while the next steps are written.
+        return Rollout(**{name: field[None].copy() for name, field in self._fields.items()})
+
+    def first_update(self) -> tuple[int, str]:
+        """One full rollout."""
+        return self._length * self._envs, "one rollout (rollout length x training.envs)"
+
+    def example(self) -> Rollout:
+        """One rollout."""
+        return Rollout(**{n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in self._fields.items()})
+
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """The rows of the rollout that has been begun."""
+        return {name: field[: self._filled].copy() for name, field in self._fields.items()}, {
+            "filled": self._filled
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go back to a snapshot, to the last bit.
+
+        Raises:
+            FewstepError: it is of rollouts of another size.
+        """
+        filled = meta["filled"]
+        for name, field in self._fields.items():
+            if filled >= self._length or arrays[name].shape != (filled, *field.shape[1:]):
+                raise FewstepError(
+                    f"the saved rollout has {name!r} {list(arrays[name].shape)} and does not fit rollouts of "
+                    f"{list(field.shape)}"
+                )
+            field[:filled] = arrays[name]
+        self._filled = filled
+
+    def restart(self, steps: int) -> None:
+        """A new rollout begins."""
+        self._filled = 0
+
+
+def make(algorithm: Algorithm, cfg: Any, training: TrainingConfig, spec: Spec, seed: int) -> Experience:
+    """The kind of experience that the algorithm's updates are made from."""
+    if algorithm.rollout is None:
+        return Replay(training, spec, seed)
+    return Rollouts(algorithm.rollout(cfg), training.envs, spec)

@@ -24,7 +24,7 @@ class Learner:
         self.state = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
         self.updates = 0
         self._update = compiled.updates(algorithm, cfg)
-        self._act = compiled.act(algorithm, cfg, algorithm.behaviour(cfg))
+        self._collect = compiled.collect(algorithm, cfg)
         self._act_key = seeds.key(seed, seeds.Stream.ACT)
         self._totals = compiled.zero_totals(algorithm, cfg, self.state, example)
         self._in_interval = 0
@@ -36,7 +36,7 @@ class Learner:
 
     def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
         """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
-        return np.asarray(self._act(self.policy, obs, self._act_key, np.uint32(steps)))
+        return np.asarray(self._collect(self.policy, obs, self._act_key, np.uint32(steps)))
 
     def learn(self, data: Any) -> None:
         """One update per entry of the leading axis, in one dispatch."""

@@ -177,11 +177,10 @@ def train(
         NonFiniteError: a metric or the state stopped being finite.
         FewstepError: the environment failed, or the disk did.
     """
-    total, learning_starts = trainer.config.training.steps, trainer.config.training.learning_starts
-    if learning_starts > total:
-        reporter.note(
-            f"no update will happen: training.learning_starts is {learning_starts:,} of {total:,} steps"
-        )
+    total = trainer.config.training.steps
+    first, cause = trainer.experience.first_update()
+    if first > total:
+        reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")
     recorder = Recorder(trainer, run, reporter, marks or Marks())
     try:
         while True:

@@ -9,8 +9,8 @@ from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint
+from fewstep.training import experience
 from fewstep.training.episodes import Episodes
-from fewstep.training.experience import Experience, Replay
 from fewstep.training.learner import Learner
 
 
@@ -28,7 +28,7 @@ class Trainer:
         self.algorithm = algorithm
         self.envs = envs.make(config.env, training.envs, max_episode_steps=training.max_episode_steps)
         self.spec = self.envs.spec
-        self.experience: Experience = Replay(training, self.spec, config.seed)
+        self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
         self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
         self._episodes = Episodes(self.envs, config.seed)
 
@@ -96,7 +96,7 @@ class Trainer:
         """Take over a snapshot; gives one line for each running episode that could not be restored.
 
         A checkpoint without experience starts with none: a replay buffer fills up to ``learning_starts`` new
-        steps before updates begin again.
+        steps before updates begin again, a rollout begins anew.
 
         Raises:
             FewstepError: the checkpoint is of another algorithm, environment, number of environments or

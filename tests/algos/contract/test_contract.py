@@ -10,9 +10,10 @@ import pytest
 from fewstep import presets, settings
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name, parse_mode
-from fewstep.config import known_settings, resolve
+from fewstep.config import from_toml, known_settings, resolve, unused
+from fewstep.errors import UsageError
 from fewstep.training import compiled, policy_io, seeds, state_io
-from fewstep.types import Spec, Transition
+from fewstep.types import Rollout, Spec, Transition
 from tests.e2e.tiny_algorithm import ALGORITHM as TINY
 
 SPEC = Spec(obs_size=5, act_size=2)
@@ -26,6 +27,9 @@ SMALL = {
     "proposals.policy": 2,
     "proposals.gaussian": 2,
     "proposals.block": 0,
+    "rollout.steps": 4,
+    "rollout.epochs": 2,
+    "rollout.minibatches": 2,
 }
 """Settings that make networks small; those an algorithm does not have are left out."""
 
@@ -37,11 +41,21 @@ def small_config(name, algorithm):
     ).algorithm
 
 
-def random_batch(size, seed=0):
+def random_steps(*axes, seed=0):
+    """Fields of steps with these leading axes, the ends of episodes among them."""
     rng = np.random.default_rng(seed)
-    obs, nxt = rng.normal(size=(2, size, SPEC.obs_size)).astype(np.float32)
-    action = rng.uniform(-1, 1, (size, SPEC.act_size)).astype(np.float32)
-    return Transition(obs, action, rng.normal(size=size).astype(np.float32), rng.random(size) < 0.3, nxt)
+    obs, nxt = rng.normal(size=(2, *axes, SPEC.obs_size)).astype(np.float32)
+    action = rng.uniform(-1, 1, (*axes, SPEC.act_size)).astype(np.float32)
+    reward = rng.normal(size=axes).astype(np.float32)
+    terminated, truncated = rng.random((2, *axes)) < 0.3
+    return {
+        "obs": obs,
+        "action": action,
+        "reward": reward,
+        "terminated": terminated,
+        "truncated": truncated & ~terminated,
+        "next_obs": nxt,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +68,22 @@ class Case:
         key = seeds.key(seed, seeds.Stream.ALGORITHM)
         return compiled.init(self.algorithm, self.cfg, SPEC)(key)
 
+    def data(self, seed=0, rows=BATCH):
+        """What one update eats: a batch, or a rollout of as many steps."""
+        if self.algorithm.rollout is None:
+            fields = random_steps(rows, seed=seed)
+            del fields["truncated"]
+            return Transition(**fields)
+        length = self.algorithm.rollout(self.cfg)
+        return Rollout(**random_steps(length, max(rows // length, 1), seed=seed))
+
+    def batches(self, count, seed=0):
+        """The data of ``count`` updates."""
+        each = [self.data(seed + i) for i in range(count)]
+        return type(each[0])(*(np.stack(fields) for fields in zip(*each, strict=True)))
+
     def updates(self, state, batches):
-        totals = compiled.zero_totals(self.algorithm, self.cfg, state, random_batch(BATCH))
+        totals = compiled.zero_totals(self.algorithm, self.cfg, state, self.data())
         return compiled.updates(self.algorithm, self.cfg)(state, totals, batches)
 
     def act(self, policy, obs, counter=0, mode=ActionMode()):  # noqa: B008  (frozen)
@@ -75,13 +103,8 @@ def case(request):
 @pytest.fixture(scope="module")
 def learned(case):
     """Arrays of the state after three updates in one dispatch, and the metrics' sums."""
-    state, totals = case.updates(case.init(), batches(3))
+    state, totals = case.updates(case.init(), case.batches(3))
     return state_io.to_arrays(state), {name: float(value) for name, value in totals.items()}
-
-
-def batches(count, seed=0):
-    each = [random_batch(BATCH, seed + i) for i in range(count)]
-    return Transition(*(np.stack(fields) for fields in zip(*each, strict=True)))
 
 
 def equal(left, right):
@@ -144,7 +167,7 @@ def test_init_depends_on_the_key_alone(case):
 
 def test_updates_are_deterministic_and_count_themselves(case, learned):
     arrays, _ = learned
-    again, _ = case.updates(case.init(), batches(3))
+    again, _ = case.updates(case.init(), case.batches(3))
     assert equal(state_io.to_arrays(again), arrays)
     assert int(again.updates) == 3
     before = state_io.to_arrays(case.init())
@@ -176,10 +199,10 @@ def test_metrics_are_finite_named_scalars(case, learned):
 def test_updates_in_one_dispatch_equal_updates_one_by_one(case, learned):
     """To float32 accuracy: the compiler may order sums differently in the two programs."""
     arrays, totals = learned
-    state, each = case.init(), batches(3)
+    state, each = case.init(), case.batches(3)
     sums = dict.fromkeys(totals, 0.0)
     for i in range(3):
-        state, metrics = case.updates(state, Transition(*(field[i : i + 1] for field in each)))
+        state, metrics = case.updates(state, type(each)(*(field[i : i + 1] for field in each)))
         for name in sums:
             sums[name] += float(metrics[name])
     for name, array in state_io.to_arrays(state).items():
@@ -190,14 +213,18 @@ def test_updates_in_one_dispatch_equal_updates_one_by_one(case, learned):
 
 def test_the_batch_decides_the_update(case, learned):
     arrays, _ = learned
-    other, _ = case.updates(case.init(), batches(3, seed=100))
+    other, _ = case.updates(case.init(), case.batches(3, seed=100))
     assert not equal(state_io.to_arrays(other), arrays)
 
 
 @pytest.mark.parametrize("mode", ["sample", "mode", "native", "best-of-3"])
 def test_actions_are_in_the_box_and_follow_the_key(case, mode):
     policy = case.algorithm.policy(case.init())
-    parsed = parse_mode(mode, case.algorithm.native(case.cfg))
+    if mode == "best-of-3" and not case.algorithm.ranks:
+        with pytest.raises(UsageError, match="no best-of-3; use native, sample or mode"):
+            case.algorithm.mode(case.cfg, mode)
+        return
+    parsed = case.algorithm.mode(case.cfg, mode)
     obs = 3.0 * np.random.default_rng(0).normal(size=(7, SPEC.obs_size)).astype(np.float32)
     first, again, other = (case.act(policy, obs, counter, parsed) for counter in (0, 0, 1))
     assert first.shape == (7, SPEC.act_size)
@@ -211,6 +238,31 @@ def test_actions_are_in_the_box_and_follow_the_key(case, mode):
     else:
         assert not np.array_equal(first, other)
         assert len(np.unique(case.act(policy, obs[[0] * 7], 0, parsed), axis=0)) > 1
+
+
+def test_what_is_collected_is_the_behaviour_before_the_box(case):
+    """A collector may leave the box; clipped to it, it is the same draw that ``act`` makes."""
+    policy, key = case.algorithm.policy(case.init()), seeds.key(0, seeds.Stream.ACT)
+    obs = 3.0 * np.random.default_rng(0).normal(size=(50, SPEC.obs_size)).astype(np.float32)
+    drawn = np.asarray(compiled.collect(case.algorithm, case.cfg)(policy, obs, key, np.uint32(3)))
+    assert np.isfinite(drawn).all()
+    acted = case.act(policy, obs, 3, case.algorithm.behaviour(case.cfg))
+    np.testing.assert_allclose(np.clip(drawn, -1, 1), acted, rtol=1e-6, atol=1e-7)
+    if case.algorithm.collect is None:
+        assert np.array_equal(drawn, acted)
+
+
+def test_settings_of_the_replay_buffer_are_settings_of_those_who_replay(case):
+    without = unused(case.algorithm.config)
+    assert bool(without) == (case.algorithm.rollout is not None)
+    for name in without:
+        with pytest.raises(UsageError, match=f"{name} decides nothing for this algorithm: .*rollout"):
+            resolve(case.name, case.algorithm.config, "none", overrides={name: 1})
+    text = resolve(case.name, case.algorithm.config, "none").to_toml()
+    for name in ("learning_starts", "batch_size", "updates_per_step", "replay_capacity"):
+        assert (f"\n{name} = " in text) == (not without), name
+    again = from_toml(text, lambda name: case.algorithm.config)
+    assert again == resolve(case.name, case.algorithm.config, "none")
 
 
 def test_the_policy_is_smaller_than_the_state(case):
@@ -229,8 +281,8 @@ def test_the_state_survives_the_disk_and_learns_on_alike(case, learned):
     back = state_io.from_arrays(template, arrays, "test")
     assert jax.tree.structure(back) == jax.tree.structure(case.init())
     assert equal(state_io.to_arrays(back), arrays)
-    direct, _ = case.updates(state_io.from_arrays(case.init(), arrays, "test"), batches(1, seed=9))
-    loaded, _ = case.updates(back, batches(1, seed=9))
+    direct, _ = case.updates(state_io.from_arrays(case.init(), arrays, "test"), case.batches(1, seed=9))
+    loaded, _ = case.updates(back, case.batches(1, seed=9))
     assert equal(state_io.to_arrays(direct), state_io.to_arrays(loaded))
 
 
@@ -253,7 +305,11 @@ def test_the_policy_survives_the_disk_and_acts_alike(case, tmp_path, monkeypatch
 
 def test_a_batch_of_one_learns(case):
     cfg, algorithm = case.cfg, case.algorithm
-    state, metrics = jax.jit(lambda s, b: algorithm.update(cfg, s, b))(case.init(), random_batch(1))
+    if algorithm.rollout is not None:
+        single = {"rollout.steps": 1, "rollout.minibatches": 1}
+        cfg = settings.build(algorithm.config, settings.flatten(cfg) | single)
+    data = dataclasses.replace(case, cfg=cfg).data(rows=1)
+    state, metrics = jax.jit(lambda s, b: algorithm.update(cfg, s, b))(case.init(), data)
     assert int(state.updates) == 1
     assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
     assert state_io.first_non_finite(state_io.to_arrays(state)) is None
