@@ -2,11 +2,13 @@
 
 The target is a product: in every dimension the Boltzmann density of two bumps of heights 1 and 0.8, so it has
 2^d modes and a known log Z. Each policy is trained by ``improve_policy`` on the true value, without mirror
-descent, with 256 network rows per update whatever K is (256 / (K + 1) states, K + 1 samples that share their
-components). Judged by KL(policy || target) in nats, from above: the policy's entropy is bounded by H_4095.
+descent, with 256 network rows per update whatever K is: 256 / (K + 1) states with K + 1 samples that share
+their components, or, with a learned proposal, one sample each with K of its own. ``residual`` policies start
+as a = e, wide. Judged by KL(policy || target) in nats, from above: the policy's entropy is bounded by H_4095.
 
     python -m benchmarks.smfp_components             # about five minutes on one free core
     python -m benchmarks.smfp_components --only d=6
+    python -m benchmarks.smfp_components --only learned
 """
 
 import argparse
@@ -47,21 +49,32 @@ def per_dimension() -> tuple[float, float]:
     return float(np.log(2.0 * density.mean())), float(density[x < 0].sum() / density.sum())
 
 
-def config(components: int) -> c.SMFPConfig:
+def config(components: int, start: str, proposal: str) -> c.SMFPConfig:
     return c.SMFPConfig(
         actor=c.ActorConfig(
-            hidden=(128, 128, 128), learning_rate=5e-4, samples=components + 1, bound_weight=5.0
+            hidden=(128, 128, 128),
+            output="residual" if start == "residual" else "direct",
+            learning_rate=5e-4,
+            samples=1 if proposal == "learned" else components + 1,
+            bound_weight=5.0,
         ),
         critic=c.CriticConfig(hidden=(4,)),
         mirror=c.MirrorConfig(weight=0.0, candidates=2),
-        entropy=c.EntropyConfig(kind="semi_implicit", components=components, noise="stratified"),
+        entropy=c.EntropyConfig(
+            kind="semi_implicit",
+            components=components,
+            noise="independent" if proposal == "learned" else "stratified",
+            proposal="learned" if proposal == "learned" else "prior",
+        ),
         temperature=c.TemperatureConfig(initial=ALPHA, anneal_factor=1.0 / ALPHA, anneal_updates=ANNEAL),
     )
 
 
-def measure(size: int, components: int, seed: int) -> dict[str, object]:
+def measure(
+    size: int, components: int, seed: int, start: str = "direct", proposal: str = "prior"
+) -> dict[str, object]:
     """Train one policy and judge it."""
-    cfg = config(components)
+    cfg = config(components, start, proposal)
     obs = jnp.ones((ROWS_PER_UPDATE // (components + 1), 1))
     unused = jnp.zeros((obs.shape[0], size))
 
@@ -117,11 +130,16 @@ def main() -> None:
     log_z, share = per_dimension()
     reference = {"alpha": ALPHA, "log_z_per_dimension": log_z, "share_of_the_higher_bump": share}
     record.update("smfp_components", "reference", reference)
+    rows = [(k, "direct", "prior") for k in (0, 1, 3, 7, 15, 31, 63, 255)]
+    rows += [(k, "residual", "prior") for k in (3, 15, 63)]
+    rows += [(k, "residual", "learned") for k in (1, 3, 7, 15)]
     for size in (2, 6, 17):
-        for components in (0, 1, 3, 7, 15, 31, 63, 255):
-            name = f"d={size} K={components}"
+        for components, start, proposal in rows:
+            marks = [mark for mark in (start, proposal) if mark not in ("direct", "prior")]
+            name = " ".join([f"d={size} K={components}", *marks])
             if arguments.only in name:
-                record.update("smfp_components", name, measure(size, components, arguments.seed))
+                result = measure(size, components, arguments.seed, start, proposal)
+                record.update("smfp_components", name, result)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The statistics against numbers worked by hand, against scipy, and against the truth of a simulation."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, trim_mean
@@ -149,3 +152,24 @@ def test_profile_intervals_are_binomial():
     found = st.performance_profile([runs], np.array([0.5]))
     half = 1.96 * np.sqrt(0.3 * 0.7 / 400)
     assert (found.low[0], found.high[0]) == pytest.approx((0.3 - half, 0.3 + half), abs=0.008)
+
+
+RLIABLE = json.loads(Path(__file__).with_name("rliable_fixture.json").read_text())
+
+
+@pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: "x".join(map(str, np.shape(case["x"]))))
+def test_the_statistics_are_rliables(case):
+    """Points to the last digit, intervals to what two bootstraps of 20,000 draws differ by."""
+    x, y = np.array(case["x"]), np.array(case["y"])
+    draws = RLIABLE["replications"]
+    for name, statistic in st.STATISTICS.items():
+        ours = st.estimate(statistic, list(x.T), replications=draws)
+        assert ours.value == pytest.approx(case["points"][name], abs=1e-12), name
+        low, high = case["intervals"][name]
+        assert [ours.low, ours.high] == pytest.approx([low, high], abs=0.05 * (high - low)), name
+    better = st.probability_of_improvement(list(x.T), list(y.T), replications=draws)
+    assert better.value == pytest.approx(case["better"], abs=1e-12)
+    low, high = case["better_interval"]
+    assert [better.low, better.high] == pytest.approx([low, high], abs=0.05 * max(high - low, 0.1))
+    profile = st.performance_profile(list(x.T), np.array(RLIABLE["taus"]))
+    assert profile.above == pytest.approx(case["above"], abs=1e-12)
