@@ -1,4 +1,4 @@
-"""Trainers of equal configs but the seed, in step: one dispatch acts for all of them, one updates them all."""
+"""Trainers of equal configs but the seed, in step: one dispatch acts for all of them, one updates all."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -112,7 +112,7 @@ class Cohort:
         first = self.trainers[0]
         act = stacked.act(first.algorithm, first.learner.choose)
         obs = np.stack([trainer.obs for trainer in self.trainers])
-        return np.asarray(act(self._joined[0], obs, self._keys, np.uint32(self.env_steps)))
+        return list(np.asarray(act(self._joined[0], obs, self._keys, np.uint32(self.env_steps))))
 
     def _learn(self) -> None:
         data = [due for trainer in self.trainers if (due := trainer.due()) is not None]
