@@ -123,6 +123,17 @@ def test_every_command_reads_the_directories(copy, capsys):
     assert [row["env_steps"] for row in rows(copy / "seed-2" / "metrics.jsonl")][-1] == 450
 
 
+def test_a_real_algorithm_is_trained_and_its_policies_exported(tmp_path):
+    sets = ["actor.hidden=[8,8]", "critic.hidden=[8,8]", "training.eval_every=0"]
+    assert train(tmp_path / "all", "1,4", algo="sac", env="toy/bandit", steps=60, sets=sets) == 0
+    texts = []
+    for seed in (1, 4):
+        out = tmp_path / f"policy-{seed}.c"
+        assert main(["export", str(tmp_path / "all" / f"seed-{seed}"), "--to", "c", "--out", str(out)]) == 0
+        texts.append(out.read_text())
+    assert texts[0] != texts[1]
+
+
 def test_one_of_them_goes_on_alone_as_it_would_have(copy, tmp_path):
     assert main(["resume", str(copy / "seed-1"), "--steps", "500", "--quiet"]) == 0
     assert train_one(tmp_path / "alone", "--seed", "1", steps=400) == 0
