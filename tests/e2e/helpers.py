@@ -28,7 +28,7 @@ def train(out, *arguments, env="toy/multigoal", steps=400, sets=(), algo=TINY):
 
 def process(*words, **options):
     """A command line in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"} | options.pop("env", {})
     command = [sys.executable, "-m", "fewstep", *map(str, words)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options

@@ -1,14 +1,24 @@
 """Arguments and steps that several commands share."""
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewstep import presets
 from fewstep.config import RunConfig
+from fewstep.errors import FewstepError, UsageError
+
+if TYPE_CHECKING:
+    from fewstep.training.together import Failure
+
+MOST_SEEDS = 256
+"""Seeds of one process: each has environments and a replay buffer of its own."""
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """ALGO ENV and everything that decides their configuration."""
+def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = False) -> None:
+    """ALGO ENV and everything that decides their configuration; ``many_seeds`` adds ``--seeds``."""
     parser.add_argument(
         "algo", metavar="ALGO", help="algorithm (`fewstep algos`), or MODULE:ATTRIBUTE of your own"
     )
@@ -16,7 +26,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "env", metavar="ENV", help="environment (`fewstep envs`), or MODULE:Id-v0 of your own"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="environment steps in total (training.steps)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="run seed (default 0)")
+    seed = parser.add_mutually_exclusive_group()
+    # The default is None, or argparse would not see that `--seed 0` was given.
+    seed.add_argument("--seed", type=int, metavar="S", help="run seed (default 0)")
+    if many_seeds:
+        seed.add_argument(
+            "--seeds", metavar="A..B", help="one run per seed, all in this process: 0..4, or 0,2,7"
+        )
     parser.add_argument(
         "--preset", default=presets.DEFAULT, metavar="NAME", help="see `fewstep presets ALGO`"
     )
@@ -45,9 +61,47 @@ def resolved(arguments: argparse.Namespace) -> RunConfig:
         arguments.algo,
         algorithm.config,
         arguments.env,
-        seed=arguments.seed,
+        seed=arguments.seed or 0,
         preset=arguments.preset,
         file=arguments.config,
         sets=arguments.sets,
         overrides=overrides,
     )
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """The seeds that ``--seeds`` names: ``0..4`` (both ends included) or ``0,2,7``.
+
+    Raises:
+        UsageError: it is neither, names none or too many, or one twice.
+    """
+    from fewstep.experiments.spec import seed_range
+
+    listed = re.fullmatch(r"\d{1,10}(,\d{1,10})*", text)
+    seeds = tuple(map(int, text.split(","))) if listed else seed_range(text)
+    if not seeds:
+        raise UsageError(f"--seeds must be a range such as 0..4 or a list such as 0,2,7, got {text!r}")
+    if len(seeds) > MOST_SEEDS:
+        raise UsageError(f"--seeds names {len(seeds)} seeds; one process trains at most {MOST_SEEDS}")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds names the same seed twice: {text}")
+    return seeds
+
+
+def print_runs(paths: Sequence[Path], failures: "Sequence[Failure]") -> None:
+    """Print the directories of the finished runs, one a line.
+
+    Raises:
+        FewstepError: a run failed; the message names the seed.
+    """
+    failed = {failure.run for failure in failures}
+    for path in paths:
+        if path not in failed:
+            print(path)
+    if failures:
+        first = failures[0]
+        others = ", ".join(str(failure.seed) for failure in failures[1:])
+        raise FewstepError(
+            f"{len(failures)} of {len(paths)} seeds failed: seed {first.seed}: {first.error}"
+            + (f" (also: {others}; see log.txt of each)" if others else "")
+        )

@@ -1,12 +1,16 @@
-"""Continue a run from its newest intact checkpoint."""
+"""Continue a run, or those of several seeds together, from the newest intact checkpoint."""
 
 import argparse
 from pathlib import Path
 
+from fewstep.cli.common import print_runs
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep resume``."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
+    parser.add_argument(
+        "runs", metavar="RUN", type=Path, nargs="+", help="run directory; several of equal configs but seeds"
+    )
     parser.add_argument(
         "--steps", type=int, metavar="N", help="new total of environment steps, to extend the run"
     )
@@ -16,11 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end; a signal saves and leaves with 130 or 143."""
     from fewstep.runs.layout import RunDir
-    from fewstep.training.resume import resume
+    from fewstep.training.resume import resume, resume_together
     from fewstep.training.signals import watched
 
-    directory = RunDir.open(arguments.run)
+    directories = [RunDir.open(path) for path in arguments.runs]
+    failures = []
     with watched() as check:
-        resume(directory, arguments.steps, arguments.quiet, check)
-    print(directory.path)
+        if len(directories) == 1:
+            resume(directories[0], arguments.steps, arguments.quiet, check)
+        else:
+            failures = resume_together(directories, arguments.steps, arguments.quiet, check)
+    print_runs(arguments.runs, failures)
     return 0

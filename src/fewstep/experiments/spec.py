@@ -119,12 +119,18 @@ def _table(value: Any, source: str) -> Mapping[str, Any]:
     return value
 
 
+def seed_range(text: str) -> tuple[int, ...]:
+    """The seeds of ``"0..2"``, both ends included; none if it is no range, or one of too many seeds."""
+    match = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text)
+    first, last = (int(match[1]), int(match[2])) if match else (1, 0)
+    return tuple(range(first, last + 1)) if last < first + MOST_SEEDS else ()
+
+
 def _seeds(value: Any, source: str) -> tuple[int, ...]:
     """``[0, 1, 2]``, or ``"0..2"`` with both ends included."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", value)):
-        first, last = int(match[1]), int(match[2])
-        if first <= last < first + MOST_SEEDS:
-            return tuple(range(first, last + 1))
+    if isinstance(value, str):
+        if seeds := seed_range(value):
+            return seeds
     elif isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value):
         return tuple(value)
     raise UsageError(f'{source}: seeds must be a list of whole numbers or "0..4", got {value!r}')

@@ -16,17 +16,19 @@ class Learner:
     Attributes:
         state: the algorithm's state. It is donated to each update: read it, do not keep it.
         updates: updates done.
+        choose: the jitted call behind ``act``; ``act_key`` is the root of its draws.
+        update: the jitted call behind ``learn``.
     """
 
     def __init__(self, algorithm: Algorithm, cfg: Any, spec: Spec, seed: int, example: Any) -> None:
         """``example`` has the shapes of one update's data."""
         self._algorithm = algorithm
-        self.state = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
+        self.state: Any = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
         self.updates = 0
-        self._update = compiled.updates(algorithm, cfg)
-        self._collect = compiled.collect(algorithm, cfg)
-        self._act_key = seeds.key(seed, seeds.Stream.ACT)
-        self._totals = compiled.zero_totals(algorithm, cfg, self.state, example)
+        self.update = compiled.updates(algorithm, cfg)
+        self.choose = compiled.collect(algorithm, cfg)
+        self.act_key = seeds.key(seed, seeds.Stream.ACT)
+        self._totals: Any = compiled.zero_totals(algorithm, cfg, self.state, example)
         self._in_interval = 0
 
     @property
@@ -36,14 +38,28 @@ class Learner:
 
     def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
         """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
-        return np.asarray(self._collect(self.policy, obs, self._act_key, np.uint32(steps)))
+        return np.asarray(self.choose(self.policy, obs, self.act_key, np.uint32(steps)))
 
     def learn(self, data: Any) -> None:
         """One update per entry of the leading axis, in one dispatch."""
         updates = len(jax.tree.leaves(data)[0])
-        self.state, self._totals = self._update(self.state, self._totals, data)
+        self.state, self._totals = self.update(self.state, self._totals, data)
+        self._count(updates)
+
+    def _count(self, updates: int) -> None:
         self.updates += updates
         self._in_interval += updates
+
+    def lend(self) -> tuple[Any, Any]:
+        """Give state and sums of metrics away; until ``take_back`` this learner can do nothing."""
+        lent = self.state, self._totals
+        self.state = self._totals = None
+        return lent
+
+    def take_back(self, state: Any, totals: Any, updates: int) -> None:
+        """What ``lend`` gave, with this many updates more."""
+        self.state, self._totals = state, totals
+        self._count(updates)
 
     def take_means(self) -> dict[str, float]:
         """Mean of every metric over the updates since the last call, nothing if there were none.

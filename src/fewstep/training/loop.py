@@ -54,19 +54,37 @@ class Recorder:
         self._began = time.monotonic() - marks.wall_seconds
         self._interval_began = time.monotonic()
 
+    def is_due(self, *, final: bool) -> bool:
+        """Whether ``due`` would do anything now."""
+        return any(self._duties(final))
+
     def due(self, check: Check, *, final: bool) -> None:
         """Do what has come due since the last time; at the end (``final``) all that was not just done."""
+        steps = self._trainer.env_steps
+        log, evaluate, save = self._duties(final)
+        if log:
+            self._log(steps)
+        if evaluate:
+            self._evaluate(steps, check)
+        if save:
+            self.save()
+
+    def _duties(self, final: bool) -> tuple[bool, bool, bool]:
+        """Whether to log, to evaluate and to save at this step."""
         steps, training, marks = self._trainer.env_steps, self._trainer.config.training, self._marks
 
         def is_due(every: int, last: int) -> bool:
             return (every > 0 and steps // every > last // every) or (final and steps > last)
 
-        if is_due(training.log_every, marks.logged):
-            self._log(steps)
-        if training.eval_every and is_due(training.eval_every, marks.evaluated):
-            self._evaluate(steps, check)
-        if is_due(training.checkpoint_every, marks.saved):
-            self.save()
+        return (
+            is_due(training.log_every, marks.logged),
+            training.eval_every > 0 and is_due(training.eval_every, marks.evaluated),
+            is_due(training.checkpoint_every, marks.saved),
+        )
+
+    def leave_out(self, seconds: float) -> None:
+        """Time in which another run used this process; it does not count in the rate of training."""
+        self._interval_began += seconds
 
     def _log(self, steps: int) -> None:
         row = self._trainer.interval()
@@ -115,10 +133,16 @@ class Recorder:
         policy_io.save(self._run.policy, saved_policy(self._trainer), self._trainer.config.algo)
         self._marks.saved = steps
 
-    @property
-    def unsaved(self) -> bool:
-        """Whether steps were taken since the last checkpoint."""
-        return self._trainer.env_steps > self._marks.saved
+    def rescue(self) -> None:
+        """Save what was learned since the last checkpoint, if anything was, and say how to go on with it.
+
+        Raises:
+            FewstepError: as ``save``.
+        """
+        steps = self._trainer.env_steps
+        if steps > self._marks.saved:
+            self.save()
+            self._reporter.note(f"saved at step {steps:,}; continue with `fewstep resume {self._run.path}`")
 
     def close(self) -> None:
         """Close files and environments."""
@@ -147,15 +171,29 @@ def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trai
         UsageError: the environment, a setting or the directory is not usable; nothing has been written then.
     """
     RunDir.refuse_existing(run_path)
-    Evaluator(algorithm, config.algorithm, config.env, episodes=1, modes=config.training.eval_modes, seed=0)
-    trainer = Trainer(config, algorithm)
+    trainer = build(config, algorithm)
     try:
-        run = RunDir.create(run_path, config.to_toml())
+        return trainer, create(config, run_path)
     except BaseException:
         trainer.close()
         raise
+
+
+def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
+    """A new trainer.
+
+    Raises:
+        UsageError: the environment or a setting is not usable.
+    """
+    Evaluator(algorithm, config.algorithm, config.env, episodes=1, modes=config.training.eval_modes, seed=0)
+    return Trainer(config, algorithm)
+
+
+def create(config: RunConfig, run_path: Path) -> RunDir:
+    """A new run directory with all that is known before the first step."""
+    run = RunDir.create(run_path, config.to_toml())
     write_text(run.provenance, json.dumps(provenance.collect(config.sha256, device()), indent=1) + "\n")
-    return trainer, run
+    return run
 
 
 def device() -> str:
@@ -178,9 +216,7 @@ def train(
         FewstepError: the environment failed, or the disk did.
     """
     total = trainer.config.training.steps
-    first, cause = trainer.experience.first_update()
-    if first > total:
-        reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")
+    note_if_nothing_will_be_learned(trainer, reporter)
     recorder = Recorder(trainer, run, reporter, marks or Marks())
     try:
         while True:
@@ -191,20 +227,20 @@ def train(
                 return
             trainer.advance()
     except (FewstepError, OSError, KeyboardInterrupt) as error:
-        _save_what_was_learned(recorder, run, trainer, reporter, error)
+        try:
+            recorder.rescue()
+        except FewstepError as second:
+            if isinstance(error, Interrupted):
+                raise second from error  # the user was promised a saved run
+            reporter.note(str(second))
         raise
     finally:
         recorder.close()
 
 
-def _save_what_was_learned(
-    recorder: Recorder, run: RunDir, trainer: Trainer, reporter: Reporter, error: BaseException
-) -> None:
-    try:
-        if recorder.unsaved:
-            recorder.save()
-            reporter.note(f"saved at step {trainer.env_steps:,}; continue with `fewstep resume {run.path}`")
-    except FewstepError as second:
-        if isinstance(error, Interrupted):
-            raise second from error  # the user was promised a saved run
-        reporter.note(str(second))
+def note_if_nothing_will_be_learned(trainer: Trainer, reporter: Reporter) -> None:
+    """Say so if the run ends before its first update."""
+    total = trainer.config.training.steps
+    first, cause = trainer.experience.first_update()
+    if first > total:
+        reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")

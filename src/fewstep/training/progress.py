@@ -25,17 +25,15 @@ class Reporter(Protocol):
         ...
 
 
-class RunReporter:
-    """Prints to standard error and appends the same plain lines to the run's ``log.txt``.
+class Screen:
+    """Standard error, which one run has for itself or several share: a bar on a terminal, else plain lines.
 
     Args:
-        log: the file.
-        steps: environment steps of the whole run, for the bar.
-        quiet: print nothing (the file is still written).
+        steps: environment steps of each run, for the bar.
+        quiet: print nothing.
     """
 
-    def __init__(self, log: Path, steps: int, quiet: bool) -> None:
-        self._file = open(log, "a", encoding="utf-8")  # noqa: SIM115  (closed in __exit__)
+    def __init__(self, steps: int, quiet: bool) -> None:
         self._steps = steps
         self._print = not quiet
         console = Console(stderr=True)
@@ -51,7 +49,7 @@ class RunReporter:
             )
         self._task = TaskID(0)
 
-    def __enter__(self) -> "RunReporter":
+    def __enter__(self) -> "Screen":
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task("", total=self._steps, about="")
@@ -60,25 +58,53 @@ class RunReporter:
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._file.close()
 
     def note(self, text: str) -> None:
         """One line worth keeping."""
-        self._write(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self._print:
             print(text, file=sys.stderr, flush=True)
 
+    def progress(self, text: str, env_steps: int, about: str) -> None:
+        """Move the bar and show a few words beside it, or print the line."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=env_steps, about=about)
+        elif self._print:
+            print(text, file=sys.stderr, flush=True)
+
+
+class RunReporter:
+    """Shows one run on a screen and appends the same plain lines to its ``log.txt``.
+
+    Args:
+        log: the file.
+        steps: environment steps of the whole run.
+        screen: where it is shown; what is quiet there is still written.
+        label: put before every line on the screen, such as ``"seed 3: "`` where several runs share it.
+    """
+
+    def __init__(self, log: Path, steps: int, screen: Screen, label: str = "") -> None:
+        self._file = open(log, "a", encoding="utf-8")  # noqa: SIM115  (closed in __exit__)
+        self._steps, self._screen, self._label = steps, screen, label
+
+    def __enter__(self) -> "RunReporter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+        self._write(text)
+        self._screen.note(self._label + text)
+
     def interval(self, row: dict[str, Any]) -> None:
         """Move the bar, or print the line of the interval."""
         line = interval_line(row, self._steps)
         self._write(line)
-        if self._bar is not None:
-            about = f"return {number(row['episode_return'])}"
-            self._bar.update(self._task, completed=row["env_steps"], about=about)
-        elif self._print:
-            print(line, file=sys.stderr, flush=True)
+        about = f"{self._label}return {number(row['episode_return'])}"
+        self._screen.progress(self._label + line, row["env_steps"], about)
 
     def evaluated(self, row: dict[str, Any]) -> None:
         """Print the result of an evaluation."""

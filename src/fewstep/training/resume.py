@@ -1,6 +1,8 @@
 """Going on with a run that was stopped, killed or finished."""
 
 import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
@@ -10,10 +12,11 @@ from fewstep.runs import checkpoint
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import truncate_rows
-from fewstep.training import loop
+from fewstep.training import loop, together
 from fewstep.training.loop import Marks
-from fewstep.training.progress import Reporter, RunReporter
+from fewstep.training.progress import Reporter, RunReporter, Screen
 from fewstep.training.signals import Check
+from fewstep.training.together import Failure, Member
 from fewstep.training.trainer import Trainer
 
 
@@ -29,21 +32,77 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
     """
     config, algorithm = read_config(run)
     if steps is not None:
-        training = dataclasses.replace(config.training, steps=steps)
-        config = dataclasses.replace(config, training=training)
-    with run.locked(), RunReporter(run.log, config.training.steps, quiet) as reporter:
+        config = _with_steps(config, steps)
+    total = config.training.steps
+    with (
+        run.locked(),
+        Screen(total, quiet) as screen,
+        RunReporter(run.log, total, screen) as reporter,
+    ):
         trainer, marks = reopen(run, config, algorithm, reporter)
         try:
             if steps is not None:
-                if steps < trainer.env_steps:
-                    raise UsageError(
-                        f"{run.path} already has {trainer.env_steps} steps; --steps {steps} is less"
-                    )
+                _refuse_fewer(run, trainer, steps)
                 write_text(run.config, config.to_toml())
-            reporter.note(f"resumed at step {trainer.env_steps:,} of {config.training.steps:,}")
+            reporter.note(f"resumed at step {trainer.env_steps:,} of {total:,}")
             loop.train(trainer, run, reporter, check, marks)
         finally:
             trainer.close()
+
+
+def resume_together(runs: Sequence[RunDir], steps: int | None, quiet: bool, check: Check) -> list[Failure]:
+    """``resume`` for runs of equal configs but the seed, side by side (``training.together``).
+
+    Those with fewer steps than others catch up first. Gives the runs that failed.
+
+    Raises:
+        UsageError: they differ in more than the seed, one is named twice, or has more than ``steps``.
+        FewstepError: checkpoints are damaged or do not fit the config.
+    """
+    read = [read_config(run) for run in runs]
+    algorithm = read[0][1]
+    configs = [config for config, _ in read]
+    if steps is not None:
+        configs = [_with_steps(config, steps) for config in configs]
+    _refuse_unlike(runs, configs)
+    total = configs[0].training.steps
+    with ExitStack() as stack:
+        seeds = [config.seed for config in configs]
+        reporters = stack.enter_context(together.reporting(runs, seeds, total, quiet))
+        members: list[Member] = []
+        for run, config, reporter in zip(runs, configs, reporters, strict=True):
+            trainer, marks = reopen(run, config, algorithm, reporter)
+            stack.callback(trainer.close)
+            members.append(Member(trainer, run, reporter, marks))
+        if steps is not None:
+            for member in members:
+                _refuse_fewer(member.run, member.trainer, steps)
+            for member in members:
+                write_text(member.run.config, member.trainer.config.to_toml())
+        for member in members:
+            member.reporter.note(f"resumed at step {member.trainer.env_steps:,} of {total:,}")
+        return together.train(members, check)
+
+
+def _with_steps(config: RunConfig, steps: int) -> RunConfig:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+
+
+def _refuse_fewer(run: RunDir, trainer: Trainer, steps: int) -> None:
+    if steps < trainer.env_steps:
+        raise UsageError(f"{run.path} already has {trainer.env_steps} steps; --steps {steps} is less")
+
+
+def _refuse_unlike(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> None:
+    first = configs[0]
+    for index, (run, config) in enumerate(zip(runs, configs, strict=True)):
+        if dataclasses.replace(config, seed=first.seed) != first:
+            raise UsageError(
+                f"{run.path} and {runs[0].path} differ in more than the seed; resume them one by one"
+            )
+        for other, earlier in zip(runs[:index], configs[:index], strict=True):
+            if earlier.seed == config.seed:
+                raise UsageError(f"{other.path} and {run.path} have the same seed {config.seed}")
 
 
 def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:

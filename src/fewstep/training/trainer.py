@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewstep import envs
 from fewstep.algos.contract import Algorithm
@@ -54,15 +55,33 @@ class Trainer:
 
     def advance(self) -> None:
         """One step of every environment, and the updates that belong to it."""
-        reached = self.env_steps + self.config.training.envs
-        action = self.experience.warm_up_action(reached)
+        action = self.warm_up_action()
         if action is None:
-            action = self.learner.act(self._episodes.obs, self.env_steps)
-        obs = self._episodes.obs
-        self.experience.add(obs, action, self._episodes.step(action))
-        data = self.experience.due(reached)
+            action = self.learner.act(self.obs, self.env_steps)
+        self.take(action)
+        data = self.due()
         if data is not None:
             self.learner.learn(data)
+
+    # The parts of ``advance`` that ``training.cohort`` does for several trainers in turn.
+
+    @property
+    def obs(self) -> NDArray[np.float32]:
+        """``[N, obs_size]`` observation that the next action is for."""
+        return self._episodes.obs
+
+    def warm_up_action(self) -> NDArray[np.float32] | None:
+        """The random action to take now, None if the policy is to act."""
+        return self.experience.warm_up_action(self.env_steps + self.config.training.envs)
+
+    def take(self, action: NDArray[np.float32]) -> None:
+        """One step of every environment with ``action[N, act_size]``, kept as experience."""
+        obs = self._episodes.obs
+        self.experience.add(obs, action, self._episodes.step(action))
+
+    def due(self) -> Any | None:
+        """The data of the updates that are due now, None if none is."""
+        return self.experience.due(self.env_steps)
 
     def interval(self) -> dict[str, Any]:
         """Counters and means since the last call, as a row of ``metrics.jsonl`` has them; starts a new
