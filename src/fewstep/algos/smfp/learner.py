@@ -208,8 +208,9 @@ def update_actor(
 
     def loss(trained: Trained) -> tuple[Scalar, tuple[losses.Improvement, Metrics]]:
         actor, proposal = trained
-        known = isinstance(proposal, Proposal) and draws is not None
-        guess = losses.Guess(proposal, draws) if known else None
+        guess = None
+        if isinstance(proposal, Proposal) and draws is not None:
+            guess = losses.Guess(proposal, draws)
         total, parts = losses.improvement(actor, cfg, q, alpha, q_scale, obs, e, eps, guess)
         if regress is None:
             return total, (parts, {})
