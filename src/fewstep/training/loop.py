@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
 from fewstep.training import policy_io, state_io
+from fewstep.training.background import Background
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.policy_io import SavedPolicy
 from fewstep.training.probes import Probes
@@ -51,6 +53,8 @@ class Recorder:
             max_episode_steps=training.max_episode_steps,
         )
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
+        self._writing = Background()
+        self._saved = marks.saved
         self._began = time.monotonic() - marks.wall_seconds
         self._interval_began = time.monotonic()
 
@@ -65,8 +69,10 @@ class Recorder:
             self._log(steps)
         if training.eval_every and is_due(training.eval_every, marks.evaluated):
             self._evaluate(steps, check)
+        if self._writing.failed:
+            self._writing.finish()
         if is_due(training.checkpoint_every, marks.saved):
-            self.save()
+            self.save(wait=final)
 
     def _log(self, steps: int) -> None:
         row = self._trainer.interval()
@@ -88,15 +94,20 @@ class Recorder:
         self._marks.evaluated = steps
         self._interval_began += time.monotonic() - began  # the interval's rate is that of training alone
 
-    def save(self) -> None:
+    def save(self, wait: bool = True) -> None:
         """Write a checkpoint and the policy.
+
+        Args:
+            wait: until both are on disk. Otherwise what changes is copied and training goes on while a thread
+                writes; a save that finds the one before unfinished waits for it.
 
         Raises:
             NonFiniteError: the state holds a NaN or an infinity. It is then written to ``crash/`` for
                 inspection and the checkpoints are left as they are, so that a resume starts from sound
                 numbers.
-            FewstepError: the disk is full or not writable.
+            FewstepError: the disk is full or not writable, now or when the save before was written.
         """
+        self._writing.finish()
         groups, meta = self._trainer.snapshot()
         steps = self._trainer.env_steps
         marks = Marks(
@@ -110,18 +121,33 @@ class Recorder:
                 f"{bad} is not finite at environment step {steps}; the state is in {self._run.crash}, "
                 "and the checkpoints before it are intact"
             )
-        keep = self._trainer.config.training.keep_checkpoints
-        checkpoint.save(self._run.checkpoints, steps, groups, meta, keep)
-        policy_io.save(self._run.policy, saved_policy(self._trainer), self._trainer.config.algo)
+        config = self._trainer.config
+        write = checkpoint.prepare(
+            self._run.checkpoints, steps, groups, meta, config.training.keep_checkpoints
+        )
+        write_policy = policy_io.prepare(self._run.policy, saved_policy(self._trainer), config.algo)
+
+        def both() -> None:
+            write()
+            write_policy()
+            self._saved = steps
+
         self._marks.saved = steps
+        self._writing.start(both)
+        if wait:
+            self._writing.finish()
 
     @property
     def unsaved(self) -> bool:
-        """Whether steps were taken since the last checkpoint."""
-        return self._trainer.env_steps > self._marks.saved
+        """Whether steps were taken since the last checkpoint that is on disk; waits for one being written."""
+        with suppress(FewstepError):  # then it is not on disk
+            self._writing.finish()
+        return self._trainer.env_steps > self._saved
 
     def close(self) -> None:
-        """Close files and environments."""
+        """Finish what is being written, close files and environments."""
+        with suppress(FewstepError):
+            self._writing.finish()
         for part in (self._metrics, self._evaluations, self._evaluator, self._probes):
             part.close()
 

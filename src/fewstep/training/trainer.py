@@ -8,7 +8,7 @@ from fewstep import envs
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError
-from fewstep.runs.checkpoint import Checkpoint
+from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training.episodes import Episodes
 from fewstep.training.experience import Experience, Replay
 from fewstep.training.learner import Learner
@@ -81,11 +81,11 @@ class Trainer:
             **self.learner.take_means(),
         }
 
-    def snapshot(self, experience: bool = True) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    def snapshot(self, experience: bool = True) -> tuple[dict[str, Group], dict[str, Any]]:
         """What a resume needs: arrays by group, and JSON values. ``experience`` False leaves the data out."""
         state, counters = self.learner.snapshot()
         running, episodes = self._episodes.snapshot()
-        groups = {"state": state, "episodes": running}
+        groups: dict[str, Group] = {"state": state, "episodes": running}
         meta: dict[str, Any] = {"algo": self.config.algo, "env": self.config.env, **counters, **episodes}
         if experience:
             name = self.experience.group
