@@ -15,9 +15,11 @@ from fewstep.runs import checkpoint, provenance
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
-from fewstep.training import policy_io, state_io
+from fewstep.training import divergence, policy_io, state_io
 from fewstep.training.background import Background
+from fewstep.training.divergence import Diverged
 from fewstep.training.evaluate import Evaluator
+from fewstep.training.explosion import ExplosionWatch
 from fewstep.training.policy_io import SavedPolicy
 from fewstep.training.probes import Probes
 from fewstep.training.progress import Reporter
@@ -54,6 +56,9 @@ class Recorder:
         )
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
         self._writing = Background()
+        discount = float(getattr(config.algorithm, "discount", 0.99))
+        self._explosion = ExplosionWatch(discount, trainer.spec.act_size)
+        self._crashed = False
         self._saved = marks.saved
         self._began = time.monotonic() - marks.wall_seconds
         self._interval_began = time.monotonic()
@@ -80,9 +85,25 @@ class Recorder:
         row["wall_seconds"] = round(now - self._began, 3)
         elapsed = max(now - self._interval_began, 1e-9)
         row["wall_env_steps_per_second"] = round((steps - self._marks.logged) / elapsed, 2)
-        self._metrics.append(row)
+        try:
+            self._metrics.append(row)
+        except NonFiniteError as error:
+            raise self._diverged(str(error)) from error
         self._interval_began, self._marks.logged = now, steps
         self._reporter.interval(row)
+        warning = self._explosion.warning(row, self._trainer.largest_reward)
+        if warning is not None:
+            self._reporter.note(warning)
+
+    def _diverged(self, message: str) -> Diverged:
+        """The error for a state or metric that is not finite; what finds the failing update is left behind."""
+        self._crashed = True
+        with suppress(FewstepError):
+            self._writing.finish()  # the checkpoint to start from
+        trainer = self._trainer
+        crash = divergence.Crash(message, trainer.env_steps, trainer.updates, self._saved)
+        path = divergence.write(self._run, crash)
+        return Diverged(f"{message}; `fewstep replay-crash {path}` finds the update")
 
     def _evaluate(self, steps: int, check: Check) -> None:
         began = time.monotonic()
@@ -102,9 +123,8 @@ class Recorder:
                 writes; a save that finds the one before unfinished waits for it.
 
         Raises:
-            NonFiniteError: the state holds a NaN or an infinity. It is then written to ``crash/`` for
-                inspection and the checkpoints are left as they are, so that a resume starts from sound
-                numbers.
+            Diverged: the state holds a NaN or an infinity. The checkpoints are left as they are, so that a
+                resume starts from sound numbers.
             FewstepError: the disk is full or not writable, now or when the save before was written.
         """
         self._writing.finish()
@@ -116,11 +136,7 @@ class Recorder:
         meta["marks"] = asdict(marks)
         bad = state_io.first_non_finite(groups["state"])
         if bad is not None:
-            checkpoint.save(self._run.crash, steps, groups, meta, keep=1)
-            raise NonFiniteError(
-                f"{bad} is not finite at environment step {steps}; the state is in {self._run.crash}, "
-                "and the checkpoints before it are intact"
-            )
+            raise self._diverged(f"{bad} is not finite at environment step {steps}")
         config = self._trainer.config
         write = checkpoint.prepare(
             self._run.checkpoints, steps, groups, meta, config.training.keep_checkpoints
@@ -139,10 +155,10 @@ class Recorder:
 
     @property
     def unsaved(self) -> bool:
-        """Whether steps were taken since the last checkpoint that is on disk; waits for one being written."""
+        """Whether there are sound steps since the last checkpoint on disk; waits for one being written."""
         with suppress(FewstepError):  # then it is not on disk
             self._writing.finish()
-        return self._trainer.env_steps > self._saved
+        return self._trainer.env_steps > self._saved and not self._crashed
 
     def close(self) -> None:
         """Finish what is being written, close files and environments."""
@@ -200,7 +216,7 @@ def train(
 
     Raises:
         Interrupted: a signal came.
-        NonFiniteError: a metric or the state stopped being finite.
+        Diverged: a metric or the state stopped being finite.
         FewstepError: the environment failed, or the disk did.
     """
     total, learning_starts = trainer.config.training.steps, trainer.config.training.learning_starts
@@ -234,4 +250,6 @@ def _save_what_was_learned(
     except FewstepError as second:
         if isinstance(error, Interrupted):
             raise second from error  # the user was promised a saved run
+        if isinstance(second, Diverged):
+            raise Diverged(f"{error}; {second}") from error
         reporter.note(str(second))

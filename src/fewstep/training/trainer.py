@@ -48,6 +48,11 @@ class Trainer:
         return self._episodes.count
 
     @property
+    def largest_reward(self) -> float:
+        """The largest size of a reward so far."""
+        return self._episodes.largest_reward
+
+    @property
     def policy(self) -> Any:
         """The pytree that can act now (valid until the next ``advance``)."""
         return self.learner.policy
@@ -102,6 +107,13 @@ class Trainer:
             FewstepError: the checkpoint is of another algorithm, environment, number of environments or
                 network size.
         """
+        try:
+            return self._restore(saved)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise FewstepError(f"checkpoint {saved.env_steps} does not make sense: {reason}") from error
+
+    def _restore(self, saved: Checkpoint) -> list[str]:
         meta = saved.meta
         for name, own in (("algo", self.config.algo), ("env", self.config.env)):
             if meta[name] != own:
