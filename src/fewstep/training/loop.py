@@ -96,7 +96,7 @@ class Recorder:
             self._reporter.note(warning)
 
     def _diverged(self, message: str) -> Diverged:
-        """The error for a state or metric that is not finite; what finds the failing update is left behind."""
+        """The error for a state or metric that is not finite; leaves what finds the failing update."""
         self._crashed = True
         with suppress(FewstepError):
             self._writing.finish()  # the checkpoint to start from
