@@ -4,8 +4,7 @@
     python -m benchmarks.checkpoint_stall --held 1000000 --every 50000
 
 A synthetic replay of Humanoid-v4's size (376 observations, 17 actions) holds ``--held`` transitions and a
-state of 20 MB stands for networks and optimisers. Between saves ``--every`` transitions are added, as training
-would.
+state of 20 MB stands for networks and optimisers. Between saves ``--every`` transitions are added.
 The first save writes everything; the others write what is new. "Stall" is the time ``save`` keeps its caller,
 "background" the time until the files are on disk.
 """

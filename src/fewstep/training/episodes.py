@@ -53,13 +53,13 @@ class Episodes:
             if len(taken) <= LONGEST_KEPT:
                 taken.append(row.copy())
         ended = result.terminated | result.truncated
-        self.obs = self._finish(ended) if ended.any() else result.obs
+        self.obs = self._finish(ended, result.lost) if ended.any() else result.obs
         return result
 
-    def _finish(self, ended: NDArray[np.bool_]) -> NDArray[np.float32]:
-        for index in np.flatnonzero(ended):
+    def _finish(self, ended: NDArray[np.bool_], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
+        for index in np.flatnonzero(ended & ~lost):
             self._finished.append((float(self._returns[index]), int(self._lengths[index])))
-        self.count += int(ended.sum())
+            self.count += 1
         return self._start(ended)
 
     def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:

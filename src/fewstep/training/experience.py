@@ -80,7 +80,10 @@ class Replay:
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
         """Store the transitions; a time limit is not a terminal state."""
-        self.buffer.add(Transition(obs, action, result.reward, result.terminated, result.obs))
+        batch = Transition(obs, action, result.reward, result.terminated, result.obs)
+        if result.lost.any():
+            batch = Transition(*(field[~result.lost] for field in batch))
+        self.buffer.add(batch)
 
     def due(self, steps: int) -> Transition | None:
         """``[U, B]`` transitions for the updates that belong to one step of every environment."""

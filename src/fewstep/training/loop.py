@@ -53,6 +53,7 @@ class Recorder:
             modes=training.eval_modes,
             seed=config.seed,
             max_episode_steps=training.max_episode_steps,
+            timeout=training.env_timeout if training.env_process else None,
         )
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
         self._writing = Background()
@@ -74,6 +75,8 @@ class Recorder:
             self._log(steps)
         if training.eval_every and is_due(training.eval_every, marks.evaluated):
             self._evaluate(steps, check)
+        for note in self._trainer.envs.take_notes():
+            self._reporter.note(note)
         if self._writing.failed:
             self._writing.finish()
         if is_due(training.checkpoint_every, marks.saved):

@@ -26,7 +26,12 @@ class Trainer:
         training = config.training
         self.config = config
         self.algorithm = algorithm
-        self.envs = envs.make(config.env, training.envs, max_episode_steps=training.max_episode_steps)
+        watch = None
+        if training.env_process:
+            watch = envs.Supervision(training.env_timeout, training.env_restarts)
+        self.envs = envs.make(
+            config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
+        )
         self.spec = self.envs.spec
         self.experience: Experience = Replay(training, self.spec, config.seed)
         self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
