@@ -25,6 +25,9 @@ FORMAT = 1
 LARGEST_DESCRIPTION = 64 * 2**10
 """Bytes. A description is a page of settings; what claims more is not one."""
 
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SafetensorError)
+"""What reading a file raises that makes no sense."""
+
 
 @dataclass(frozen=True)
 class SavedPolicy:
@@ -108,13 +111,13 @@ def load(folder: Path) -> SavedPolicy:
         weights = load_file(folder / WEIGHTS)
         with safe_open(folder / WEIGHTS, framework="numpy") as file:
             counters = file.metadata()
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise FewstepError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
-    cfg = settings.build(algorithm.config, flat)
-    policy = state_io.from_arrays(template(algorithm, cfg, spec), weights, f"policy {folder}")
-    return SavedPolicy(
-        algorithm, cfg, spec, description["env"], policy, int(counters["env_steps"]), int(counters["updates"])
-    )
+        cfg = settings.build(algorithm.config, flat)
+        policy = state_io.from_arrays(template(algorithm, cfg, spec), weights, f"policy {folder}")
+        env, steps, updates = str(description["env"]), int(counters["env_steps"]), int(counters["updates"])
+    except _DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise FewstepError(f"{folder} is damaged: {reason}") from error
+    return SavedPolicy(algorithm, cfg, spec, env, policy, steps, updates)
 
 
 def template(algorithm: Algorithm, cfg: Any, spec: Spec) -> Any:
