@@ -36,6 +36,11 @@ class TrainingConfig:
         updates_per_step: updates per environment step; ``envs * updates_per_step`` must be a whole number.
         replay_capacity: transitions kept; the oldest are overwritten.
         max_episode_steps: a time limit in place of the environment's own (None).
+        env_process: every training environment lives in a process of its own, the evaluation's in one
+            together; a hanging or dying one is noticed and named.
+        env_timeout: seconds that a reset or step of such an environment may take.
+        env_restarts: processes of training environments that may be replaced in one go of the run before a
+            failure stops it. The running episode is lost.
         eval_every: environment steps between evaluations; 0 means never.
         eval_episodes: episodes per evaluation and action mode.
         eval_modes: how evaluated actions are chosen: ``native``, ``sample``, ``mode``, ``best-of-N``.
@@ -51,6 +56,9 @@ class TrainingConfig:
     updates_per_step: float = 1.0
     replay_capacity: int = 1_000_000
     max_episode_steps: int | None = None
+    env_process: bool = False
+    env_timeout: float = 60.0
+    env_restarts: int = 0
     eval_every: int = 10_000
     eval_episodes: int = 10
     eval_modes: tuple[str, ...] = ("native", "sample")
@@ -70,6 +78,10 @@ class TrainingConfig:
                 )
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise UsageError(f"training.max_episode_steps must be at least 1, got {self.max_episode_steps}")
+        if not 0 < self.env_timeout < 1e6:
+            raise UsageError(f"training.env_timeout must be positive seconds, got {self.env_timeout:g}")
+        if self.env_restarts < 0 or (self.env_restarts and not self.env_process):
+            raise UsageError("training.env_restarts must be at least 0, and needs training.env_process=true")
         for name in ("batch_size", "envs"):
             if getattr(self, name) > self.replay_capacity:
                 raise UsageError(

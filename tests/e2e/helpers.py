@@ -28,7 +28,8 @@ def train(out, *arguments, env="toy/multigoal", steps=400, sets=(), algo=TINY):
 
 def process(*words, **options):
     """A command line in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"} | options.pop("env", {})
+    path = os.pathsep.join(filter(None, (f"{ROOT}/src", str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path} | options.pop("env", {})
     command = [sys.executable, "-m", "fewstep", *map(str, words)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options

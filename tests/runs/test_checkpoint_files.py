@@ -115,10 +115,10 @@ def test_when_all_are_damaged_it_says_so_and_none_at_all_is_none(root):
 
 
 def test_a_newer_format_is_named(root, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 3)
+    monkeypatch.setattr(checkpoint, "FORMAT", 4)
     folder = save(root, 1)
     monkeypatch.undo()
-    with pytest.raises(FewstepError, match="has format 3; this fewstep reads formats up to 2"):
+    with pytest.raises(FewstepError, match="has format 4; this fewstep reads formats up to 3"):
         checkpoint.load(folder)
 
 

@@ -19,6 +19,7 @@ from fewstep.cli import (
     experiment,
     export,
     presets,
+    replay_crash,
     report,
     resume,
     train,
@@ -37,6 +38,7 @@ COMMANDS = {
     "presets": presets,
     "config": config,
     "check-env": check_env,
+    "replay-crash": replay_crash,
     "doctor": doctor,
     "cite": cite,
 }

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep.envs.messages import brief, kind
+from fewstep.envs.place import Place
+from fewstep.envs.rendering import render
 from fewstep.envs.spaces import ActionView, BadValue, FloatVector, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 
@@ -19,10 +21,10 @@ class Adapter:
 
     Fields:
         env: the wrapped environment.
-        env_id, index: how messages call it.
+        index: how messages call it.
         observations, actions: the flat views of its spaces.
         running: True between a reset and the end of the episode.
-        episode_step, total_steps: steps taken in this episode and since construction.
+        obs_size, low, high: numbers in a flat observation; the bounds of the environment's own actions.
 
     Raises UsageError for spaces that fewstep cannot learn on. Later every fault of the environment (an
     exception, a wrong shape, a non-number) is a FewstepError or NonFiniteError of one line that says what,
@@ -31,24 +33,18 @@ class Adapter:
 
     def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int) -> None:
         self.env = env
-        self.env_id = env_id
         self.index = index
         self.observations = ObservationView(env.observation_space, env_id)
         self.actions = ActionView(env.action_space, env_id)
+        self.obs_size = self.observations.size
+        self.low, self.high = self.actions.low, self.actions.high
         self.running = False
-        self.episode_step = 0
-        self.total_steps = 0
-        self._seed: int | None = None
-        self._resets_since_seed = 0
+        self._place = Place(env_id, index)
 
     def reset(self, seed: int | None) -> FloatVector:
         """Start an episode: from ``seed``, or (None) further along the environment's own random stream."""
         self.running = False
-        self.episode_step = 0
-        if seed is not None:
-            self._seed, self._resets_since_seed = seed, 0
-        else:
-            self._resets_since_seed += 1
+        self._place.reset(seed)
         try:
             result: Any = self.env.reset(seed=seed)  # whatever its annotation promises
             if seed is not None:
@@ -66,8 +62,7 @@ class Adapter:
         if not self.running:
             raise FewstepError(f"step was called outside an episode; reset first, in {self.where()}")
         self.running = False  # until this step has proved sound
-        self.episode_step += 1
-        self.total_steps += 1
+        self._place.step()
         scaled = self.actions.to_env(action)
         try:
             result: Any = self.env.step(scaled)
@@ -88,13 +83,19 @@ class Adapter:
 
     def where(self) -> str:
         """Which environment, when, and how to get there again."""
-        seed = "no seed" if self._seed is None else f"seed {self._seed}"
-        if self._resets_since_seed:
-            seed += f" then {self._resets_since_seed} unseeded resets"
-        return (
-            f"{self.env_id} (environment {self.index}, episode step {self.episode_step}, "
-            f"total step {self.total_steps}, {seed})"
-        )
+        return str(self._place)
+
+    def observation_name(self, index: int) -> str:
+        """What entry ``index`` of the flat observation is called in the environment's own terms."""
+        return self.observations.name(index)
+
+    def render(self) -> NDArray[np.uint8]:
+        """``[height, width, 3]`` picture of an environment made with a ``render_mode``."""
+        return render(self.env, self._place.env_id)
+
+    def close(self) -> None:
+        """Release what the environment holds; may be called twice."""
+        self.env.close()
 
     def _flatten(self, observation: Any) -> FloatVector:
         try:

@@ -92,7 +92,8 @@ def _rollout(vector: VectorEnv, steps: int, action_seed: int, env_seed: int) -> 
     """Random actions from ``action_seed``; the first entry holds the first observation."""
     rng = np.random.default_rng(action_seed)
     start = vector.reset([env_seed])
-    results = [StepResult(start, np.zeros(1, np.float32), np.zeros(1, np.bool_), np.zeros(1, np.bool_))]
+    flag = np.zeros(1, np.bool_)
+    results = [StepResult(start, np.zeros(1, np.float32), flag, flag, flag)]
     for _ in range(steps):
         action = rng.uniform(-1.0, 1.0, (1, vector.spec.act_size)).astype(np.float32)
         results.append(vector.step(action))

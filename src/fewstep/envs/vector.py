@@ -1,13 +1,13 @@
-"""N environments stepped one after another in this process, reset only when told to.
+"""N environments stepped one after another, reset only when told to.
 
 There is no autoreset: the observation a step returns is always the true successor of that step, and the
-caller resets the environments that have finished. Stepping in turn is deliberate; worker processes cost more
-than they give at the speed of MuJoCo tasks on a few cores, and in one process an error can say exactly where
-it happened.
+caller resets the environments that have finished. They live in this process unless they are to be supervised
+(``envs.supervised``); stepping in turn is deliberate: worker processes cost more than they give at the speed
+of MuJoCo tasks on a few cores.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewstep.envs.adapter import Adapter, check_seed
 from fewstep.envs.registry import resolve
-from fewstep.envs.rendering import render
+from fewstep.envs.supervised import Lost, Supervision, start
 from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
 from fewstep.types import Spec
@@ -29,12 +29,31 @@ class StepResult(NamedTuple):
         reward: ``[N]`` float32.
         terminated: ``[N]`` bool, a genuine terminal state was reached.
         truncated: ``[N]`` bool, the episode was cut off (a time limit). Both may be True at once.
+        lost: ``[N]`` bool, the environment's process failed and was replaced: this step did not happen, its
+            observation is the one before and its reward 0. ``truncated`` is True too.
     """
 
     obs: NDArray[np.float32]
     reward: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+
+
+class Single(Protocol):
+    """One environment as flat vectors, in this process (``Adapter``) or another (``RemoteAdapter``)."""
+
+    index: int
+    obs_size: int
+    low: NDArray[Any]
+    high: NDArray[Any]
+
+    def reset(self, seed: int | None) -> NDArray[np.float32]: ...  # noqa: D102 (as in Adapter, all of them)
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool]: ...  # noqa: D102
+    def where(self) -> str: ...  # noqa: D102
+    def observation_name(self, index: int) -> str: ...  # noqa: D102
+    def render(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
 
 
 class VectorEnv:
@@ -48,24 +67,26 @@ class VectorEnv:
         toy: what a toy environment tells about itself, None for every other environment.
     """
 
-    def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], env_id: str) -> None:
-        if not envs:
-            raise UsageError("a vector environment needs at least one environment")
-        if len({id(env) for env in envs}) != len(envs):
-            raise UsageError(f"the function that builds {env_id} returned the same environment twice")
-        self._adapters = [Adapter(env, env_id, index) for index, env in enumerate(envs)]
-        first = self._adapters[0]
-        for other in self._adapters[1:]:
-            if other.observations.size != first.observations.size or not (
-                np.array_equal(other.actions.low, first.actions.low)
-                and np.array_equal(other.actions.high, first.actions.high)
-            ):
+    def __init__(
+        self,
+        adapters: Sequence[Single],
+        env_id: str,
+        max_episode_steps: int | None,
+        toy: Toy | None,
+        watch: Supervision | None = None,
+    ) -> None:
+        first = adapters[0]
+        for other in adapters[1:]:
+            same = np.array_equal(other.low, first.low) and np.array_equal(other.high, first.high)
+            if other.obs_size != first.obs_size or not same:
                 raise UsageError(f"environment {other.index} of {env_id} has other spaces than environment 0")
+        self._adapters = adapters
+        self._watch = watch
         self.env_id = env_id
-        self.spec = Spec(first.observations.size, first.actions.size)
-        self.count = len(envs)
-        self.max_episode_steps = _time_limit(envs[0])
-        self.toy: Toy | None = toy_of(envs[0])
+        self.spec = Spec(first.obs_size, len(first.low))
+        self.count = len(adapters)
+        self.max_episode_steps = max_episode_steps
+        self.toy = toy
         self._obs = np.zeros((self.count, self.spec.obs_size), np.float32)
 
     @property
@@ -105,6 +126,7 @@ class VectorEnv:
         reward = np.zeros(self.count, np.float32)
         terminated = np.zeros(self.count, np.bool_)
         truncated = np.zeros(self.count, np.bool_)
+        lost = np.zeros(self.count, np.bool_)
         finite = np.isfinite(actions)
         clipped = np.clip(actions, -1.0, 1.0)
         for index in self._selected(mask):
@@ -112,23 +134,33 @@ class VectorEnv:
             if not finite[index].all():
                 bad = int(np.flatnonzero(~finite[index])[0])
                 raise NonFiniteError(f"action[{bad}] is {actions[index, bad]} for {adapter.where()}")
-            self._obs[index], reward[index], terminated[index], truncated[index] = adapter.step(
-                clipped[index]
-            )
-        return StepResult(self._obs.copy(), reward, terminated, truncated)
+            try:
+                self._obs[index], reward[index], terminated[index], truncated[index] = adapter.step(
+                    clipped[index]
+                )
+            except Lost:
+                truncated[index] = lost[index] = True
+        return StepResult(self._obs.copy(), reward, terminated, truncated, lost)
 
     def render(self, index: int = 0) -> NDArray[np.uint8]:
         """``[height, width, 3]`` picture of one environment, made with a ``render_mode``."""
-        return render(self._adapters[index].env, self.env_id)
+        return self._adapters[index].render()
+
+    def take_notes(self) -> list[str]:
+        """Lines on processes that were replaced since the last call."""
+        if self._watch is None:
+            return []
+        notes, self._watch.notes = self._watch.notes, []
+        return notes
 
     def observation_name(self, index: int) -> str:
         """What entry ``index`` of a flat observation is called in the environment's own terms."""
-        return self._adapters[0].observations.name(index)
+        return self._adapters[0].observation_name(index)
 
     def close(self) -> None:
         """Release what the environments hold; may be called twice."""
         for adapter in self._adapters:
-            adapter.env.close()
+            adapter.close()
 
     def _selected(self, mask: NDArray[np.bool_] | None) -> Sequence[int]:
         if mask is None:
@@ -147,6 +179,7 @@ def make(
     *,
     render_mode: str | None = None,
     max_episode_steps: int | None = None,
+    watch: Supervision | None = None,
 ) -> VectorEnv:
     """Build ``count`` copies of an environment.
 
@@ -154,7 +187,8 @@ def make(
     registers, ``toy/bandit`` or ``toy/multigoal``, or a function of no arguments that returns a new
     environment at each call. ``max_episode_steps`` replaces the time limit of an id, and adds one to what a
     function returns. ``render_mode`` is Gymnasium's (``"rgb_array"`` for pictures); None, the default, never
-    touches a display.
+    touches a display. ``watch`` puts the environments of an id into processes of their own that are watched
+    (toys excepted: they cannot fail).
 
     Raises UsageError for unknown ids, for environments that cannot be built and for spaces fewstep cannot
     learn on.
@@ -163,12 +197,21 @@ def make(
         raise UsageError(f"the number of environments must be at least 1, got {count}")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UsageError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+    if watch is not None and not (isinstance(env, str) and render_mode is None):
+        raise UsageError("only an environment named by its id, and not drawn, can live in another process")
     build = resolve(env)
+    if watch is not None and isinstance(env, str) and not env.startswith("toy/"):
+        remote = start(env, count, max_episode_steps, watch)
+        return VectorEnv(remote, env, remote[0].time_limit, None, watch)
     built: list[gymnasium.Env[Any, Any]] = []
     try:
         for _ in range(count):
             built.append(build(render_mode, max_episode_steps))
-        return VectorEnv(built, env if isinstance(env, str) else _name_of(built[0]))
+        name = env if isinstance(env, str) else _name_of(built[0])
+        if len({id(one) for one in built}) != len(built):
+            raise UsageError(f"the function that builds {name} returned the same environment twice")
+        adapters = [Adapter(one, name, index) for index, one in enumerate(built)]
+        return VectorEnv(adapters, name, time_limit(built[0]), toy_of(built[0]))
     except BaseException:
         for half in built:
             half.close()
@@ -179,7 +222,7 @@ def _name_of(env: gymnasium.Env[Any, Any]) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
-def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     """The tightest limit any TimeLimit wrapper sets, else what the environment declares."""
     limits: list[int] = []
     layer: gymnasium.Env[Any, Any] = env

@@ -1,6 +1,6 @@
 """A ring of transitions in five preallocated arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,17 @@ class ReplayBuffer:
                 f"a replay buffer of {capacity} transitions needs {need:.1f} GB, more than this machine can "
                 "reserve; choose a smaller capacity"
             ) from None
-        self._cursor = 0
-        self._size = 0
+        self._added = 0
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
     def __len__(self) -> int:
         """How many transitions are held now."""
-        return self._size
+        return min(self._added, self._capacity)
+
+    @property
+    def added(self) -> int:
+        """How many transitions were ever added; they are numbered from 0, and the last ``len`` are held."""
+        return self._added
 
     @property
     def capacity(self) -> int:
@@ -59,7 +63,7 @@ class ReplayBuffer:
     @property
     def cursor(self) -> int:
         """Where the next transition will be written, in ``[0, capacity)``."""
-        return self._cursor
+        return self._added % self._capacity
 
     @property
     def nbytes(self) -> int:
@@ -90,12 +94,16 @@ class ReplayBuffer:
             )
         if not np.isfinite(arrays["reward"]).all():
             raise UsageError("transition field 'reward' is not finite")
-        head = min(count, self._capacity - self._cursor)
+        self._put(self._added, arrays, count)
+        self._added += count
+
+    def _put(self, number: int, arrays: Mapping[str, NDArray[Any]], count: int) -> None:
+        """Write ``count`` (at most the capacity) transitions where those from ``number`` on belong."""
+        at = number % self._capacity
+        head = min(count, self._capacity - at)
         for name, field in self._fields.items():
-            field[self._cursor : self._cursor + head] = arrays[name][:head]
+            field[at : at + head] = arrays[name][:head]
             field[: count - head] = arrays[name][head:]
-        self._cursor = (self._cursor + count) % self._capacity
-        self._size = min(self._size + count, self._capacity)
 
     def sample(self, updates: int, batch: int) -> Transition:
         """``updates`` batches of ``batch`` transitions each, as fresh arrays ``[updates, batch, ...]``.
@@ -105,15 +113,26 @@ class ReplayBuffer:
         """
         if updates < 1 or batch < 1:
             raise UsageError(f"a sample needs at least 1 update and 1 row, got {updates} and {batch}")
-        if self._size == 0:
+        if not self._added:
             raise UsageError("the replay buffer is empty; collect transitions before sampling")
-        rows = self._rng.integers(0, self._size, size=(updates, batch))
+        rows = self._rng.integers(0, len(self), size=(updates, batch))
         # take() gathers rows about three times faster than indexing with an array for small observations.
         return Transition(*(field.take(rows, axis=0) for field in self._fields.values()))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The filled part of every field, ``[len, ...]`` in storage order (views, not copies)."""
-        return {name: field[: self._size] for name, field in self._fields.items()}
+        return {name: field[: len(self)] for name, field in self._fields.items()}
+
+    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """A copy of the transitions numbered ``start`` to ``stop - 1``, which must be held, in this order."""
+        if not self._added - len(self) <= start <= stop <= self._added:
+            raise UsageError(f"transitions {start} to {stop} are not in this replay buffer")
+        at, count = start % self._capacity, stop - start
+        head = min(count, self._capacity - at)
+        return {
+            name: np.concatenate([field[at : at + head], field[: count - head]])
+            for name, field in self._fields.items()
+        }
 
     @property
     def rng_state(self) -> dict[str, Any]:
@@ -125,27 +144,65 @@ class ReplayBuffer:
 
         Raises FewstepError, before anything is changed, if the contents do not fit this buffer.
         """
+        size = self._checked(arrays)
+        if size > self._capacity:
+            raise FewstepError(f"saved replay holds {size} transitions, this buffer fits {self._capacity}")
+        if not (0 <= cursor < self._capacity and (size == self._capacity or cursor == size % self._capacity)):
+            raise FewstepError(
+                f"saved replay with {size} of {self._capacity} transitions cannot have its cursor at {cursor}"
+            )
+        self._rng = _generator(rng_state)
+        for name, field in self._fields.items():
+            field[:size] = arrays[name]
+        # How often a full ring has gone round is not known and does not matter.
+        self._added = size if size < self._capacity else self._capacity + int(cursor)
+
+    def refill(
+        self,
+        start: int,
+        stop: int,
+        pieces: Iterable[tuple[int, Mapping[str, NDArray[Any]]]],
+        rng_state: Mapping[str, Any],
+    ) -> None:
+        """Take over the transitions numbered ``start`` to ``stop - 1``, to the last bit.
+
+        ``pieces`` gives all of them in turn: the number of the first one, and what ``read`` gave. Raises
+        FewstepError if they do not fit this buffer, which must not be used then.
+        """
+        if start != max(0, stop - self._capacity):
+            raise FewstepError(
+                f"saved replay holds transitions {start} to {stop}, this buffer fits {self._capacity}"
+            )
+        self._rng = _generator(rng_state)
+        due = start
+        for number, arrays in pieces:
+            count = self._checked(arrays)
+            if number != due or number + count > stop:
+                raise FewstepError(f"saved replay gives transition {number} where {due} should be")
+            self._put(number, arrays, count)
+            due += count
+        if due != stop:
+            raise FewstepError(f"saved replay ends at transition {due} instead of {stop}")
+        self._added = stop
+
+    def _checked(self, arrays: Mapping[str, NDArray[Any]]) -> int:
+        """How many saved transitions these are; raises FewstepError unless they are of this buffer's kind."""
         if set(arrays) != set(self._fields):
             raise FewstepError(f"saved replay has fields {sorted(arrays)}, expected {sorted(self._fields)}")
-        size = len(arrays["reward"])
+        size = len(arrays["reward"]) if arrays["reward"].ndim else -1
         for name, field in self._fields.items():
             if arrays[name].shape != (size, *field.shape[1:]) or arrays[name].dtype != field.dtype:
                 raise FewstepError(
                     f"saved replay field {name!r} is {arrays[name].dtype} {arrays[name].shape}, "
                     f"expected {field.dtype} {(size, *field.shape[1:])}"
                 )
-        if size > self._capacity:
-            raise FewstepError(f"saved replay holds {size} transitions, this buffer fits {self._capacity}")
-        if not (0 <= cursor < self._capacity and (size == self._capacity or cursor == size)):
-            raise FewstepError(
-                f"saved replay with {size} of {self._capacity} transitions cannot have its cursor at {cursor}"
-            )
-        generator: Any = np.random.PCG64(0)  # its state is typed more narrowly than a read-back one
-        try:
-            generator.state = dict(rng_state)
-        except (ValueError, TypeError, KeyError):
-            raise FewstepError("saved replay has a damaged generator state") from None
-        for name, field in self._fields.items():
-            field[:size] = arrays[name]
-        self._size, self._cursor = size, int(cursor)
-        self._rng = np.random.Generator(generator)
+        return size
+
+
+def _generator(state: Mapping[str, Any]) -> np.random.Generator:
+    bits: Any = np.random.PCG64(0)  # its state is typed more narrowly than a read-back one
+    try:
+        bits.state = dict(state)
+    except (ValueError, TypeError, KeyError):
+        raise FewstepError("saved replay has a damaged generator state") from None
+    return np.random.Generator(bits)

@@ -1,29 +1,37 @@
 """Checkpoints that are whole or absent: arrays as safetensors, counters as JSON, a manifest of SHA-256 sums.
 
-A checkpoint is written into a hidden folder, flushed to disk and renamed, so a crash at any moment leaves the
-older ones as they were. On reading, every file is compared with the manifest; a damaged checkpoint is never
-loaded, the newest valid one is.
+A checkpoint is a folder, written under a hidden name, flushed to disk and renamed, so a crash at any moment
+leaves the older ones as they were. What grows with the run (the replay) lies beside it in segments that
+several share (``runs.segments``). On reading, every file is compared with its sum; a damaged checkpoint is
+never loaded, the newest valid one is.
 """
 
-import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from fewstep.errors import FewstepError
-from fewstep.runs.files import sync, write_text
+from fewstep.runs import arrays, segments
+from fewstep.runs.files import read_json, sync, write_text
+from fewstep.runs.segments import Rows
 
-FORMAT = 2
-Groups = Mapping[str, Mapping[str, np.ndarray]]
-"""File name (without ending) -> array name -> array."""
+FORMAT = 3
+Group = Mapping[str, NDArray[Any]]
+"""Array name -> array. Of ``Rows`` only those that no earlier checkpoint holds are written."""
+Groups = Mapping[str, Group]
+"""File name (without ending) -> its arrays."""
+
+_FILE = re.compile(r"[a-z_]+\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,12 @@ class Checkpoint:
     """A verified checkpoint: its arrays by group and the JSON values saved beside them."""
 
     env_steps: int
-    groups: dict[str, dict[str, np.ndarray]]
+    groups: dict[str, Group]
     meta: dict[str, Any]
 
 
 def save(root: Path, env_steps: int, groups: Groups, meta: Mapping[str, Any], keep: int) -> Path:
-    """Write one checkpoint, then delete all but the newest ``keep``.
+    """Write one checkpoint, then delete all but the newest ``keep``, and what only those needed.
 
     Args:
         root: folder of the run's checkpoints; it is made when missing.
@@ -48,13 +56,46 @@ def save(root: Path, env_steps: int, groups: Groups, meta: Mapping[str, Any], ke
     Raises:
         FewstepError: the disk is full or not writable. The older checkpoints are untouched.
     """
+    return prepare(root, env_steps, groups, meta, keep)()
+
+
+def prepare(
+    root: Path, env_steps: int, groups: Groups, meta: Mapping[str, Any], keep: int
+) -> Callable[[], Path]:
+    """``save`` in two halves: copy the rows that change now, write when the result is called.
+
+    The other arrays must not be changed in between. The second half may run in another thread; the caller
+    lets it finish before preparing the next.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        rows = {name: segments.draft(root, name, g) for name, g in groups.items() if isinstance(g, Rows)}
+    except OSError as error:
+        raise _not_saved(root / f"{env_steps:09d}", error) from error
+    plain = {name: rows[name].tail if name in rows else dict(group) for name, group in groups.items()}
+    text = json.dumps({"format": FORMAT, "env_steps": env_steps, "groups": list(plain), **meta})
+
+    def write() -> Path:
+        return _commit(root, env_steps, plain, rows, text, keep)
+
+    return write
+
+
+def _commit(
+    root: Path,
+    env_steps: int,
+    plain: Groups,
+    rows: Mapping[str, segments.Draft],
+    meta: str,
+    keep: int,
+) -> Path:
     final = root / f"{env_steps:09d}"
     temporary = root / f".writing-{final.name}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
         temporary.mkdir()
-        _write(temporary, groups, {"format": FORMAT, "env_steps": env_steps, **meta})
+        listed = {name: one.write(root, name) for name, one in rows.items()}
+        _write(temporary, plain, json.dumps({**json.loads(meta), "rows": listed}))
         if final.exists():
             os.rename(final, root / f".replaced-{final.name}")
         os.rename(temporary, final)
@@ -62,25 +103,41 @@ def save(root: Path, env_steps: int, groups: Groups, meta: Mapping[str, Any], ke
         _sweep(root)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FewstepError(
-            f"cannot save checkpoint {final}: {reason}; older checkpoints are intact"
-        ) from error
+        with suppress(OSError):
+            segments.sweep(root, _needed(root))
+        raise _not_saved(final, error) from error
+    for one in rows.values():
+        one.committed()
     for old in _folders(root)[:-keep]:
-        shutil.rmtree(old)
+        if old != final:
+            shutil.rmtree(old)
+    segments.sweep(root, _needed(root))
     return final
 
 
-def _write(folder: Path, groups: Groups, meta: Mapping[str, Any]) -> None:
-    for name, arrays in groups.items():
-        path = folder / f"{name}.safetensors"
-        # safetensors reads the raw memory, so views and Fortran order must be laid out first.
-        save_file({key: np.asarray(array, order="C") for key, array in arrays.items()}, path)
-        sync(path)
-    write_text(folder / "meta.json", json.dumps(meta, indent=1))
-    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+def _not_saved(final: Path, error: OSError | SafetensorError) -> FewstepError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return FewstepError(f"cannot save checkpoint {final}: {reason}; older checkpoints are intact")
+
+
+def _write(folder: Path, groups: Groups, meta: str) -> None:
+    sums = {f"{name}.safetensors": "" for name in groups}
+    for name in sums:
+        sums[name] = arrays.write(folder / name, groups[name.removesuffix(".safetensors")])
+    write_text(folder / "meta.json", meta)
+    sums["meta.json"] = arrays.sha256(folder / "meta.json")
     write_text(folder / "manifest.json", json.dumps(sums, indent=1))
     sync(folder)
+
+
+def _needed(root: Path) -> set[str]:
+    """Names of the segments that the checkpoints list. One whose list cannot be read is damaged anyway."""
+    names: set[str] = set()
+    for folder in _folders(root):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            meta = read_json(folder / "meta.json")
+            names |= {str(part[0]) for rows in meta.get("rows", {}).values() for part in rows["parts"]}
+    return names
 
 
 def _sweep(root: Path) -> None:
@@ -117,29 +174,38 @@ def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Ch
         FewstepError: a file is missing, was changed, or the format is newer than this version knows.
     """
     try:
-        sums: dict[str, str] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        groups: dict[str, dict[str, np.ndarray]] = {}
+        sums = read_json(folder / "manifest.json")
+        for name in sums:
+            if name != "meta.json" and not _FILE.fullmatch(name):
+                raise ValueError(f"its manifest names {name!r}")
         _verify(folder, "meta.json", sums)
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["format"] not in (1, FORMAT):
+        meta = read_json(folder / "meta.json")
+        if meta["format"] not in range(1, FORMAT + 1):
             raise FewstepError(
                 f"{folder} has format {meta['format']}; this fewstep reads formats up to {FORMAT}"
             )
-        for name in sums:
-            group = name.removesuffix(".safetensors")
-            if name.endswith(".safetensors") and wanted(group):
-                _verify(folder, name, sums)
-                groups[group] = load_file(folder / name)
+        names = [name.removesuffix(".safetensors") for name in sums if name != "meta.json"]
+        if sorted(meta.get("groups", names)) != sorted(names):
+            raise ValueError("its manifest does not list the groups of meta.json")
+        groups = {name: _group(folder, name, sums, meta.get("rows", {})) for name in names if wanted(name)}
+        if meta["format"] == 1:
+            meta, groups = _from_format_1(meta, groups)
+        return Checkpoint(int(meta["env_steps"]), groups, meta)
     except FileNotFoundError as error:
         raise FewstepError(f"{folder} is damaged: {Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise FewstepError(f"{folder} is damaged: {error}") from error
-    if meta["format"] == 1:
-        meta, groups = _from_format_1(meta, groups)
-    return Checkpoint(int(meta["env_steps"]), groups, meta)
 
 
-def _from_format_1(meta: dict[str, Any], groups: Groups) -> tuple[dict[str, Any], dict[str, Any]]:
+def _group(folder: Path, name: str, sums: Mapping[str, str], rows: Mapping[str, Any]) -> Group:
+    file = f"{name}.safetensors"
+    _verify(folder, file, sums)
+    if name in rows:
+        return segments.open_rows(folder.parent, rows[name], folder / file)
+    return load_file(folder / file)
+
+
+def _from_format_1(meta: dict[str, Any], groups: Groups) -> tuple[dict[str, Any], dict[str, Group]]:
     """Format 1 kept the replay's counters on the top level, and nothing of the running episodes."""
     moved = {"began": meta.pop("buffer_began"), "warm_up_rng": meta.pop("warm_up_rng")}
     if "replay" in meta:
@@ -179,10 +245,5 @@ def set_aside_newer(root: Path, env_steps: int) -> None:
 
 
 def _verify(folder: Path, name: str, sums: Mapping[str, str]) -> None:
-    if _sha256(folder / name) != sums[name]:
+    if arrays.sha256(folder / name) != sums[name]:
         raise FewstepError(f"{folder} is damaged: {name} does not match its checksum")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,17 +1,42 @@
 """Writing files so that a reader, or a crash, sees the old content or the new one and nothing between."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+LARGEST_JSON = 64 * 2**20
+"""Bytes. A file of counters beyond this is not one of ours."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file's content in one step: write a hidden sibling, flush it to disk, rename it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "x", encoding="utf-8") as file:  # "x" never writes through a link
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The JSON object in a file that others may have written.
+
+    Raises:
+        ValueError: it is larger than ``largest`` bytes, nested absurdly deep, not JSON or not an object.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > largest:
+        raise ValueError(f"{path.name} has {size:,} bytes, more than any file of its kind")
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return value
 
 
 def sync(path: Path) -> None:

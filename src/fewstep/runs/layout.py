@@ -118,9 +118,24 @@ class RunDir:
                 raise
             return True
 
+    def _refuse_links(self) -> None:
+        """A run from elsewhere must not lead the writer out of its directory."""
+        for path in self.path.iterdir():
+            if path.is_symlink():
+                raise UsageError(
+                    f"{path} is a symbolic link; a run is written only inside its own directory: move there "
+                    "what it points to"
+                )
+
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the run for writing; a second process gets an error instead of mixing its rows in."""
+        """Hold the run for writing; a second process gets an error instead of mixing its rows in.
+
+        Raises:
+            UsageError: the run cannot be written, or a part of it is a link to somewhere else.
+            FewstepError: another process is writing it.
+        """
+        self._refuse_links()
         try:
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:

@@ -26,6 +26,7 @@ class Episodes:
         obs: ``[N, obs_size]`` observation that the next action is for.
         steps: environment steps taken, over all environments.
         count: episodes finished.
+        largest_reward: the largest size of a reward so far.
     """
 
     def __init__(self, envs: VectorEnv, seed: int) -> None:
@@ -33,6 +34,7 @@ class Episodes:
         self._seed = seed
         self.steps = 0
         self.count = 0
+        self.largest_reward = 0.0
         self._index = np.zeros(envs.count, np.int64)
         self._returns = np.zeros(envs.count)
         self._lengths = np.zeros(envs.count, np.int64)
@@ -46,17 +48,18 @@ class Episodes:
         self.steps += self._envs.count
         self._returns += result.reward
         self._lengths += 1
+        self.largest_reward = max(self.largest_reward, float(np.abs(result.reward).max()))
         for taken, row in zip(self._actions, action, strict=True):
             if len(taken) <= LONGEST_KEPT:
                 taken.append(row.copy())
         ended = result.terminated | result.truncated
-        self.obs = self._finish(ended) if ended.any() else result.obs
+        self.obs = self._finish(ended, result.lost) if ended.any() else result.obs
         return result
 
-    def _finish(self, ended: NDArray[np.bool_]) -> NDArray[np.float32]:
-        for index in np.flatnonzero(ended):
+    def _finish(self, ended: NDArray[np.bool_], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
+        for index in np.flatnonzero(ended & ~lost):
             self._finished.append((float(self._returns[index]), int(self._lengths[index])))
-        self.count += int(ended.sum())
+            self.count += 1
         return self._start(ended)
 
     def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -85,6 +88,7 @@ class Episodes:
             "episode_index": self._index.tolist(),
             "episode_lengths": self._lengths.tolist(),
             "finished": self._finished,
+            "largest_reward": self.largest_reward,
         }
         return arrays, meta
 
@@ -100,6 +104,8 @@ class Episodes:
                 f"{self._envs.count}"
             )
         self.steps, self.count = steps, meta["episodes"]
+        # Checkpoints from before it was kept: no value is too large then.
+        self.largest_reward = float(meta.get("largest_reward", 1e30))
         self._finished = [(value, length) for value, length in meta["finished"]]
         self._index = np.array(meta["episode_index"], np.int64) - 1
         self.obs = self._start(np.ones(self._envs.count, bool))

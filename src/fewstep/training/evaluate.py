@@ -72,6 +72,7 @@ class Evaluator:
         modes: Sequence[str],
         seed: int,
         max_episode_steps: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Args:
         algorithm, cfg: what the policy belongs to.
@@ -80,10 +81,12 @@ class Evaluator:
         modes: how actions are chosen, as the user types it; two names of one mode count once.
         seed: decides the episodes and the policy's draws.
         max_episode_steps: as in training.
+        timeout: seconds that a reset or step may take; the environments then live in another process.
         """
         self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
         self._limit = max_episode_steps
+        self._timeout = timeout
         self._seeds = seeds.evaluation_seeds(seed, episodes)
         self._key = seeds.key(seed, seeds.Stream.EVALUATE)
         self._vector: envs.VectorEnv | None = None
@@ -95,7 +98,10 @@ class Evaluator:
     def _evaluate(self, policy: Any, mode: ActionMode, env_steps: int, updates: int, check: Check) -> Row:
         began = time.monotonic()
         if self._vector is None:
-            self._vector = envs.make(self._env, len(self._seeds), max_episode_steps=self._limit)
+            count, watch = len(self._seeds), None
+            if self._timeout is not None:
+                watch = envs.Supervision(self._timeout, per_process=count)
+            self._vector = envs.make(self._env, count, max_episode_steps=self._limit, watch=watch)
         act = compiled.act(self._algorithm, self._cfg, mode)
         key = seeds.fold_in(self._key, env_steps)
         played = rollout(self._vector, act, policy, key, self._seeds, check)

@@ -12,10 +12,11 @@ from fewstep.config import TrainingConfig
 from fewstep.envs import StepResult
 from fewstep.errors import FewstepError
 from fewstep.replay import ReplayBuffer
+from fewstep.runs.segments import Part, Rows
 from fewstep.training import seeds
 from fewstep.types import Rollout, Spec, Transition
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def _fields(spec: Spec, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -55,10 +56,13 @@ class Experience(Protocol):
         ...
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
-        """Arrays and JSON values that ``restore`` takes."""
+        """Arrays and JSON values that ``restore`` takes.
+
+        Arrays that only grow are given as ``Rows``: a checkpoint then writes what is new of them.
+        """
         ...
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Go back to a snapshot, to the last bit."""
         ...
 
@@ -76,6 +80,7 @@ class Replay:
         self._training, self._spec = training, spec
         self._warm_up = seeds.generator(seed, seeds.Draw.WARM_UP)
         self._began = 0
+        self._stored: list[Part] = []
         self.buffer = ReplayBuffer(training.replay_capacity, spec, seeds.integer(seed, seeds.Draw.REPLAY))
 
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
@@ -87,7 +92,10 @@ class Replay:
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
         """Store the transitions; a time limit is not a terminal state."""
-        self.buffer.add(Transition(obs, action, result.reward, result.terminated, result.obs))
+        batch = Transition(obs, action, result.reward, result.terminated, result.obs)
+        if result.lost.any():
+            batch = Transition(*(field[~result.lost] for field in batch))
+        self.buffer.add(batch)
 
     def due(self, steps: int) -> Transition | None:
         """``[U, B]`` transitions for the updates that belong to one step of every environment."""
@@ -111,17 +119,22 @@ class Replay:
         )
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
-        """The filled part of the ring, where it is written next, and both random streams."""
-        return self.buffer.arrays(), {
-            "cursor": self.buffer.cursor,
-            "rng_state": self.buffer.rng_state,
+        """The transitions held, in the order they came, and both random streams."""
+        ring = self.buffer
+        rows = Rows(ring.added - len(ring), ring.added, ring.read, self._stored)
+        return rows, {
+            "rng_state": ring.rng_state,
             "began": self._began,
             "warm_up_rng": self._warm_up.bit_generator.state,
         }
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Go back to a snapshot, to the last bit."""
-        self.buffer.restore(arrays, meta["cursor"], meta["rng_state"])
+        if isinstance(arrays, Rows):
+            self.buffer.refill(arrays.start, arrays.stop, arrays.pieces(), meta["rng_state"])
+            self._stored = list(arrays.stored)
+        else:  # up to format 2: the ring as it lies in memory
+            self.buffer.restore(arrays, meta["cursor"], meta["rng_state"])
         self._began = meta["began"]
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
 

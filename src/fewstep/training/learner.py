@@ -1,5 +1,6 @@
 """The learning half of a run: the algorithm's state, its jitted calls and the sums of its metrics."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -79,7 +80,7 @@ class Learner:
         arrays = state_io.to_arrays({"state": self.state, "totals": self._totals})
         return arrays, {"updates": self.updates, "updates_in_interval": self._in_interval}
 
-    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], what: str) -> None:
+    def restore(self, arrays: Mapping[str, np.ndarray], meta: dict[str, Any], what: str) -> None:
         """Go back to a snapshot.
 
         Raises:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from fewstep.runs import checkpoint, provenance
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
-from fewstep.training import policy_io, state_io
+from fewstep.training import divergence, policy_io, state_io
+from fewstep.training.background import Background
+from fewstep.training.divergence import Diverged
 from fewstep.training.evaluate import Evaluator
+from fewstep.training.explosion import ExplosionWatch
 from fewstep.training.policy_io import SavedPolicy
 from fewstep.training.probes import Probes
 from fewstep.training.progress import Reporter
@@ -49,25 +53,35 @@ class Recorder:
             modes=training.eval_modes,
             seed=config.seed,
             max_episode_steps=training.max_episode_steps,
+            timeout=training.env_timeout if training.env_process else None,
         )
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
+        self._writing = Background()
+        discount = float(getattr(config.algorithm, "discount", 0.99))
+        self._explosion = ExplosionWatch(discount, trainer.spec.act_size)
+        self._crashed = False
+        self._saved = marks.saved
         self._began = time.monotonic() - marks.wall_seconds
         self._interval_began = time.monotonic()
 
     def is_due(self, *, final: bool) -> bool:
         """Whether ``due`` would do anything now."""
-        return any(self._duties(final))
+        return self._writing.failed or any(self._duties(final))
 
     def due(self, check: Check, *, final: bool) -> None:
         """Do what has come due since the last time; at the end (``final``) all that was not just done."""
         steps = self._trainer.env_steps
+        for note in self._trainer.envs.take_notes():
+            self._reporter.note(note)
+        if self._writing.failed:
+            self._writing.finish()
         log, evaluate, save = self._duties(final)
         if log:
             self._log(steps)
         if evaluate:
             self._evaluate(steps, check)
         if save:
-            self.save()
+            self.save(wait=final)
 
     def _duties(self, final: bool) -> tuple[bool, bool, bool]:
         """Whether to log, to evaluate and to save at this step."""
@@ -92,9 +106,25 @@ class Recorder:
         row["wall_seconds"] = round(now - self._began, 3)
         elapsed = max(now - self._interval_began, 1e-9)
         row["wall_env_steps_per_second"] = round((steps - self._marks.logged) / elapsed, 2)
-        self._metrics.append(row)
+        try:
+            self._metrics.append(row)
+        except NonFiniteError as error:
+            raise self._diverged(str(error)) from error
         self._interval_began, self._marks.logged = now, steps
         self._reporter.interval(row)
+        warning = self._explosion.warning(row, self._trainer.largest_reward)
+        if warning is not None:
+            self._reporter.note(warning)
+
+    def _diverged(self, message: str) -> Diverged:
+        """The error for a state or metric that is not finite; leaves what finds the failing update."""
+        self._crashed = True
+        with suppress(FewstepError):
+            self._writing.finish()  # the checkpoint to start from
+        trainer = self._trainer
+        crash = divergence.Crash(message, trainer.env_steps, trainer.updates, self._saved)
+        path = divergence.write(self._run, crash)
+        return Diverged(f"{message}; `fewstep replay-crash {path}` finds the update")
 
     def _evaluate(self, steps: int, check: Check) -> None:
         began = time.monotonic()
@@ -106,15 +136,19 @@ class Recorder:
         self._marks.evaluated = steps
         self._interval_began += time.monotonic() - began  # the interval's rate is that of training alone
 
-    def save(self) -> None:
+    def save(self, wait: bool = True) -> None:
         """Write a checkpoint and the policy.
 
+        Args:
+            wait: until both are on disk. Otherwise what changes is copied and training goes on while a thread
+                writes; a save that finds the one before unfinished waits for it.
+
         Raises:
-            NonFiniteError: the state holds a NaN or an infinity. It is then written to ``crash/`` for
-                inspection and the checkpoints are left as they are, so that a resume starts from sound
-                numbers.
-            FewstepError: the disk is full or not writable.
+            Diverged: the state holds a NaN or an infinity. The checkpoints are left as they are, so that a
+                resume starts from sound numbers.
+            FewstepError: the disk is full or not writable, now or when the save before was written.
         """
+        self._writing.finish()
         groups, meta = self._trainer.snapshot()
         steps = self._trainer.env_steps
         marks = Marks(
@@ -123,29 +157,41 @@ class Recorder:
         meta["marks"] = asdict(marks)
         bad = state_io.first_non_finite(groups["state"])
         if bad is not None:
-            checkpoint.save(self._run.crash, steps, groups, meta, keep=1)
-            raise NonFiniteError(
-                f"{bad} is not finite at environment step {steps}; the state is in {self._run.crash}, "
-                "and the checkpoints before it are intact"
-            )
-        keep = self._trainer.config.training.keep_checkpoints
-        checkpoint.save(self._run.checkpoints, steps, groups, meta, keep)
-        policy_io.save(self._run.policy, saved_policy(self._trainer), self._trainer.config.algo)
+            raise self._diverged(f"{bad} is not finite at environment step {steps}")
+        config = self._trainer.config
+        write = checkpoint.prepare(
+            self._run.checkpoints, steps, groups, meta, config.training.keep_checkpoints
+        )
+        write_policy = policy_io.prepare(self._run.policy, saved_policy(self._trainer), config.algo)
+
+        def both() -> None:
+            write()
+            write_policy()
+            self._saved = steps
+
         self._marks.saved = steps
+        self._writing.start(both)
+        if wait:
+            self._writing.finish()
 
     def rescue(self) -> None:
-        """Save what was learned since the last checkpoint, if anything was, and say how to go on with it.
+        """Save what was learned since the last checkpoint on disk, if anything sound was, and say how to go
+        on with it.
 
         Raises:
             FewstepError: as ``save``.
         """
+        with suppress(FewstepError):  # then it is not on disk
+            self._writing.finish()
         steps = self._trainer.env_steps
-        if steps > self._marks.saved:
+        if steps > self._saved and not self._crashed:
             self.save()
             self._reporter.note(f"saved at step {steps:,}; continue with `fewstep resume {self._run.path}`")
 
     def close(self) -> None:
-        """Close files and environments."""
+        """Finish what is being written, close files and environments."""
+        with suppress(FewstepError):
+            self._writing.finish()
         for part in (self._metrics, self._evaluations, self._evaluator, self._probes):
             part.close()
 
@@ -212,7 +258,7 @@ def train(
 
     Raises:
         Interrupted: a signal came.
-        NonFiniteError: a metric or the state stopped being finite.
+        Diverged: a metric or the state stopped being finite.
         FewstepError: the environment failed, or the disk did.
     """
     total = trainer.config.training.steps
@@ -232,6 +278,8 @@ def train(
         except FewstepError as second:
             if isinstance(error, Interrupted):
                 raise second from error  # the user was promised a saved run
+            if isinstance(second, Diverged):
+                raise Diverged(f"{error}; {second}") from error
             reporter.note(str(second))
         raise
     finally:

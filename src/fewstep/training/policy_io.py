@@ -2,24 +2,31 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from fewstep import settings
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm, mode_name
 from fewstep.errors import FewstepError
-from fewstep.runs.files import sync, write_text
+from fewstep.runs import arrays
+from fewstep.runs.files import read_json, write_text
 from fewstep.training import seeds, state_io
 from fewstep.types import Spec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
 FORMAT = 1
+LARGEST_DESCRIPTION = 64 * 2**10
+"""Bytes. A description is a page of settings; what claims more is not one."""
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SafetensorError)
+"""What reading a file raises that makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ def save(folder: Path, saved: SavedPolicy, algo: str) -> None:
     Raises:
         FewstepError: the disk is full or not writable; an older policy is left as it was.
     """
+    prepare(folder, saved, algo)()
+
+
+def prepare(folder: Path, saved: SavedPolicy, algo: str) -> Callable[[], None]:
+    """``save`` in two halves: copy the weights now, write when the result is called (in any thread)."""
     description = {
         "format": FORMAT,
         "algo": algo,
@@ -60,17 +72,20 @@ def save(folder: Path, saved: SavedPolicy, algo: str) -> None:
         "settings": settings.flatten(saved.cfg),
     }
     counters = {"env_steps": str(saved.env_steps), "updates": str(saved.updates)}
-    temporary = folder / f".{WEIGHTS}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
-        save_file(state_io.to_arrays(saved.policy), temporary, metadata=counters)
-        sync(temporary)
-        os.replace(temporary, folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FewstepError(f"cannot save the policy in {folder}: {reason}") from error
+    text, weights = json.dumps(description, indent=1) + "\n", state_io.to_arrays(saved.policy)
+
+    def write() -> None:
+        temporary = folder / f".{WEIGHTS}.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / DESCRIPTION, text)
+            temporary.unlink(missing_ok=True)
+            arrays.write(temporary, weights, counters)
+            os.replace(temporary, folder / WEIGHTS)
+        except OSError as error:
+            raise FewstepError(f"cannot save the policy in {folder}: {error.strerror}") from error
+
+    return write
 
 
 def load(folder: Path) -> SavedPolicy:
@@ -84,7 +99,7 @@ def load(folder: Path) -> SavedPolicy:
         if not (folder / name).is_file():
             raise FewstepError(f"{folder} has no {name}; train until a checkpoint has been saved")
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_json(folder / DESCRIPTION, LARGEST_DESCRIPTION)
         if description["format"] != FORMAT:
             raise FewstepError(
                 f"{folder} has format {description['format']}; this fewstep reads format {FORMAT}"
@@ -93,16 +108,16 @@ def load(folder: Path) -> SavedPolicy:
         known = settings.schema(algorithm.config)
         flat = settings.checked(description["settings"], known, f"{folder / DESCRIPTION}")
         spec = Spec(**description["spec"])
-        arrays = load_file(folder / WEIGHTS)
+        weights = load_file(folder / WEIGHTS)
         with safe_open(folder / WEIGHTS, framework="numpy") as file:
             counters = file.metadata()
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise FewstepError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
-    cfg = settings.build(algorithm.config, flat)
-    policy = state_io.from_arrays(template(algorithm, cfg, spec), arrays, f"policy {folder}")
-    return SavedPolicy(
-        algorithm, cfg, spec, description["env"], policy, int(counters["env_steps"]), int(counters["updates"])
-    )
+        cfg = settings.build(algorithm.config, flat)
+        policy = state_io.from_arrays(template(algorithm, cfg, spec), weights, f"policy {folder}")
+        env, steps, updates = str(description["env"]), int(counters["env_steps"]), int(counters["updates"])
+    except _DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise FewstepError(f"{folder} is damaged: {reason}") from error
+    return SavedPolicy(algorithm, cfg, spec, env, policy, steps, updates)
 
 
 def template(algorithm: Algorithm, cfg: Any, spec: Spec) -> Any:

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig, from_toml
-from fewstep.errors import UsageError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
@@ -112,6 +113,15 @@ def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:
     return config, registry.get(config.algo)
 
 
+def _marks(saved: Any) -> Marks:
+    try:
+        marks = Marks(**saved)
+        logged, evaluated, written = (int(step) for step in (marks.logged, marks.evaluated, marks.saved))
+        return Marks(logged, evaluated, written, float(marks.wall_seconds))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FewstepError(f"the marks of the checkpoint do not make sense: {error}") from error
+
+
 def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter) -> tuple[Trainer, Marks]:
     """A trainer that goes on from the newest intact checkpoint; rows written after it are dropped.
 
@@ -126,13 +136,13 @@ def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Repor
         try:
             for note in trainer.restore(saved):
                 reporter.note(note)
+            steps = saved.env_steps
+            # A model saved from Python has no marks: it was logged and evaluated wherever its user did so.
+            marks = _marks(saved.meta["marks"]) if "marks" in saved.meta else Marks(steps, steps, steps)
         except BaseException:
             trainer.close()
             raise
         checkpoint.set_aside_newer(run.checkpoints, saved.env_steps)
-        steps = saved.env_steps
-        # A model saved from Python has no marks: it was logged and evaluated wherever its user did so.
-        marks = Marks(**saved.meta["marks"]) if "marks" in saved.meta else Marks(steps, steps, steps)
     truncate_rows(run.metrics, marks.logged)
     truncate_rows(run.evaluations, marks.evaluated)
     return trainer, marks

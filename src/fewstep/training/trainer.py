@@ -9,7 +9,7 @@ from fewstep import envs
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError
-from fewstep.runs.checkpoint import Checkpoint
+from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training import experience
 from fewstep.training.episodes import Episodes
 from fewstep.training.learner import Learner
@@ -27,7 +27,12 @@ class Trainer:
         training = config.training
         self.config = config
         self.algorithm = algorithm
-        self.envs = envs.make(config.env, training.envs, max_episode_steps=training.max_episode_steps)
+        watch = None
+        if training.env_process:
+            watch = envs.Supervision(training.env_timeout, training.env_restarts)
+        self.envs = envs.make(
+            config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
+        )
         self.spec = self.envs.spec
         self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
         self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
@@ -47,6 +52,11 @@ class Trainer:
     def episodes(self) -> int:
         """Episodes finished."""
         return self._episodes.count
+
+    @property
+    def largest_reward(self) -> float:
+        """The largest size of a reward so far."""
+        return self._episodes.largest_reward
 
     @property
     def policy(self) -> Any:
@@ -100,11 +110,11 @@ class Trainer:
             **self.learner.take_means(),
         }
 
-    def snapshot(self, experience: bool = True) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    def snapshot(self, experience: bool = True) -> tuple[dict[str, Group], dict[str, Any]]:
         """What a resume needs: arrays by group, and JSON values. ``experience`` False leaves the data out."""
         state, counters = self.learner.snapshot()
         running, episodes = self._episodes.snapshot()
-        groups = {"state": state, "episodes": running}
+        groups: dict[str, Group] = {"state": state, "episodes": running}
         meta: dict[str, Any] = {"algo": self.config.algo, "env": self.config.env, **counters, **episodes}
         if experience:
             name = self.experience.group
@@ -121,6 +131,13 @@ class Trainer:
             FewstepError: the checkpoint is of another algorithm, environment, number of environments or
                 network size.
         """
+        try:
+            return self._restore(saved)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise FewstepError(f"checkpoint {saved.env_steps} does not make sense: {reason}") from error
+
+    def _restore(self, saved: Checkpoint) -> list[str]:
         meta = saved.meta
         for name, own in (("algo", self.config.algo), ("env", self.config.env)):
             if meta[name] != own:

@@ -1,0 +1,81 @@
+"""The process that environments live in when they are supervised: ``python -m fewstep.envs.worker FD``.
+
+It is started fresh, never forked, and never imports jax. It builds its environments from their id, answers
+one request after another on the socket that it inherits, and ends when the other end does.
+"""
+
+import ctypes
+import signal
+import socket
+import sys
+from typing import Any
+
+import numpy as np
+
+from fewstep.envs import wire
+from fewstep.envs.adapter import Adapter
+from fewstep.envs.messages import brief
+from fewstep.envs.registry import resolve
+from fewstep.envs.vector import time_limit
+from fewstep.errors import FewstepError
+
+
+def main() -> None:
+    """Serve until the socket closes."""
+    _end_with_parent()
+    end = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        order, _ = wire.receive(end)
+        adapters = _answered(end, lambda: _build(end, order))
+        while adapters is not None:
+            head, body = wire.receive(end)
+            adapter = adapters[head["at"]]
+            _answered(end, lambda a=adapter, h=head, b=body: _do(end, a, h, b))
+    except wire.Gone:
+        pass
+
+
+def _end_with_parent() -> None:
+    """Die with the process that trains, also when it is killed while an environment hangs (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _answered(end: socket.socket, work: Any) -> Any:
+    """Do the work; what goes wrong is the answer."""
+    try:
+        return work()
+    except wire.Gone:
+        raise
+    except FewstepError as error:
+        wire.send(end, {"error": type(error).__name__, "message": str(error)})
+    except Exception as error:
+        wire.send(end, {"error": "FewstepError", "message": f"the environment process raised {brief(error)}"})
+    return None
+
+
+def _build(end: socket.socket, order: dict[str, Any]) -> list[Adapter]:
+    build = resolve(order["env"])
+    adapters = [Adapter(build(None, order["limit"]), order["env"], index) for index in order["indices"]]
+    first = adapters[0]
+    answer = {
+        "obs_size": first.obs_size,
+        "low": first.low.tolist(),
+        "high": first.high.tolist(),
+        "time_limit": time_limit(first.env),
+    }
+    wire.send(end, answer)
+    return adapters
+
+
+def _do(end: socket.socket, adapter: Adapter, head: dict[str, Any], body: bytes) -> None:
+    if head["do"] == "reset":
+        wire.send(end, {}, adapter.reset(head["seed"]).tobytes())
+        return
+    observation, reward, terminated, truncated = adapter.step(np.frombuffer(body, np.float32))
+    answer = {"reward": reward, "terminated": terminated, "truncated": truncated}
+    wire.send(end, answer, observation.tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Every registered algorithm, cut anywhere, goes on as if nothing had happened: to the last bit."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fewstep.algos import registry
+from fewstep.config import known_settings, resolve
+from fewstep.runs import checkpoint, segments
+from fewstep.training.trainer import Trainer
+from tests.algos.contract.test_contract import SMALL
+
+STEPS = 130
+CUTS = {"in the warm-up": 11, "on an evaluation": 50, "in an episode": 77, "just after the ring wrapped": 101}
+LOOP = {
+    "training.learning_starts": 40,
+    "training.replay_capacity": 100,
+    "training.batch_size": 8,
+}
+
+
+@pytest.fixture(params=sorted(registry.ALGORITHMS))
+def algorithm(request):
+    return request.param
+
+
+def trainer(name):
+    record = registry.get(name)
+    known = known_settings(record.config)
+    small = {key: value for key, value in SMALL.items() if key in known}
+    return Trainer(resolve(name, record.config, "toy/multigoal", seed=2, overrides=small | LOOP), record)
+
+
+def go(one, until):
+    while one.env_steps < until:
+        one.advance()
+
+
+def described(one):
+    """Everything a checkpoint holds, as bytes."""
+    groups, meta = one.snapshot()
+    flat = {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
+    return {name: (a.dtype, a.shape, np.asarray(a, order="C").tobytes()) for name, a in flat.items()}, meta
+
+
+def test_resume_is_exact(algorithm, tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 500)
+    whole = trainer(algorithm)
+    written = {}
+    for cut in CUTS.values():
+        go(whole, cut)
+        checkpoint.save(tmp_path, cut, *whole.snapshot(), keep=len(CUTS))
+        written[cut] = tmp_path / f"{cut:09d}"
+    go(whole, STEPS)
+    expected, expected_meta = described(whole)
+    for where, cut in CUTS.items():
+        resumed = trainer(algorithm)
+        assert resumed.restore(checkpoint.load(written[cut])) == []
+        go(resumed, STEPS)
+        found, meta = described(resumed)
+        assert found.keys() == expected.keys()
+        different = [name for name in expected if found[name] != expected[name]]
+        assert not different, f"{where}: {different}"
+        assert json.dumps(meta) == json.dumps(expected_meta), where
