@@ -10,6 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="new total of environment steps, to extend the run"
     )
+    parser.add_argument(
+        "--without-replay",
+        action="store_true",
+        help="leave the saved replay out, where it is damaged: learning goes on once a new one has begun",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the run's path")
 
 
@@ -21,6 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     directory = RunDir.open(arguments.run)
     with watched() as check:
-        resume(directory, arguments.steps, arguments.quiet, check)
+        resume(directory, arguments.steps, arguments.quiet, check, not arguments.without_replay)
     print(directory.path)
     return 0

@@ -18,8 +18,11 @@ from fewstep.training.signals import Check
 from fewstep.training.trainer import Trainer
 
 
-def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
+def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience: bool = True) -> None:
     """Continue to the configured number of environment steps, or to a new total.
+
+    ``experience`` False leaves the saved data out, for a run whose replay is damaged: it goes on with what it
+    has learned and collects new transitions before it learns further.
 
     Everything goes on as if nothing had happened, the running episodes included where the environment is
     deterministic under its seed (``training.episodes``). A finished run without a new total is left as it is.
@@ -33,7 +36,7 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
         training = dataclasses.replace(config.training, steps=steps)
         config = dataclasses.replace(config, training=training)
     with run.locked(), RunReporter(run.log, config.training.steps, quiet) as reporter:
-        trainer, marks = reopen(run, config, algorithm, reporter)
+        trainer, marks = reopen(run, config, algorithm, reporter, experience)
         try:
             if steps is not None:
                 if steps < trainer.env_steps:
@@ -57,18 +60,24 @@ def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:
 def _marks(saved: Any) -> Marks:
     try:
         marks = Marks(**saved)
-        whole = (marks.logged, marks.evaluated, marks.saved)
-        return Marks(*(int(value) for value in whole), float(marks.wall_seconds))
+        steps = int(marks.logged), int(marks.evaluated), int(marks.saved)
+        return Marks(steps[0], steps[1], steps[2], float(marks.wall_seconds))
     except (TypeError, ValueError, OverflowError) as error:
         raise FewstepError(f"the marks of the checkpoint do not make sense: {error}") from error
 
 
-def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter) -> tuple[Trainer, Marks]:
+def reopen(
+    run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter, experience: bool = True
+) -> tuple[Trainer, Marks]:
     """A trainer that goes on from the newest intact checkpoint; rows written after it are dropped.
 
     The caller holds the run's lock.
     """
-    saved = checkpoint.load_newest(run.checkpoints, warn=reporter.note)
+    saved = checkpoint.load_newest(
+        run.checkpoints,
+        warn=reporter.note,
+        wanted=lambda group: experience or group in ("state", "episodes"),
+    )
     trainer = Trainer(config, algorithm)
     marks = Marks()
     if saved is None:
