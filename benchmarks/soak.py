@@ -3,10 +3,10 @@
     python -m benchmarks.soak kills --kills 50
     python -m benchmarks.soak flat --minutes 30
 
-``kills`` trains the tests' tiny algorithm on Humanoid-v4 with a checkpoint every ten steps, small replay segments
-and a ring that goes round. Each life ends with SIGKILL at a random instant; afterwards the run is finished and
-compared, file by file and bit by bit, with one that was never disturbed. ``flat`` trains SAC on Pendulum-v1 and
-reads resident memory and open files of the process from /proc.
+``kills`` trains the tests' tiny algorithm on Humanoid-v4 with a checkpoint every ten steps, small replay
+segments and a ring that goes round. Each life ends with SIGKILL at a random instant; afterwards the run is
+finished and compared, file by file and bit by bit, with one that was never disturbed. ``flat`` trains SAC on
+Pendulum-v1 and reads resident memory and open files of the process from /proc.
 """
 
 import argparse

@@ -45,6 +45,20 @@ def test_large_values_and_endless_episodes_are_noticed():
     assert any("declares no time limit" in line for line in lines)
 
 
+def test_arrays_that_are_changed_after_they_were_returned_are_noticed():
+    class Reuses(FakeEnv):
+        def __init__(self):
+            self.buffer = np.zeros(3, np.float32)
+            super().__init__(observe=self.write)
+
+        def write(self, env):
+            self.buffer[:] = [env.t, env.total, env.start]
+            return self.buffer
+
+    lines = warnings_of(Reuses, steps=5)
+    assert any("changed by the next step" in line and "copy()" in line for line in lines)
+
+
 def test_faulty_values_are_an_error_finding():
     found = envs.check_env(lambda: FakeEnv({4: {"reward": np.nan}}), steps=10)
     assert [finding.level for finding in found] == ["error"]

@@ -1,13 +1,15 @@
 """Every file of a checkpoint, damaged in every way: always noticed, never loaded, one line."""
 
 import random
+import shutil
 
 import pytest
 
+from fewstep.cli import main
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint, segments
 from fewstep.runs.layout import RunDir
-from tests.e2e.helpers import train
+from tests.e2e.helpers import one_line, train
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,19 @@ def test_every_damage_to_every_file_is_noticed(run):
         checkpoint.load(run.checkpoints / "000000400")
     print(f"{tried} faults in {len(files(run))} files, all noticed")
     assert tried >= 300
+
+
+def test_a_run_whose_replay_is_lost_goes_on_with_what_it_has_learned(run, tmp_path, capsys):
+    """Both checkpoints need the first segment."""
+    copy = RunDir(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    min((copy.checkpoints / "segments").iterdir()).unlink()
+    assert main(["resume", str(copy.path), "--steps", "500", "--quiet"]) == 1
+    one_line(capsys.readouterr().err, "every checkpoint", f"fewstep resume {copy.path} --without-replay")
+    assert main(["resume", str(copy.path), "--steps", "500", "--quiet", "--without-replay"]) == 0
+    saved = checkpoint.load(copy.checkpoints / "000000500")
+    assert saved.meta["updates"] == 351 + 51  # 400 steps, then 50 without an update
+    assert len(saved.groups["replay"]["reward"]) == 100
 
 
 def test_every_bit_of_the_manifest(run):

@@ -2,6 +2,9 @@
 
 import resource
 import signal
+import subprocess
+
+import pytest
 
 from fewstep.cli import main
 from fewstep.runs import checkpoint
@@ -26,3 +29,43 @@ def test_no_room_for_the_next_checkpoint(tmp_path, capsys):
     assert found.env_steps == 600
     assert main(["resume", str(run), "--quiet"]) == 0
     assert (run / "checkpoints" / "000001200").is_dir()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte; skipped where mounting is not permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(words, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount")
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 1000)
+
+
+def test_a_disk_that_is_really_full(small_disk, capsys):
+    """Something else fills the disk; once it is gone, the run goes on."""
+    run = small_disk / "run"
+    sets = ["training.eval_every=0", "training.checkpoint_every=100"]
+    assert train(run, steps=300, sets=sets) == 0
+    with pytest.raises(OSError):
+        fill(small_disk / "hog")
+    capsys.readouterr()
+    assert main(["resume", str(run), "--steps", "600", "--quiet"]) == 1
+    one_line(capsys.readouterr().err, "No space left")
+    found = checkpoint.load_newest(run / "checkpoints", print)
+    assert found is not None
+    assert found.env_steps == 300
+    (small_disk / "hog").unlink()
+    assert main(["resume", str(run), "--steps", "600", "--quiet"]) == 0
+    assert (run / "checkpoints" / "000000600").is_dir()

@@ -14,6 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="new total of environment steps, to extend the run"
     )
+    parser.add_argument(
+        "--without-replay",
+        action="store_true",
+        help="leave the saved replay out, where it is damaged: learning goes on once a new one has begun",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the run's path")
 
 
@@ -24,11 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.training.signals import watched
 
     directories = [RunDir.open(path) for path in arguments.runs]
+    experience = not arguments.without_replay
     failures = []
     with watched() as check:
         if len(directories) == 1:
-            resume(directories[0], arguments.steps, arguments.quiet, check)
+            resume(directories[0], arguments.steps, arguments.quiet, check, experience)
         else:
-            failures = resume_together(directories, arguments.steps, arguments.quiet, check)
+            failures = resume_together(directories, arguments.steps, arguments.quiet, check, experience)
     print_runs(arguments.runs, failures)
     return 0

@@ -85,6 +85,20 @@ class Adapter:
         """Which environment, when, and how to get there again."""
         return str(self._place)
 
+    def changes_returned_arrays(self, steps: int) -> bool:
+        """Whether a step writes into the observation that the one before returned (tried from a reset)."""
+        self.running = False
+        value: Any = self.env.reset()[0]
+        for _ in range(steps):
+            before = self._flatten(value)
+            value_then, result = value, self.env.step(self.actions.to_env(np.zeros(self.actions.size)))
+            if not np.array_equal(before, self._flatten(value_then)):
+                return True
+            if result[2] or result[3]:
+                break
+            value = result[0]
+        return False
+
     def observation_name(self, index: int) -> str:
         """What entry ``index`` of the flat observation is called in the environment's own terms."""
         return self.observations.name(index)

@@ -68,6 +68,11 @@ def _findings(vector: VectorEnv, steps: int, seed: int) -> list[Finding]:
             f"seeds {seed} and {seed + 1} start from the same observation",
             "fine if the start is meant to be fixed; otherwise reset ignores its seed",
         )
+    if vector.changes_returned_arrays():
+        warn(
+            "an observation that was returned before is changed by the next step",
+            "fewstep copies, other code may not: return a fresh array (observation.copy())",
+        )
     largest = np.abs(np.concatenate([result.obs for result in first])).max(0)
     if largest.max() > _LARGE:
         warn(

@@ -153,6 +153,13 @@ class VectorEnv:
         notes, self._watch.notes = self._watch.notes, []
         return notes
 
+    def changes_returned_arrays(self, steps: int = 5) -> bool:
+        """Whether an environment of this process writes into observations it has already returned.
+
+        It is reset and takes ``steps`` random steps; a check, not for use in training.
+        """
+        return any(isinstance(one, Adapter) and one.changes_returned_arrays(steps) for one in self._adapters)
+
     def observation_name(self, index: int) -> str:
         """What entry ``index`` of a flat observation is called in the environment's own terms."""
         return self._adapters[0].observation_name(index)

@@ -228,7 +228,10 @@ def load_newest(
         except FewstepError as error:
             warn(f"{error}; trying the one before")
     if folders:
-        raise FewstepError(f"every checkpoint in {root} is damaged")
+        raise FewstepError(
+            f"every checkpoint in {root} is damaged; if only the replay is, "
+            f"`fewstep resume {root.parent} --without-replay` goes on"
+        )
     return None
 
 

@@ -21,8 +21,11 @@ from fewstep.training.together import Failure, Member
 from fewstep.training.trainer import Trainer
 
 
-def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
+def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience: bool = True) -> None:
     """Continue to the configured number of environment steps, or to a new total.
+
+    ``experience`` False leaves the saved data out, for a run whose replay is damaged: it goes on with what it
+    has learned and collects new transitions before it learns further.
 
     Everything goes on as if nothing had happened, the running episodes included where the environment is
     deterministic under its seed (``training.episodes``). A finished run without a new total is left as it is.
@@ -40,7 +43,7 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
         Screen(total, quiet) as screen,
         RunReporter(run.log, total, screen) as reporter,
     ):
-        trainer, marks = reopen(run, config, algorithm, reporter)
+        trainer, marks = reopen(run, config, algorithm, reporter, experience)
         try:
             if steps is not None:
                 _refuse_fewer(run, trainer, steps)
@@ -51,7 +54,9 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check) -> None:
             trainer.close()
 
 
-def resume_together(runs: Sequence[RunDir], steps: int | None, quiet: bool, check: Check) -> list[Failure]:
+def resume_together(
+    runs: Sequence[RunDir], steps: int | None, quiet: bool, check: Check, experience: bool = True
+) -> list[Failure]:
     """``resume`` for runs of equal configs but the seed, side by side (``training.together``).
 
     Those with fewer steps than others catch up first. Gives the runs that failed.
@@ -72,7 +77,7 @@ def resume_together(runs: Sequence[RunDir], steps: int | None, quiet: bool, chec
         reporters = stack.enter_context(together.reporting(runs, seeds, total, quiet))
         members: list[Member] = []
         for run, config, reporter in zip(runs, configs, reporters, strict=True):
-            trainer, marks = reopen(run, config, algorithm, reporter)
+            trainer, marks = reopen(run, config, algorithm, reporter, experience)
             stack.callback(trainer.close)
             members.append(Member(trainer, run, reporter, marks))
         if steps is not None:
@@ -122,12 +127,18 @@ def _marks(saved: Any) -> Marks:
         raise FewstepError(f"the marks of the checkpoint do not make sense: {error}") from error
 
 
-def reopen(run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter) -> tuple[Trainer, Marks]:
+def reopen(
+    run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter, experience: bool = True
+) -> tuple[Trainer, Marks]:
     """A trainer that goes on from the newest intact checkpoint; rows written after it are dropped.
 
     The caller holds the run's lock.
     """
-    saved = checkpoint.load_newest(run.checkpoints, warn=reporter.note)
+    saved = checkpoint.load_newest(
+        run.checkpoints,
+        warn=reporter.note,
+        wanted=lambda group: experience or group in ("state", "episodes"),
+    )
     trainer = Trainer(config, algorithm)
     marks = Marks()
     if saved is None:

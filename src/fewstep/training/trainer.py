@@ -146,7 +146,7 @@ class Trainer:
                 )
         self.learner.restore(saved.groups["state"], meta, f"checkpoint {saved.env_steps}")
         name = self.experience.group
-        if name in meta:
+        if name in saved.groups:
             self.experience.restore(saved.groups[name], meta[name])
         else:
             self.experience.restart(saved.env_steps)
