@@ -15,9 +15,9 @@ from tests.algos.contract.test_contract import SMALL
 STEPS = 130
 CUTS = {
     "in the warm-up": 11,
-    "soon after the first updates": 50,
+    "after the first updates": 50,
     "in an episode": 77,
-    "just after the ring wrapped": 101,
+    "after the ring wrapped": 101,
 }
 LOOP = {
     "training.learning_starts": 40,
