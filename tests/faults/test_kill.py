@@ -27,9 +27,8 @@ KILLS = 5
 def test_killed_while_saving_all_the_time_ends_as_if_undisturbed(tmp_path):
     """Checkpoints every ten steps: most of the process's life is spent saving. The ring goes round, too."""
     run, whole = tmp_path / "run", tmp_path / "whole"
-    running = process(
-        "train", SMALL_SEGMENTS, "Humanoid-v4", "--steps", "100000", "--out", run, "--set", *SETS
-    )
+    start = ["train", SMALL_SEGMENTS, "Humanoid-v4", "--set", *SETS]
+    running = process(*start, "--steps", "100000", "--out", run)
     chance = random.Random(0)
     for kill in range(KILLS):
         lines = chance.randint(5, 25)

@@ -8,11 +8,17 @@ import pytest
 from fewstep.algos import registry
 from fewstep.config import known_settings, resolve
 from fewstep.runs import checkpoint, segments
+from fewstep.training.evaluate import Evaluator
 from fewstep.training.trainer import Trainer
 from tests.algos.contract.test_contract import SMALL
 
 STEPS = 130
-CUTS = {"in the warm-up": 11, "on an evaluation": 50, "in an episode": 77, "just after the ring wrapped": 101}
+CUTS = {
+    "in the warm-up": 11,
+    "after the first updates": 50,
+    "in an episode": 77,
+    "after the ring wrapped": 101,
+}
 LOOP = {
     "training.learning_starts": 40,
     "training.replay_capacity": 100,
@@ -37,6 +43,15 @@ def go(one, until):
         one.advance()
 
 
+def evaluation(one):
+    """Returns and lengths of two episodes with the policy as it is now."""
+    cfg = one.config.algorithm
+    judge = Evaluator(one.algorithm, cfg, one.config.env, episodes=2, modes=["sample"], seed=2)
+    row = judge.evaluate(one.policy, one.env_steps, one.updates)[0]
+    judge.close()
+    return row["returns"], row["lengths"]
+
+
 def described(one):
     """Everything a checkpoint holds, as bytes."""
     groups, meta = one.snapshot()
@@ -47,16 +62,18 @@ def described(one):
 def test_resume_is_exact(algorithm, tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 500)
     whole = trainer(algorithm)
-    written = {}
+    written, evaluated = {}, {}
     for cut in CUTS.values():
         go(whole, cut)
         checkpoint.save(tmp_path, cut, *whole.snapshot(), keep=len(CUTS))
         written[cut] = tmp_path / f"{cut:09d}"
+        evaluated[cut] = evaluation(whole)
     go(whole, STEPS)
     expected, expected_meta = described(whole)
     for where, cut in CUTS.items():
         resumed = trainer(algorithm)
         assert resumed.restore(checkpoint.load(written[cut])) == []
+        assert evaluation(resumed) == evaluated[cut], where
         go(resumed, STEPS)
         found, meta = described(resumed)
         assert found.keys() == expected.keys()
