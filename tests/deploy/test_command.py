@@ -64,5 +64,5 @@ def test_an_algorithm_without_a_lowering_is_refused(run, capsys):
     from tests.deploy.helpers import UNIT
     from tests.e2e.tiny_algorithm import ALGORITHM
 
-    with pytest.raises(UsageError, match="cannot be exported; those that can: mfpo, sac, smfp"):
+    with pytest.raises(UsageError, match="cannot be exported; those that can: mfpo, ppo, sac, smfp"):
         lower(ALGORITHM, None, None, PENDULUM, UNIT)

@@ -211,11 +211,11 @@ def test_weights_that_stop_being_finite_are_kept_apart(tmp_path, capsys):
     for seed in range(3):
         run = tmp_path / "all" / f"seed-{seed}"
         assert names(run / "checkpoints") == ["000000200"]
-        assert names(run / "crash") == ["000000250"]
+        assert names(run / "crash") == ["divergence.json"]
 
 
 def test_a_run_that_cannot_be_written_ends_alone(tmp_path, capsys, monkeypatch):
-    """The metrics of one seed hold a NaN at step 300: it is saved, named and left behind."""
+    """The metrics of one seed hold a NaN at step 300: it is named and left behind with its last checkpoint."""
     from fewstep.runs.metrics import RowWriter
 
     append = RowWriter.append
@@ -230,7 +230,7 @@ def test_a_run_that_cannot_be_written_ends_alone(tmp_path, capsys, monkeypatch):
     one_line(
         capsys.readouterr().err, "1 of 3 seeds failed: seed 2: actor/loss is nan at environment step 300"
     )
-    assert names(tmp_path / "all" / "seed-2" / "checkpoints") == ["000000200", "000000300"]
+    assert names(tmp_path / "all" / "seed-2" / "checkpoints") == ["000000200"]
     assert names(tmp_path / "all" / "seed-0" / "checkpoints") == ["000000200", "000000400"]
 
 

@@ -35,7 +35,8 @@ def trainer(name):
     record = registry.get(name)
     known = known_settings(record.config)
     small = {key: value for key, value in SMALL.items() if key in known}
-    return Trainer(resolve(name, record.config, "toy/multigoal", seed=2, overrides=small | LOOP), record)
+    loop = LOOP if record.rollout is None else {}  # an on-policy algorithm has no warm-up and no ring
+    return Trainer(resolve(name, record.config, "toy/multigoal", seed=2, overrides=small | loop), record)
 
 
 def go(one, until):
