@@ -215,7 +215,7 @@ def test_weights_that_stop_being_finite_are_kept_apart(tmp_path, capsys):
 
 
 def test_a_run_that_cannot_be_written_ends_alone(tmp_path, capsys, monkeypatch):
-    """The metrics of one seed hold a NaN at step 300: it is named and left behind with its last checkpoint."""
+    """The metrics of one seed hold a NaN at step 300: it is named and left with its last checkpoint."""
     from fewstep.runs.metrics import RowWriter
 
     append = RowWriter.append
