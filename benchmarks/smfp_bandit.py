@@ -91,6 +91,9 @@ ROWS = [
     *(Row(0.2, 5, noise=noise) for noise in ("independent", "antithetic", "stratified")),
     # From alpha = 1 down, with twice as many components.
     *(Row(alpha, noise=noise, **ANNEALED) for alpha in (0.2, 0.1) for noise in ("independent", "stratified")),
+    # The same at K = 15 and 16: few shared samples lose the low modes, many fresh ones hold them.
+    Row(0.1, 15, anneal=3000, learning_rate=5e-4, updates=8000, states=16, samples=16),
+    Row(0.1, 16, anneal=3000, learning_rate=5e-4, updates=8000),
     # Annealing alone does not save the conditional surrogate.
     Row(0.1, 0, anneal=3000, learning_rate=5e-4, updates=8000),
 ]
