@@ -7,9 +7,10 @@ through this record, so a new algorithm is one file, one preset folder, one docs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
+from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.errors import UsageError
@@ -33,9 +34,22 @@ class Keyed(Protocol):
         ...
 
 
+S = TypeVar("S", bound=Keyed)
+
+
 def use_key(state: Keyed, use: int) -> PRNGKeyArray:
     """The random key of one use in the current update: no two uses and no two updates share one."""
     return jax.random.fold_in(jax.random.fold_in(state.key, use), state.updates)
+
+
+def every(delay: int, state: S, step: Callable[[S], S]) -> S:
+    """``step(state)`` at every ``delay``-th update, from the first on; the state as it is at the others.
+
+    A condition on the count of updates, so what is skipped is not computed. ``delay`` is at least 1.
+    """
+    if delay == 1:
+        return step(state)
+    return lax.cond(state.updates % delay == 0, step, lambda same: same, state)
 
 
 @dataclass(frozen=True)

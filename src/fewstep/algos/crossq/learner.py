@@ -7,11 +7,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import tanh_gaussian, temperature, twins
-from fewstep.algos.contract import ActionMode, Metrics, use_key
+from fewstep.algos.contract import ActionMode, Metrics, every, use_key
 from fewstep.algos.crossq.actor import RenormGaussian
 from fewstep.algos.crossq.config import CrossQConfig
 from fewstep.algos.optim import Adam, SoftOptimisers
@@ -175,8 +174,5 @@ def update(cfg: CrossQConfig, state: State, batch: Transition) -> tuple[State, M
         st, metrics = improve_policy(cfg, st, twins.q_value(cfg.critic.twin, st.critics), batch.obs)
         return replace(st, held=metrics)
 
-    if cfg.actor.delay == 1:
-        state = improve(state)
-    else:
-        state = lax.cond(state.updates % cfg.actor.delay == 0, improve, lambda st: st, state)
+    state = every(cfg.actor.delay, state, improve)
     return replace(state, updates=state.updates + 1), critic_metrics | state.held

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import temperature
-from fewstep.algos.contract import Metrics, use_key
+from fewstep.algos.contract import Metrics, every, use_key
 from fewstep.algos.mfpo import losses
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.mfpo.policy import Critics, Policy, QFunction, Scalar, Vector, draw, q_value
@@ -258,8 +258,5 @@ def update(cfg: MFPOConfig, state: State, batch: Transition) -> tuple[State, Met
         st, metrics = improve_policy(cfg, st, q_value(cfg, st.critics), obs)
         return replace(st, held=metrics)
 
-    if cfg.actor.delay == 1:
-        state = improve(state)
-    else:
-        state = lax.cond(state.updates % cfg.actor.delay == 0, improve, lambda st: st, state)
+    state = every(cfg.actor.delay, state, improve)
     return replace(state, updates=state.updates + 1), critic_metrics | state.held

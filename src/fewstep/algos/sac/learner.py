@@ -6,11 +6,10 @@ from enum import IntEnum
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import tanh_gaussian, temperature, twins
-from fewstep.algos.contract import ActionMode, Metrics, use_key
+from fewstep.algos.contract import ActionMode, Metrics, every, use_key
 from fewstep.algos.optim import Adam, SoftOptimisers
 from fewstep.algos.sac.config import SACConfig
 from fewstep.algos.tanh_gaussian import TanhGaussian
@@ -156,8 +155,5 @@ def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metr
         st, metrics = improve_policy(cfg, st, twins.q_value(cfg.critic.twin, st.critics), batch.obs)
         return replace(st, held=metrics)
 
-    if cfg.actor.delay == 1:
-        state = improve(state)
-    else:
-        state = lax.cond(state.updates % cfg.actor.delay == 0, improve, lambda st: st, state)
+    state = every(cfg.actor.delay, state, improve)
     return replace(state, updates=state.updates + 1), critic_metrics | state.held

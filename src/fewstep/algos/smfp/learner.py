@@ -10,11 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import temperature, twins
-from fewstep.algos.contract import Metrics, use_key
+from fewstep.algos.contract import Metrics, every, use_key
 from fewstep.algos.optim import Adam, SoftOptimisers
 from fewstep.algos.smfp import losses, targets
 from fewstep.algos.smfp.config import SMFPConfig
@@ -286,8 +285,5 @@ def update(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[State, Met
         st, metrics = improve_policy(cfg, st, q, batch.obs[rows], batch.action[rows])
         return replace(st, held=metrics)
 
-    if cfg.actor.delay == 1:
-        state = improve(state)
-    else:
-        state = lax.cond(state.updates % cfg.actor.delay == 0, improve, lambda st: st, state)
+    state = every(cfg.actor.delay, state, improve)
     return replace(state, updates=state.updates + 1), critic_metrics | state.held

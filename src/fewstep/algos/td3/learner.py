@@ -7,11 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos import twins
-from fewstep.algos.contract import ActionMode, Metrics, use_key
+from fewstep.algos.contract import ActionMode, Metrics, every, use_key
 from fewstep.algos.optim import Adam, polyak
 from fewstep.algos.td3.config import ActorConfig, SmoothingConfig, TD3Config
 from fewstep.algos.twins import Critics, QFunction, Slow
@@ -208,8 +207,5 @@ def update(cfg: TD3Config, state: State, batch: Transition) -> tuple[State, Metr
         st, metrics = improve_policy(cfg, st, st.critics[0], batch.obs)
         return replace(st, held=metrics)
 
-    if cfg.actor.delay == 1:
-        state = improve(state)
-    else:
-        state = lax.cond(state.updates % cfg.actor.delay == 0, improve, lambda st: st, state)
+    state = every(cfg.actor.delay, state, improve)
     return replace(state, updates=state.updates + 1), critic_metrics | state.held
