@@ -25,9 +25,10 @@ ARROWS = {
     "training": {"algos", "envs", "replay", "runs"},
     "analysis": {"runs", "envs"},
     "experiments": {"algos", "envs", "runs"},
+    "sinks": {"runs"},
     "deploy": {"algos", "flows", "nets"},
     "api": {"training", "algos", "envs", "runs"},
-    "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy", "experiments"},
+    "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy", "experiments", "sinks"},
     "__main__": {"cli"},
     "__init__": {"api", "envs"},
 }
@@ -41,6 +42,7 @@ WITHOUT_JAX = (
     "replay",
     "runs",
     "analysis",
+    "sinks",
     "cli",
 )
 

@@ -22,6 +22,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 Finding = tuple[bool, str]
+EXTRAS = {
+    "video": ("imageio", "imageio_ffmpeg", "PIL"),
+    "tensorboard": ("tensorboardX",),
+    "wandb": ("wandb",),
+}
+"""Extra -> the modules it brings."""
 
 
 def _packages() -> list[Finding]:
@@ -82,11 +88,12 @@ def _simulation() -> list[Finding]:
 
 
 def _extras() -> list[Finding]:
-    missing = [
-        name for name in ("imageio", "imageio_ffmpeg", "PIL") if importlib.util.find_spec(name) is None
-    ]
-    hint = f"not installed ({', '.join(missing)}): pip install 'fewstep[video]'"
-    return [(True, f"extra video: {hint if missing else 'installed'}")]
+    findings: list[Finding] = []
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        hint = f"not installed ({', '.join(missing)}): pip install 'fewstep[{extra}]'"
+        findings.append((True, f"extra {extra}: {hint if missing else 'installed'}"))
+    return findings
 
 
 def _cache() -> Finding:

@@ -22,6 +22,7 @@ from fewstep.cli import (
     replay_crash,
     report,
     resume,
+    sync,
     train,
 )
 from fewstep.errors import FewstepError, UsageError, unknown
@@ -33,6 +34,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "report": report,
     "export": export,
+    "sync": sync,
     "algos": algos,
     "envs": envs,
     "presets": presets,

@@ -1,0 +1,1 @@
+"""Other libraries, run with our protocol in an environment of their own."""

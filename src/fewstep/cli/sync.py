@@ -1,0 +1,37 @@
+"""Show runs in TensorBoard or Weights & Biases, from their JSON lines."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``fewstep sync``."""
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run directories")
+    parser.add_argument("--to", required=True, metavar="SINK", help="tensorboard or wandb")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the files (default: one in each run directory)"
+    )
+    parser.add_argument("--project", default="fewstep", metavar="NAME", help="project of W&B")
+    parser.add_argument(
+        "--follow", action="store_true", help="one run: go on until the process that writes it has ended"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fill the sink and print where the curves are."""
+    from fewstep import sinks
+    from fewstep.errors import UsageError
+    from fewstep.runs.layout import RunDir
+    from fewstep.sinks import points
+
+    sinks.require(arguments.to)
+    directories = [RunDir.open(path) for path in arguments.runs]
+    if arguments.follow and len(directories) > 1:
+        raise UsageError("--follow takes one run; start one `fewstep sync` per run")
+    for directory in directories:
+        name = "/".join(directory.path.resolve().parts[-3:])
+        folder = arguments.out / name if arguments.out else directory.path / arguments.to
+        sink = sinks.make(arguments.to, directory, folder, arguments.project)
+        sent = points.follow(directory, sink) if arguments.follow else points.fill(directory, sink)
+        print(f"{sent} points of {directory.path}: {sink.close()}")
+    return 0
