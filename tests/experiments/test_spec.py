@@ -69,9 +69,14 @@ def test_a_started_run_is_gone_on_with_and_another_one_refused(tmp_path):
     job.path.mkdir(parents=True)
     (job.path / "config.toml").write_text(job.config.to_toml())
     again = plan.expand(parsed(GOOD), tmp_path)[0]
-    assert again.words == ["resume", str(job.path), "--quiet"]
+    assert again.words == ["resume", str(job.path), "--steps", "500", "--quiet"]
+    longer = plan.expand(parsed(GOOD.replace("= 500", "= 600")), tmp_path)[0]
+    assert longer.words == ["resume", str(job.path), "--steps", "600", "--quiet"]
+    with pytest.raises(UsageError, match="started for 500 steps, more than the 400"):
+        plan.expand(parsed(GOOD.replace("= 500", "= 400")), tmp_path)
+    (job.path / "config.toml").write_text(job.config.to_toml().replace("discount = 0.99", "discount = 0.9"))
     with pytest.raises(UsageError, match="holds a run of another configuration"):
-        plan.expand(parsed(GOOD.replace("= 500", "= 600")), tmp_path)
+        plan.expand(parsed(GOOD), tmp_path)
 
 
 @pytest.mark.parametrize(

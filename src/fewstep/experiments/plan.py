@@ -1,7 +1,7 @@
 """From the spec to the runs: every configuration resolved and every clash found before anything starts."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewstep import envs, settings
@@ -26,10 +26,10 @@ class Job:
 
     @property
     def words(self) -> list[str]:
-        """Arguments of ``fewstep`` that start the run, or go on with it if it has begun."""
-        if (self.path / "config.toml").exists():
-            return ["resume", str(self.path), "--quiet"]
+        """Arguments of ``fewstep`` that start the run, or go on with it (to more steps) if it has begun."""
         entry, config = self.entry, self.config
+        if (self.path / "config.toml").exists():
+            return ["resume", str(self.path), "--steps", str(config.training.steps), "--quiet"]
         words = ["train", entry.algo, config.env, "--preset", entry.preset, "--seed", str(config.seed)]
         words += ["--steps", str(config.training.steps), "--out", str(self.path), "--quiet"]
         sets = [f"{name}={settings.to_text(value)}" for name, value in entry.settings.items()]
@@ -74,14 +74,23 @@ def _job(entry: Entry, env: str, seed: int, root: Path) -> Job:
 
 
 def _refuse_other(job: Job) -> None:
-    """A directory from an earlier start of this experiment may be there, that of another one may not."""
+    """A directory from an earlier start of this experiment may be there, that of another one may not.
+
+    More steps than the earlier start asked for extend its runs.
+    """
     path = job.path / "config.toml"
     if not path.exists():
         if job.path.exists() and (not job.path.is_dir() or any(job.path.iterdir())):
             raise UsageError(f"{job.path} exists and is not a run; choose another --out")
         return
     there = from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))
-    if there != job.config:
+    wanted = job.config.training.steps
+    if there.training.steps > wanted:
+        raise UsageError(
+            f"{job.path} was started for {there.training.steps:,} steps, more than the {wanted:,} of now; "
+            "choose another --out, or move it away"
+        )
+    if replace(there, training=replace(there.training, steps=wanted)) != job.config:
         raise UsageError(
             f"{job.path} holds a run of another configuration than {job.name} has now; choose another --out, "
             "or move it away"
