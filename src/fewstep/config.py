@@ -24,8 +24,8 @@ RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of the training loop. Every algorithm shares them, except that those of the replay buffer
-    (``learning_starts``, ``batch_size``, ``updates_per_step``, ``replay_capacity``) are not settings of one
-    that learns from rollouts.
+    (``learning_starts``, ``batch_size``, ``updates_per_step``, ``overlap``, ``replay_capacity``) are not
+    settings of one that learns from rollouts.
 
     Fields:
         steps: environment steps in total, over all environments, warm-up included. At least 1.
@@ -34,6 +34,8 @@ class TrainingConfig:
             before it and the policy's own from it on, so 10 000 means 9 999 random steps.
         batch_size: transitions per update.
         updates_per_step: updates per environment step; ``envs * updates_per_step`` must be a whole number.
+        overlap: device and environments work at once: the updates of a step are computed while the next step
+            is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
         replay_capacity: transitions kept; the oldest are overwritten.
         max_episode_steps: a time limit in place of the environment's own (None).
         env_process: every training environment lives in a process of its own, the evaluation's in one
@@ -54,6 +56,7 @@ class TrainingConfig:
     learning_starts: int = 10_000
     batch_size: int = 256
     updates_per_step: float = 1.0
+    overlap: bool = False
     replay_capacity: int = 1_000_000
     max_episode_steps: int | None = None
     env_process: bool = False

@@ -285,6 +285,10 @@ def test_a_signal_during_an_evaluation_of_one_saves_all(tmp_path):
         (["--seeds", "0..256"], ["257 seeds", "at most 256"]),
         (["--seeds", "0..999999999"], ["--seeds must be a range"]),
         (["--seeds", "0,9999999999"], ["seed must be from 0"]),
+        (
+            ["--seeds", "0..1", "--set", "training.overlap=true"],
+            ["training.overlap is for one run per process"],
+        ),
     ],
 )
 def test_one_line_and_nothing_left_behind(words, parts, capsys, tmp_path, monkeypatch):

@@ -31,12 +31,14 @@ def algorithm(request):
     return request.param
 
 
-def trainer(name):
+def trainer(name, **more):
     record = registry.get(name)
     known = known_settings(record.config)
     small = {key: value for key, value in SMALL.items() if key in known}
     loop = LOOP if record.rollout is None else {}  # an on-policy algorithm has no warm-up and no ring
-    return Trainer(resolve(name, record.config, "toy/multigoal", seed=2, overrides=small | loop), record)
+    return Trainer(
+        resolve(name, record.config, "toy/multigoal", seed=2, overrides=small | loop | more), record
+    )
 
 
 def go(one, until):
@@ -61,8 +63,43 @@ def described(one):
 
 
 def test_resume_is_exact(algorithm, tmp_path, monkeypatch):
+    check_resume(algorithm, tmp_path, monkeypatch)
+
+
+def test_resume_is_exact_while_updates_overlap_steps(tmp_path, monkeypatch):
+    check_resume("sac", tmp_path, monkeypatch, **{"training.overlap": True})
+
+
+def test_the_policy_of_an_overlapping_run_is_one_dispatch_old():
+    """Learning from the same data in the same order, acting before the newest update instead of after it."""
+    run, plain = (trainer("sac", **{"training.overlap": overlap}) for overlap in (True, False))
+    acted = []
+    act, learn = plain.learner.act, plain.learner.learn
+    waiting = []
+    plain.learner.act = lambda obs, steps: acted.append(act(obs, steps)) or acted[-1]
+    plain.learner.learn = waiting.append
+    while plain.env_steps < 60:  # the same by hand: each update is put off until the next action is chosen
+        due = list(waiting)
+        waiting.clear()
+        action = plain.warm_up_action()
+        action = plain.learner.act(plain.obs, plain.env_steps) if action is None else action
+        for data in due:
+            learn(data)
+        plain.take(action)
+        data = plain.due()
+        if data is not None:
+            plain.learner.learn(data)
+    go(run, 60)
+    assert len(acted) == 21
+    assert run.updates == plain.updates == 20
+    for name, array in described(run)[0].items():
+        if not name.startswith("ahead"):
+            assert described(plain)[0][name] == array, name
+
+
+def check_resume(algorithm, tmp_path, monkeypatch, **more):
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 500)
-    whole = trainer(algorithm)
+    whole = trainer(algorithm, **more)
     written, evaluated = {}, {}
     for cut in CUTS.values():
         go(whole, cut)
@@ -72,7 +109,7 @@ def test_resume_is_exact(algorithm, tmp_path, monkeypatch):
     go(whole, STEPS)
     expected, expected_meta = described(whole)
     for where, cut in CUTS.items():
-        resumed = trainer(algorithm)
+        resumed = trainer(algorithm, **more)
         assert resumed.restore(checkpoint.load(written[cut])) == []
         assert evaluation(resumed) == evaluated[cut], where
         go(resumed, STEPS)

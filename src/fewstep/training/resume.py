@@ -71,6 +71,7 @@ def resume_together(
     if steps is not None:
         configs = [_with_steps(config, steps) for config in configs]
     _refuse_unlike(runs, configs)
+    together.refuse_overlap(configs[0])
     total = configs[0].training.steps
     with ExitStack() as stack:
         seeds = [config.seed for config in configs]

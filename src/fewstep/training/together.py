@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.runs.layout import RunDir
 from fewstep.training import loop
 from fewstep.training.cohort import Cohort
@@ -46,6 +46,7 @@ def start(
         UsageError: an environment, a setting or a directory is not usable; nothing has been written then.
         Interrupted: a signal came; all are saved.
     """
+    refuse_overlap(configs[0])
     for path in paths:
         RunDir.refuse_existing(path)
     with ExitStack() as stack:
@@ -59,6 +60,14 @@ def start(
         members = [Member(*each) for each in zip(trainers, runs, reporters, strict=True)]
         loop.note_if_nothing_will_be_learned(trainers[0], reporters[0])
         return train(members, check)
+
+
+def refuse_overlap(config: RunConfig) -> None:
+    """Raise a UsageError if the config asks for what only a run of its own can do."""
+    if config.training.overlap:
+        raise UsageError(
+            "training.overlap is for one run per process: several seeds take turns on the device as it is"
+        )
 
 
 @contextmanager

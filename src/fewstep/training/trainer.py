@@ -13,6 +13,7 @@ from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training import experience
 from fewstep.training.episodes import Episodes
 from fewstep.training.learner import Learner
+from fewstep.types import Transition
 
 
 class Trainer:
@@ -37,6 +38,7 @@ class Trainer:
         self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
         self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
         self._episodes = Episodes(self.envs, config.seed)
+        self._ahead: Any = None
 
     @property
     def env_steps(self) -> int:
@@ -64,12 +66,24 @@ class Trainer:
         return self.learner.policy
 
     def advance(self) -> None:
-        """One step of every environment, and the updates that belong to it."""
+        """One step of every environment, and the updates that belong to it.
+
+        With ``training.overlap`` these wait until the next action has been chosen: the device computes them
+        while the environments step, the step is stored and the next batch is drawn.
+        """
         action = self.warm_up_action()
         if action is None:
             action = self.learner.act(self.obs, self.env_steps)
+        self._learn(self._ahead)
+        self._ahead = None
         self.take(action)
         data = self.due()
+        if self.config.training.overlap:
+            self._ahead = data
+        else:
+            self._learn(data)
+
+    def _learn(self, data: Any | None) -> None:
         if data is not None:
             self.learner.learn(data)
 
@@ -119,6 +133,8 @@ class Trainer:
         if experience:
             name = self.experience.group
             groups[name], meta[name] = self.experience.snapshot()
+        if self._ahead is not None:
+            groups["ahead"] = self._ahead._asdict()
         return groups, meta
 
     def restore(self, saved: Checkpoint) -> list[str]:
@@ -150,6 +166,8 @@ class Trainer:
             self.experience.restore(saved.groups[name], meta[name])
         else:
             self.experience.restart(saved.env_steps)
+        ahead = saved.groups.get("ahead")
+        self._ahead = None if ahead is None else Transition(**ahead)
         return self._episodes.restore(saved.groups["episodes"], meta, saved.env_steps)
 
     def close(self) -> None:

@@ -137,6 +137,7 @@ class PPOConfig:
         "training.learning_starts": "the first update follows the first rollout; see rollout.steps",
         "training.batch_size": "see rollout.minibatches",
         "training.updates_per_step": "see rollout.steps, rollout.epochs and rollout.minibatches",
+        "training.overlap": "a rollout is of one policy",
         "training.replay_capacity": "nothing but the current rollout is kept; see rollout.steps",
     }
     """Settings of the loop that decide nothing here, and where to look instead."""
