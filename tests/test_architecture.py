@@ -26,6 +26,7 @@ ARROWS = {
     "analysis": {"runs", "envs"},
     "experiments": {"algos", "envs", "runs"},
     "sinks": {"runs"},
+    "speed": {"algos", "nets", "envs", "training"},
     "deploy": {"algos", "flows", "nets"},
     "api": {"training", "algos", "envs", "runs"},
     "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy", "experiments", "sinks"},
