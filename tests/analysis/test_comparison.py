@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from fewstep.analysis import comparison as cmp
+from fewstep.analysis.comparison_curves import spread
 from fewstep.analysis.export import export
 from fewstep.analysis.normalise import RANDOM
 from fewstep.analysis.reading import read_run
 from fewstep.analysis.sheets import Sheet, to_csv, to_latex
 from fewstep.analysis.statistics import Estimate
 from fewstep.analysis.summary import group_runs
+from fewstep.analysis.words import number
 from fewstep.cli import main
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, make, mean_return
@@ -189,3 +191,28 @@ def test_sheets_by_hand():
         "% 100 %\n\\begin{tabular}{lrr}\n\\hline\na\\_b & n & e \\\\\n\\hline\n"
         "{[}q] \\& \\$ & $-$1.50 & 0.500 [0.250, --] \\\\\n\\hline\n\\end{tabular}\n"
     )
+
+
+def test_bands_span_the_seeds_at_the_steps_they_share():
+    curves = [
+        (np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0])),
+        (np.array([2.0, 3.0, 4.0]), np.array([0.0, 50.0, 7.0])),
+        (np.zeros(0), np.zeros(0)),
+    ]
+    steps, low, mean, high = spread(curves)
+    assert steps.tolist() == [2.0, 3.0]
+    assert (low.tolist(), mean.tolist(), high.tolist()) == ([0.0, 30.0], [10.0, 40.0], [20.0, 50.0])
+    assert [len(part) for part in spread([curves[2]])] == [0, 0, 0, 0]
+
+
+def test_many_runs_fold_behind_their_comparison(tmp_path):
+    _, words = report(write(tmp_path / "runs", MFPO + SAC), tmp_path / "report.html")
+    assert words.index("Comparison Native actions") < words.index("Every run Returns and cost of every run")
+    assert "trained on" not in words  # one paragraph per variant and task would be a wall
+    # The score of every variant on every task: mean over seeds, lowest and highest.
+    scores = [last_ten(made, "best-of-10") for made in MFPO[:3]]
+    shown = f"{number(np.mean(scores))} [{number(min(scores))}, {number(max(scores))}]"
+    assert f"mfpo best-of-10 {shown}" in words
+    _, few_words = report(write(tmp_path / "few", MFPO[:2] + SAC[:2]), tmp_path / "few.html")
+    assert few_words.index("trained on") < few_words.index("Comparison Native actions")
+    assert "Every run" not in few_words

@@ -303,3 +303,18 @@ def test_bad_requests_are_one_line(tmp_path):
         write_report([run, tmp_path / "no"], tmp_path / "x.html")
     with pytest.raises(FewstepError, match="cannot write"):
         write_report([run], run / "log.txt" / "x.html")
+
+
+def test_drawings_are_lean(tmp_path):
+    """Groups without attributes and styles written out in full would double a page of many runs."""
+    html, _ = report([make(tmp_path / f"run-{k}", Made(seed=k)) for k in range(3)], tmp_path / "report.html")
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    assert "<g>" not in drawings
+    assert "<style" not in drawings
+    assert drawings.count("<g ") == drawings.count("</g>")
+    assert "rotate(-0" not in drawings
+    used = set(re.findall(r'class="(k\d+)"', drawings))
+    rules = dict(re.findall(r"^\.(k\d+)\{([^}]*)\}", html, re.MULTILINE))
+    assert used
+    assert used == set(rules)
+    assert all(re.fullmatch(r"[\w\s:;.#(),'%-]+", rule) for rule in rules.values())

@@ -15,7 +15,18 @@ from fewstep.analysis.statistics import (
     estimate,
     probability_of_improvement,
 )
-from fewstep.analysis.summary import ENOUGH_SEEDS, LAST, Group, differences, flat, label, modes, results
+from fewstep.analysis.summary import (
+    ENOUGH_SEEDS,
+    LAST,
+    Curve,
+    Group,
+    differences,
+    flat,
+    label,
+    mode_curve,
+    modes,
+    results,
+)
 from fewstep.analysis.words import count, listing, number
 from fewstep.errors import UsageError, unknown
 
@@ -56,12 +67,14 @@ class Entry:
         actions: how its actions were chosen (``best-of-10``); several if its tasks differ.
         returns: task to scores before normalisation, ``[runs]`` in the environment's units.
         scores: the normalised ones, for each task that has a scale.
+        curves: task to the mean return of every evaluation, one curve per run.
     """
 
     label: str
     actions: tuple[str, ...]
     returns: dict[str, np.ndarray]
     scores: dict[str, np.ndarray]
+    curves: dict[str, tuple[Curve, ...]]
 
     def aggregates(self) -> dict[str, Estimate]:
         """Every statistic of ``STATISTICS`` over the normalised tasks; empty where there are none."""
@@ -198,6 +211,7 @@ def _compare(contenders: Sequence[Contender], mode: str, mujoco: str, score: str
             tuple(dict.fromkeys(_actions(run, mode) for task in tasks for run in contender.runs[task])),
             own,
             {task: np.array([line(value) for value in own[task]]) for task, line in scales.items()},
+            {task: tuple(mode_curve(r, _actions(r, mode)) for r in contender.runs[task]) for task in tasks},
         )
         for contender, own in zip(kept, returns, strict=True)
     )

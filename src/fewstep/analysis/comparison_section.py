@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from fewstep.analysis import comparison_figures, page, style
+from fewstep.analysis import comparison_curves, comparison_figures, page, style
 from fewstep.analysis.comparison import NATIVE, SCORES, Comparison
 from fewstep.analysis.normalise import RANDOM
 from fewstep.analysis.panels import Panel
 from fewstep.analysis.sheets import Sheet, to_html
-from fewstep.analysis.statistics import CONFIDENCE, REPLICATIONS
+from fewstep.analysis.statistics import CONFIDENCE, REPLICATIONS, Estimate
 from fewstep.analysis.words import listing
 
 WIDE, NARROW = 9.6, 4.7
 WIDE_COLUMNS, NARROW_COLUMNS = 4, 2
+CURVE_COLUMNS = 3
 PROFILE = 3.0
 """Height of the profile in inches, its legend apart."""
 
@@ -34,7 +36,8 @@ def section(found: Sequence[Comparison]) -> str:
         parts.append(page.heading(3, title(comparison)) + page.paragraph(sentences(comparison)))
         parts += [page.paragraph(warning, "warn") for warning in comparison.warnings]
         parts += [page.bullets(comparison.notes, "note")] if comparison.notes else []
-        parts += [to_html(sheet) for sheet in sheets(comparison)]
+        first, *others = [to_html(sheet) for sheet in sheets(comparison)]
+        parts += [first, page.figures([_curves(comparison, f"c{index}c")]), *others]
         parts.append(page.paragraph(INTERVAL, "note"))
         if comparison.scales:
             parts.append(page.figures(_panels(comparison, f"c{index}")))
@@ -65,8 +68,8 @@ def sentences(comparison: Comparison) -> str:
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """Aggregates, what 0 and 1 are, and probabilities of improvement."""
-    found: list[Sheet] = []
+    """Returns per task, aggregates, what 0 and 1 are, and probabilities of improvement."""
+    found = [returns_sheet(comparison)]
     if comparison.scales:
         rows = []
         for entry in comparison.entries:
@@ -91,6 +94,26 @@ def sheets(comparison: Comparison) -> list[Sheet]:
     return found
 
 
+def returns_sheet(comparison: Comparison) -> Sheet:
+    """The score of every variant on every task, in the environment's units: mean over its seeds."""
+    rows = [
+        (
+            entry.label,
+            listing(entry.actions),
+            *(_over_seeds(entry.returns[task]) for task in comparison.tasks),
+        )
+        for entry in comparison.entries
+    ]
+    caption = f"{SCORES[comparison.score][1].capitalize()}: mean over seeds [lowest seed, highest seed]"
+    return Sheet("returns", caption, ("variant", "actions", *comparison.tasks), rows)
+
+
+def _over_seeds(values: np.ndarray) -> Estimate:
+    single = len(values) == 1
+    ends = (float("nan"),) * 2 if single else (float(values.min()), float(values.max()))
+    return Estimate(float(values.mean()), *ends)
+
+
 def scores_sheet(comparison: Comparison) -> Sheet:
     """Every score that the comparison rests on, one row per run; for files, not for the page."""
     rows = []
@@ -102,6 +125,13 @@ def scores_sheet(comparison: Comparison) -> Sheet:
                 rows.append((entry.label, task, listing(entry.actions), float(value), score))
     head = ("variant", "task", "actions", "return", "score")
     return Sheet("scores", f"Return: {SCORES[comparison.score][1]}", head, rows)
+
+
+def _curves(comparison: Comparison, prefix: str) -> Panel:
+    draw = curves_figure(comparison)
+    with style.styled():
+        wide, narrow = (style.to_svg(draw(w), f"{prefix}{m}") for w, m in ((WIDE, "w"), (NARROW, "n")))
+    return Panel(wide, "Mean return of each evaluation; bands: lowest to highest seed.", narrow, wide=True)
 
 
 def _panels(comparison: Comparison, prefix: str) -> list[Panel]:
@@ -121,6 +151,13 @@ def _panels(comparison: Comparison, prefix: str) -> list[Panel]:
             narrow = style.to_svg(draw(NARROW), f"{prefix}{mark}n")
         found.append(Panel(wide, caption, narrow, wide=True))
     return found
+
+
+def curves_figure(comparison: Comparison) -> Callable[[float], Figure]:
+    """Width in inches to the learning curves, one panel below the other where it is narrow."""
+    return lambda width: comparison_curves.curves(
+        comparison.entries, comparison.tasks, width, CURVE_COLUMNS if width > NARROW else 1
+    )
 
 
 def aggregate_figure(comparison: Comparison) -> Callable[[float], Figure]:

@@ -40,6 +40,8 @@ def export(groups: Sequence[Group], found: Sequence[Comparison], folder: Path) -
             stem = f"comparison-{comparison.mode}" + (f"-mujoco-{comparison.mujoco}" if several else "")
             own = [*comparison_section.sheets(comparison), comparison_section.scores_sheet(comparison)]
             sheets += [(f"{stem}-{sheet.name}", sheet) for sheet in own]
+            curves = comparison_section.curves_figure(comparison)(comparison_section.WIDE)
+            drawn.append((f"{stem}-curves", curves))
             if comparison.scales:
                 aggregates = comparison_section.aggregate_figure(comparison)(comparison_section.WIDE)
                 drawn.append((f"{stem}-aggregates", aggregates))

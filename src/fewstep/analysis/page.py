@@ -1,5 +1,7 @@
 """HTML by string formatting. Every text from a file passes through ``text``; nothing active is written."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -87,14 +89,33 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def document(title: str, body: str) -> str:
     """The whole file around a body of HTML."""
+    body, shared = _classes(body)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{text(title)}</title>\n<style>\n{_css()}</style>\n</head>\n"
+        f"<title>{text(title)}</title>\n<style>\n{_css()}{shared}</style>\n</head>\n"
         f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
+
+
+def _classes(body: str) -> tuple[str, str]:
+    """Styles that many parts of the drawings share, as classes: half of a large page, and their rules.
+
+    matplotlib writes every style in full and a sheet of its own into every drawing; nothing here comes from
+    a run.
+    """
+    body, sheets = re.subn(r"<style type=\"text/css\">[^<]*</style>", "", body)
+    found = Counter(re.findall(r'<(?:path|text|use)\b[^>]* style="([^"]*)"', body))
+    names = {style: f"k{place}" for place, (style, times) in enumerate(found.most_common()) if times > 3}
+
+    def named(match: re.Match[str]) -> str:
+        return f'{match[1]} class="{names[match[2]]}"' if match[2] in names else match[0]
+
+    body = re.sub(r'(<(?:path|text|use)\b[^>]*) style="([^"]*)"', named, body)
+    rules = "".join(f".{name}{{{style}}}\n" for style, name in names.items())
+    return body, ("svg *{stroke-linejoin:round;stroke-linecap:butt}\n" if sheets else "") + rules
 
 
 def _css() -> str:

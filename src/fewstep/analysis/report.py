@@ -90,17 +90,25 @@ def render(groups: Sequence[Group], found: Sequence[Comparison] = ()) -> str:
     if len(title) > 70:
         number_of_runs, envs = sum(len(g.runs) for g in groups), {g.env for g in groups}
         title = f"{count(number_of_runs, 'run')} on {count(len(envs), 'environment')}"
+    folded = bool(found) and sum(len(group.runs) for group in groups) > MANY
     parts = [page.heading(1, title)]
-    parts += [page.paragraph(sentences(g, v), "lead") for g in groups for v in g.variants]
-    parts += [page.paragraph(warning, "warn") for warning in warnings(groups)]
-    parts += [tables.returns_table(group) + tables.seeds_table(group) for group in groups]
-    parts.append(page.paragraph(READING, "note"))
-    parts.append(tables.costs_table(groups))
-    parts.append(_problems(groups))
-    parts.append(comparison_section.section(found))
-    parts += [_group(group, index) for index, group in enumerate(groups)]
+    warned = [page.paragraph(warning, "warn") for warning in warnings(groups)]
+    single = "".join(tables.returns_table(group) + tables.seeds_table(group) for group in groups)
+    single += page.paragraph(READING, "note") + tables.costs_table(groups)
+    figures = [_group(group, index) for index, group in enumerate(groups)]
+    if folded:
+        parts += [comparison_section.section(found), page.heading(2, "Every run"), *warned, _problems(groups)]
+        parts.append(page.details("Returns and cost of every run", single))
+        parts += [page.details(f"Figures of {g.title}", f) for g, f in zip(groups, figures, strict=True)]
+    else:
+        parts += [page.paragraph(sentences(g, v), "lead") for g in groups for v in g.variants]
+        parts += [*warned, single, _problems(groups), comparison_section.section(found), *figures]
     parts.append(_records(groups))
     return page.document(f"{title}: fewstep report", "".join(parts))
+
+
+MANY = 6
+"""With more runs than this, a comparison comes first and what is about single runs is folded."""
 
 
 READING = (
