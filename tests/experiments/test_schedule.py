@@ -100,6 +100,18 @@ def test_a_failure_stops_nothing_but_itself(tmp_path):
     assert entries[1].message == "fewstep: it broke"
 
 
+def test_a_job_that_cannot_be_started_stops_nothing_but_itself(tmp_path):
+    class Refusing(Executor):
+        def start(self, job):
+            if job.config.seed == 1:
+                raise OSError(11, "Resource temporarily unavailable")
+            return super().start(job)
+
+    entries, _ = run(jobs_of(tmp_path), Refusing())
+    assert [entry.standing for entry in entries] == [Standing.FINISHED, Standing.FAILED, Standing.FINISHED]
+    assert "Resource temporarily unavailable" in entries[1].message
+
+
 def test_finished_runs_are_kept_and_broken_ones_started_again(tmp_path):
     jobs = jobs_of(tmp_path)
     run(jobs, Executor(failing=(1,)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from fewstep.errors import FewstepError
 from fewstep.experiments.plan import Job
 from fewstep.experiments.status import is_finished
 from fewstep.runs.layout import RunDir
@@ -132,14 +133,22 @@ def _start(entries: Sequence[Tracked], active: dict[int, Running], executor: Exe
     for index, entry in enumerate(entries):
         if entry.standing not in (Standing.WAITING, Standing.ELSEWHERE):
             continue
-        if RunDir(entry.job.path).config.exists() and RunDir(entry.job.path).is_locked():
-            entry.standing = Standing.ELSEWHERE
-            continue
-        if entry.standing is Standing.ELSEWHERE:
-            # The process that had it is gone: done, or to be gone on with.
-            entry.standing = Standing.FINISHED if is_finished(entry.job) else Standing.WAITING
-            if entry.standing is Standing.FINISHED:
-                continue
-        if len(active) < executor.slots and executor.has_room(len(active)):
-            active[index] = executor.start(entry.job)
-            entry.standing = Standing.RUNNING
+        try:
+            _start_one(index, entry, active, executor)
+        except (OSError, FewstepError) as error:  # no more processes, no more disk, a link in its directory
+            entry.standing, entry.message = Standing.FAILED, str(error)
+
+
+def _start_one(index: int, entry: Tracked, active: dict[int, Running], executor: Executor) -> None:
+    run = RunDir(entry.job.path)
+    if run.config.exists() and run.is_locked():
+        entry.standing = Standing.ELSEWHERE
+        return
+    if entry.standing is Standing.ELSEWHERE:
+        # The process that had it is gone: done, or to be gone on with.
+        entry.standing = Standing.FINISHED if is_finished(entry.job) else Standing.WAITING
+        if entry.standing is Standing.FINISHED:
+            return
+    if len(active) < executor.slots and executor.has_room(len(active)):
+        active[index] = executor.start(entry.job)
+        entry.standing = Standing.RUNNING
