@@ -1,5 +1,8 @@
 """Rows that grow are written once, shared by checkpoints, deleted with the last of them, never confused."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -35,7 +38,8 @@ class Run:
         self.ring.add(Transition(obs, action, reward, r.random(count) < 0.5, nxt))
 
     def rows(self):
-        return Rows(self.ring.added - len(self.ring), self.ring.added, self.ring.read, self.stored)
+        ring = self.ring
+        return Rows(ring.added - len(ring), ring.added, ring.read, self.stored, hold=ring.hold)
 
     def save(self, keep=2):
         return checkpoint.save(self.root, self.ring.added, {"replay": self.rows()}, {}, keep)
@@ -163,19 +167,73 @@ def test_a_forged_list_reaches_nothing_outside(run, name, tmp_path):
         checkpoint.load(folder)
 
 
-def test_more_new_rows_than_are_copied_are_written_at_once(run, monkeypatch):
-    monkeypatch.setattr(segments, "COPY_BYTES", 1000)
-    run.add(75)
-    write = checkpoint.prepare(run.root, 75, {"replay": run.rows()}, {}, keep=2)
-    assert len(run.files()) == 7
-    write()
-    assert_restored(run.root / "000000075", run.ring)
-
-
 def test_what_is_written_later_is_what_was_there_when_it_was_prepared(run):
-    run.add(100)
-    before = run.ring.read(0, 100)
-    write = checkpoint.prepare(run.root, 100, {"replay": run.rows()}, {}, keep=2)
     run.add(60)
+    before = run.ring.read(0, 60)
+    write = checkpoint.prepare(run.root, 60, {"replay": run.rows()}, {}, keep=2)
+    run.add(40)  # up to the first one that is on hold
     rows = checkpoint.load(write()).groups["replay"]
+    assert (rows.start, rows.stop) == (0, 60)
     assert all(np.array_equal(rows[name], before[name]) for name in before)
+
+
+def test_the_ring_may_go_round_while_it_is_written_and_waits_only_for_rows_not_yet_read(run, monkeypatch):
+    """The write stops at its third segment, once rows 50 to 59 are read, until the ring has to wait."""
+    run.add(65)
+    run.add(65)
+    before = run.ring.read(30, 130)
+    reached, go = threading.Event(), threading.Event()
+    real = segments._write
+
+    def write_slowly(root, group, start, stop, fields):
+        if start == 50:
+            reached.set()
+            assert go.wait(30)
+        return real(root, group, start, stop, fields)
+
+    monkeypatch.setattr(segments, "_write", write_slowly)
+    write = checkpoint.prepare(run.root, 130, {"replay": run.rows()}, {}, keep=2)
+    with ThreadPoolExecutor(2) as pool:
+        saving = pool.submit(write)
+        assert reached.wait(30)
+        for _ in range(30):
+            run.add(1)  # over rows 30 to 59, which have been read
+        adding = pool.submit(lambda: [run.add(1) for _ in range(150)])
+        with pytest.raises(TimeoutError):
+            adding.result(timeout=0.1)
+        assert run.ring.added == 160
+        go.set()
+        adding.result(timeout=30)
+        rows = checkpoint.load(saving.result(timeout=30)).groups["replay"]
+    assert run.ring.added == 310
+    assert (rows.start, rows.stop) == (30, 130)
+    assert all(np.array_equal(rows[name], before[name]) for name in before)
+
+
+def test_saves_under_a_ring_that_never_stands_still_are_what_was_there(run):
+    """Saves in a thread while chunks of all sizes are added, up to the ring's own."""
+    chance = np.random.default_rng(3)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(15):
+            run.add(int(chance.integers(1, CAPACITY)))
+            rows = run.rows()
+            before = run.ring.read(rows.start, rows.stop)
+            saving = pool.submit(checkpoint.prepare(run.root, rows.stop, {"replay": rows}, {}, keep=2))
+            while not saving.done():
+                run.add(int(chance.integers(1, 30)))
+            saved = checkpoint.load(saving.result()).groups["replay"]
+            assert all(np.array_equal(saved[name], before[name]) for name in before)
+
+
+def test_a_write_that_fails_lets_the_ring_go_on(run, monkeypatch):
+    run.add(100)
+    write = checkpoint.prepare(run.root, 100, {"replay": run.rows()}, {}, keep=2)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(segments, "_write", full)
+    with pytest.raises(FewstepError, match="No space left"):
+        write()
+    run.add(100)
+    assert run.ring.added == 200

@@ -1,5 +1,6 @@
 """A ring of transitions in five preallocated arrays."""
 
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ class ReplayBuffer:
                 "reserve; choose a smaller capacity"
             ) from None
         self._added = 0
+        self._held: int | None = None
+        self._held_changes = threading.Condition()
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
     def __len__(self) -> int:
@@ -71,7 +74,8 @@ class ReplayBuffer:
         return sum(field.nbytes for field in self._fields.values())
 
     def add(self, batch: Transition) -> None:
-        """Copy ``N`` transitions in (fields ``[N, ...]``), over the oldest once full.
+        """Copy ``N`` transitions in (fields ``[N, ...]``), over the oldest once full (after waiting, if those
+        are held for another thread).
 
         Raises UsageError for wrong shapes, more rows than the capacity, flags that are not bool, non-finite
         rewards or actions outside [-1, 1]. Nothing is written then.
@@ -94,8 +98,25 @@ class ReplayBuffer:
             )
         if not np.isfinite(arrays["reward"]).all():
             raise UsageError("transition field 'reward' is not finite")
+        self._wait_until_free(self._added + count - self._capacity)
         self._put(self._added, arrays, count)
         self._added += count
+
+    def hold(self, number: int | None) -> None:
+        """Keep the transitions from ``number`` on where they are, for another thread to ``read``.
+
+        Only an ``add`` that comes round to a held one waits. The reader moves the hold on as it has read, and
+        must end it with None, also when it fails. The thread that adds is the one that begins a hold: an
+        ``add`` under way could not see it.
+        """
+        with self._held_changes:
+            self._held = number
+            self._held_changes.notify_all()
+
+    def _wait_until_free(self, stop: int) -> None:
+        """Wait until no transition below ``stop`` is held."""
+        with self._held_changes:
+            self._held_changes.wait_for(lambda: self._held is None or self._held >= stop)
 
     def _put(self, number: int, arrays: Mapping[str, NDArray[Any]], count: int) -> None:
         """Write ``count`` (at most the capacity) transitions where those from ``number`` on belong."""
@@ -124,8 +145,12 @@ class ReplayBuffer:
         return {name: field[: len(self)] for name, field in self._fields.items()}
 
     def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """A copy of the transitions numbered ``start`` to ``stop - 1``, which must be held, in this order."""
-        if not self._added - len(self) <= start <= stop <= self._added:
+        """A copy of the transitions numbered ``start`` to ``stop - 1``, in this order, which must be there.
+
+        Another thread may call it for those it has on ``hold``, while this one adds.
+        """
+        added = self._added  # once: it grows meanwhile
+        if not max(0, added - self._capacity) <= start <= stop <= added:
             raise UsageError(f"transitions {start} to {stop} are not in this replay buffer")
         at, count = start % self._capacity, stop - start
         head = min(count, self._capacity - at)

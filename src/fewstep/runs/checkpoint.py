@@ -62,21 +62,24 @@ def save(root: Path, env_steps: int, groups: Groups, meta: Mapping[str, Any], ke
 def prepare(
     root: Path, env_steps: int, groups: Groups, meta: Mapping[str, Any], keep: int
 ) -> Callable[[], Path]:
-    """``save`` in two halves: copy the rows that change now, write when the result is called.
+    """``save`` in two halves: decide what is to be written now, read and write it when the result is called.
 
-    The other arrays must not be changed in between. The second half may run in another thread; the caller
-    lets it finish before preparing the next.
+    The second half must be called. It may run in another thread; the caller lets it finish before preparing
+    the next. Until then the arrays must not be changed, but ``Rows`` may grow: those yet to be read are held.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        rows = {name: segments.draft(root, name, g) for name, g in groups.items() if isinstance(g, Rows)}
     except OSError as error:
         raise _not_saved(root / f"{env_steps:09d}", error) from error
-    plain = {name: rows[name].tail if name in rows else dict(group) for name, group in groups.items()}
-    text = json.dumps({"format": FORMAT, "env_steps": env_steps, "groups": list(plain), **meta})
+    text = json.dumps({"format": FORMAT, "env_steps": env_steps, "groups": list(groups), **meta})
+    rows = {name: segments.draft(root, group) for name, group in groups.items() if isinstance(group, Rows)}
 
     def write() -> Path:
-        return _commit(root, env_steps, plain, rows, text, keep)
+        try:
+            return _commit(root, env_steps, groups, rows, text, keep)
+        finally:
+            for one in rows.values():
+                one.release()
 
     return write
 
@@ -84,7 +87,7 @@ def prepare(
 def _commit(
     root: Path,
     env_steps: int,
-    plain: Groups,
+    groups: Groups,
     rows: Mapping[str, segments.Draft],
     meta: str,
     keep: int,
@@ -94,8 +97,10 @@ def _commit(
     try:
         _sweep(root)
         temporary.mkdir()
-        listed = {name: one.write(root, name) for name, one in rows.items()}
-        _write(temporary, plain, json.dumps({**json.loads(meta), "rows": listed}))
+        grown = {name: one.write(root, name) for name, one in rows.items()}
+        listed = {name: parts for name, (parts, _) in grown.items()}
+        tails = {name: tail for name, (_, tail) in grown.items()}
+        _write(temporary, {**groups, **tails}, json.dumps({**json.loads(meta), "rows": listed}))
         if final.exists():
             os.rename(final, root / f".replaced-{final.name}")
         os.rename(temporary, final)

@@ -23,13 +23,13 @@ from fewstep.runs.files import sync
 FOLDER = "segments"
 SEGMENT_BYTES = 16 * 2**20
 """Size of a segment: what a checkpoint rewrites at most, and what is copied or read at once."""
-COPY_BYTES = 256 * 2**20
-"""New rows beyond this are written before training goes on, so that no second copy of a replay is held."""
 
 _NAME = re.compile(r"[a-z]+-\d{12,}-\d{12,}-[0-9a-f]{16}\.safetensors")
 
 Read = Callable[[int, int], Arrays]
 """``(start, stop)`` -> a copy of these rows of every field."""
+Hold = Callable[[int | None], None]
+"""``number``: rows from this one on must stay as they are, as they are still to be read; None: no more."""
 
 
 class Part(NamedTuple):
@@ -50,13 +50,21 @@ class Rows(Mapping[str, NDArray[Any]]):
         bounds: where reading is best divided, from ``start`` to ``stop``.
         stored: the segments these rows are known to be in already, oldest first. Who owns the rows keeps this
             list; saving adds to it.
+        hold: what keeps rows from being changed while a thread saves them; None if they never change.
     """
 
     def __init__(
-        self, start: int, stop: int, read: Read, stored: list[Part], bounds: tuple[int, ...] | None = None
+        self,
+        start: int,
+        stop: int,
+        read: Read,
+        stored: list[Part],
+        bounds: tuple[int, ...] | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self.start, self.stop, self.read, self.stored = start, stop, read, stored
         self.bounds = (start, stop) if bounds is None else bounds
+        self.hold: Hold = hold or (lambda number: None)
 
     def pieces(self) -> Iterator[tuple[int, Arrays]]:
         """All rows in turn: number of the first one, and the fields."""
@@ -75,58 +83,67 @@ class Rows(Mapping[str, NDArray[Any]]):
 
 @dataclass
 class Draft:
-    """What a checkpoint adds to the segments, copied so that the rows may change; ``draft`` makes it.
+    """What a checkpoint adds to the segments; ``draft`` makes it.
+
+    Its rows are on hold until ``write`` has read them, or ``release`` gives them up: one of the two must be
+    called, since the training waits where it would change them. ``write`` may run in another thread.
 
     Fields:
         rows: what is saved.
         parts: segments that exist.
-        fresh: rows that become segments: first, one after the last, fields.
-        tail: the fields of what is left, for the checkpoint itself.
+        length: rows of a segment.
     """
 
     rows: Rows
     parts: list[Part]
-    fresh: list[tuple[int, int, Arrays]]
-    tail: Arrays
+    length: int
 
-    def write(self, root: Path, group: str) -> dict[str, Any]:
-        """Write the fresh segments; gives what ``open_rows`` takes, as JSON values."""
-        parts = self.parts + [_write(root, group, *piece) for piece in self.fresh]
-        if self.fresh:
+    @property
+    def end(self) -> int:
+        """The first row that is in no segment."""
+        return self.parts[-1].stop if self.parts else self.rows.start
+
+    def write(self, root: Path, group: str) -> tuple[dict[str, Any], Arrays]:
+        """Write the segments that are new, reading one at a time.
+
+        Gives what ``open_rows`` takes, as JSON values, and the rows that are left, for the checkpoint itself.
+        """
+        known = len(self.parts)
+        while self.rows.stop - self.end >= self.length:
+            first, last = self.end, self.end + self.length
+            fields = self.rows.read(first, last)
+            self.rows.hold(last)
+            self.parts.append(_write(root, group, first, last, fields))
+        tail = self.rows.read(self.end, self.rows.stop)
+        self.release()
+        if len(self.parts) > known:
             sync(root / FOLDER)
-        self.parts, self.fresh = parts, []
-        return {"start": self.rows.start, "stop": self.rows.stop, "parts": [list(part) for part in parts]}
+        listed = [list(part) for part in self.parts]
+        return {"start": self.rows.start, "stop": self.rows.stop, "parts": listed}, tail
+
+    def release(self) -> None:
+        """The rows may change."""
+        self.rows.hold(None)
 
     def committed(self) -> None:
         """The checkpoint stands: later ones build on these segments."""
         self.rows.stored[:] = self.parts
 
 
-def draft(root: Path, group: str, rows: Rows) -> Draft:
-    """Decide what becomes a segment and copy it.
+def draft(root: Path, rows: Rows) -> Draft:
+    """Decide what becomes a segment, and hold it.
 
     Args:
         root: folder of the checkpoints.
-        group: name of the rows.
         rows: what is to be saved.
     """
     parts = [part for part in rows.stored if part.stop > rows.start and (root / FOLDER / part.name).is_file()]
     if not _covers(parts, rows.start, rows.stop):
         parts = []
-    end = parts[-1].stop if parts else rows.start
-    row_bytes = (
-        sum(field.nbytes for field in rows.read(rows.stop - 1, rows.stop).values())
-        if rows.stop > rows.start
-        else 1
-    )
-    length = max(1, SEGMENT_BYTES // max(1, row_bytes))
-    ready = (rows.stop - end) // length
-    made = Draft(rows, parts, [], {})
-    for first in range(end, end + ready * length, length):
-        made.fresh.append((first, first + length, rows.read(first, first + length)))
-        if ready * length * row_bytes > COPY_BYTES:
-            made.write(root, group)
-    made.tail = rows.read(end + ready * length, rows.stop)
+    last = rows.read(max(rows.start, rows.stop - 1), rows.stop)
+    row_bytes = sum(field.nbytes for field in last.values())
+    made = Draft(rows, parts, max(1, SEGMENT_BYTES // max(1, row_bytes)))
+    rows.hold(made.end)
     return made
 
 

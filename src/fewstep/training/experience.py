@@ -121,7 +121,7 @@ class Replay:
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
         """The transitions held, in the order they came, and both random streams."""
         ring = self.buffer
-        rows = Rows(ring.added - len(ring), ring.added, ring.read, self._stored)
+        rows = Rows(ring.added - len(ring), ring.added, ring.read, self._stored, hold=ring.hold)
         return rows, {
             "rng_state": ring.rng_state,
             "began": self._began,

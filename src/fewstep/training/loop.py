@@ -16,6 +16,7 @@ from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
 from fewstep.training import divergence, policy_io, state_io
+from fewstep.training.allowance import Allowance
 from fewstep.training.background import Background
 from fewstep.training.divergence import Diverged
 from fewstep.training.evaluate import Evaluator
@@ -57,6 +58,8 @@ class Recorder:
         )
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
         self._writing = Background()
+        self._allowance = Allowance()
+        self._put_off = False
         discount = float(getattr(config.algorithm, "discount", 0.99))
         self._explosion = ExplosionWatch(discount, trainer.spec.act_size)
         self._crashed = False
@@ -93,8 +96,19 @@ class Recorder:
         return (
             is_due(training.log_every, marks.logged),
             training.eval_every > 0 and is_due(training.eval_every, marks.evaluated),
-            is_due(training.checkpoint_every, marks.saved),
+            is_due(training.checkpoint_every, marks.saved) and (final or self._may_save()),
         )
+
+    def _may_save(self) -> bool:
+        """Whether saving has not yet taken its share of the time; the first time that it has, say so."""
+        if self._allowance.left > 0:
+            return True
+        if not self._put_off:
+            self._put_off = True
+            self._reporter.note(
+                "saving takes more than 1 % of the time: checkpoints come later than checkpoint_every says"
+            )
+        return False
 
     def leave_out(self, seconds: float) -> None:
         """Time in which another run used this process; it does not count in the rate of training."""
@@ -140,15 +154,22 @@ class Recorder:
         """Write a checkpoint and the policy.
 
         Args:
-            wait: until both are on disk. Otherwise what changes is copied and training goes on while a thread
-                writes; a save that finds the one before unfinished waits for it.
+            wait: until both are on disk. Otherwise what changes is copied or held and training goes on while
+                a thread writes; a save that finds the one before unfinished waits for it, as long as its
+                allowance lasts, and is then put off.
 
         Raises:
             Diverged: the state holds a NaN or an infinity. The checkpoints are left as they are, so that a
                 resume starts from sound numbers.
             FewstepError: the disk is full or not writable, now or when the save before was written.
         """
-        self._writing.finish()
+        with self._allowance.spending():
+            if self._writing.finish(None if wait else max(0.0, self._allowance.left)):
+                self._begin_save()
+        if wait:
+            self._writing.finish()
+
+    def _begin_save(self) -> None:
         groups, meta = self._trainer.snapshot()
         steps = self._trainer.env_steps
         marks = Marks(
@@ -159,10 +180,10 @@ class Recorder:
         if bad is not None:
             raise self._diverged(f"{bad} is not finite at environment step {steps}")
         config = self._trainer.config
+        write_policy = policy_io.prepare(self._run.policy, saved_policy(self._trainer), config.algo)
         write = checkpoint.prepare(
             self._run.checkpoints, steps, groups, meta, config.training.keep_checkpoints
         )
-        write_policy = policy_io.prepare(self._run.policy, saved_policy(self._trainer), config.algo)
 
         def both() -> None:
             write()
@@ -171,8 +192,6 @@ class Recorder:
 
         self._marks.saved = steps
         self._writing.start(both)
-        if wait:
-            self._writing.finish()
 
     def rescue(self) -> None:
         """Save what was learned since the last checkpoint on disk, if anything sound was, and say how to go

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,10 @@ def record(
     max_episode_steps: int | None = None,
     check: Check = never,
 ) -> Rollout:
-    """Play one episode, with the reset seed of the first one of an evaluation, and film it to ``path``."""
+    """Play one episode, with the reset seed of the first one of an evaluation, and film it to ``path``.
+
+    The film appears there once it is whole.
+    """
     writable(path)
     vector = envs.make(saved.env, 1, render_mode="rgb_array", max_episode_steps=max_episode_steps)
     stride, rate = _pace(Interface(saved.env).steps_per_second)
@@ -55,6 +59,7 @@ def record(
     options = {"duration": 1000 / rate, "loop": 0} if path.suffix == ".gif" else {"fps": rate}
     steps = 0
     film: Any = None
+    unfinished = path.with_name(f".{path.name}")
 
     def watch(vector: envs.VectorEnv, moved: np.ndarray) -> None:
         nonlocal steps
@@ -68,11 +73,14 @@ def record(
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             act = compiled.act(saved.algorithm, saved.cfg, mode)
             key, episode = seeds.key(seed, seeds.Stream.EVALUATE), seeds.evaluation_seeds(seed, 1)
-            with imageio.get_writer(path, **options) as film:
-                return rollout(vector, act, saved.policy, key, episode, check, watch)
+            with imageio.get_writer(unfinished, **options) as film:
+                played = rollout(vector, act, saved.policy, key, episode, check, watch)
+            os.replace(unfinished, path)
+            return played
     except OSError as error:
         raise FewstepError(f"cannot write {path}: {error}") from error
     finally:
+        unfinished.unlink(missing_ok=True)
         vector.close()
 
 
