@@ -15,6 +15,7 @@ from fewstep import presets
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig, resolve
+from fewstep.deploy import formats, pack
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
@@ -216,6 +217,39 @@ class Model:
         model._set_up(config, algorithm)
         model._trainer.restore(saved)
         return model
+
+    def export(
+        self, path: str | Path, to: str = "numpy", *, actions: str = "sample", noise: str = "input"
+    ) -> list[Path]:
+        """Write the policy as it is now as a file that acts without the training library.
+
+        Args:
+            path: the file; the format's suffix is added if it is missing.
+            to: ``numpy``, ``onnx``, ``stablehlo`` or ``c`` (docs/export.md).
+            actions: ``sample``, one draw per action; ``mode``, the noise-free action; ``native`` or
+                ``best-of-N``, the best of N draws by the critics, which are then inside.
+            noise: ``input``, the caller gives it; ``inside``, the artefact can also draw it.
+
+        Returns:
+            The files written. ``fewstep.deploy.load`` opens all but those of ``c``.
+
+        Raises:
+            UsageError: an unknown format, something this algorithm cannot do, or a package that is missing.
+            FewstepError: the policy holds numbers that are not finite, or the disk is full.
+        """
+        formats.get(to)
+        where = pack.place(self.config.env, self._interface.observation_names, self._interface.action_space)
+        exported = pack.pack(
+            self._algorithm,
+            self.config.algorithm,
+            self._trainer.policy,
+            where,
+            env_steps=self._trainer.env_steps,
+            updates=self._trainer.updates,
+            actions=actions,
+            noise=noise,
+        )
+        return formats.write(exported, to, Path(path))
 
     def close(self) -> None:
         """Close the environments."""

@@ -73,10 +73,10 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
-        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 1', '"format": 2')
+        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 2', '"format": 3')
     header = json.dumps({"content": text, "sha256": artefact._digest(text, constants)})
     save_file(constants, saved, metadata={"fewstep": header})
-    with pytest.raises(FewstepError, match="has format 2; this fewstep reads format 1"):
+    with pytest.raises(FewstepError, match="has format 3; this fewstep reads format 2"):
         deploy.load(saved)
 
 
@@ -126,7 +126,7 @@ def test_a_diverged_policy_is_not_exported():
     constants = {name: value.copy() for name, value in good.program.constants.items()}
     next(iter(constants.values())).flat[0] = np.nan
     with pytest.raises(FewstepError, match="not finite"):
-        Program(good.program.inputs, constants, good.program.instructions, good.program.output).sizes()
+        Program(good.program.inputs, constants, good.program.instructions, good.program.output).shapes()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_diverged_policy_is_not_exported():
 )
 def test_a_program_that_does_not_hang_together_is_refused(step, message):
     with pytest.raises(FewstepError, match=message):
-        Program({"obs": 5}, {}, (step,), "y").sizes()
+        Program({"obs": 5}, {}, (step,), "y").shapes()
 
 
 def test_what_is_read_is_what_was_written(saved):

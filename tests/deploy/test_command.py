@@ -37,7 +37,9 @@ def test_both_formats(run, tmp_path, capsys):
     actions = np.array([policy.act(obs) for _ in range(200)])
     assert actions.shape == (200, 1)
     assert 1.0 < np.abs(actions).max() <= 2.0  # torque in the environment's units
-    assert main(["export", str(run), "--to", "c", "--out", str(tmp_path / "pole.c"), "--mode", "mode"]) == 0
+    assert (
+        main(["export", str(run), "--to", "c", "--out", str(tmp_path / "pole.c"), "--actions", "mode"]) == 0
+    )
     header = (tmp_path / "pole.h").read_text()
     for line in (
         "FEWSTEP_OBS_SIZE 3",
@@ -49,9 +51,9 @@ def test_both_formats(run, tmp_path, capsys):
 
 
 def test_what_cannot_be_done_is_said_in_one_line(run, capsys):
-    assert main(["export", str(run), "--to", "onnx"]) == 2
-    one_line(capsys.readouterr().err, "unknown export format 'onnx'; known: c, numpy")
-    assert main(["export", str(run), "--to", "c", "--mode", "mode", "--noise", "inside"]) == 2
+    assert main(["export", str(run), "--to", "tflite"]) == 2
+    one_line(capsys.readouterr().err, "unknown export format 'tflite'; known: c, numpy, onnx, stablehlo")
+    assert main(["export", str(run), "--to", "c", "--actions", "mode", "--noise", "inside"]) == 2
     one_line(capsys.readouterr().err, "--noise inside has no meaning")
     assert main(["export", str(run), "--to", "c", "--out", str(run)]) == 2
     one_line(capsys.readouterr().err, "is a folder")
@@ -64,5 +66,7 @@ def test_an_algorithm_without_a_lowering_is_refused(run, capsys):
     from tests.deploy.helpers import UNIT
     from tests.e2e.tiny_algorithm import ALGORITHM
 
-    with pytest.raises(UsageError, match="cannot be exported; those that can: mfpo, ppo, sac, smfp"):
+    with pytest.raises(
+        UsageError, match="cannot be exported; those that can: crossq, mfpo, ppo, sac, smfp, td3"
+    ):
         lower(ALGORITHM, None, None, PENDULUM, UNIT)

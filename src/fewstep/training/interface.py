@@ -28,6 +28,11 @@ class Interface:
         self._observations = ObservationView(self.observation_space, env_id)
         self._actions = ActionView(self.action_space, env_id)
 
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """What each number of a flat observation is called in the environment's own terms."""
+        return tuple(self._observations.name(i) for i in range(self._observations.size))
+
     def flatten(self, observation: Any) -> tuple[np.ndarray, bool]:
         """``[B, obs_size]`` float32 rows, and whether a batch was given (else B is 1).
 
