@@ -20,7 +20,7 @@ from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import require_finite
-from fewstep.training import compiled, policy_io, seeds
+from fewstep.training import acting, policy_io, seeds
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.interface import Interface
 from fewstep.training.loop import saved_policy
@@ -61,6 +61,8 @@ class Model:
         self._interface = Interface(config.env)
         self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
         self._predictions = 0
+        self._bound: dict[ActionMode, acting.Acting] = {}
+        self._bound_to: Any = None
 
     @property
     def num_timesteps(self) -> int:
@@ -133,10 +135,18 @@ class Model:
         else:
             self._predictions += 1
             mode, counter = ActionMode(), self._predictions
-        act = compiled.act(self._algorithm, self.config.algorithm, mode)
-        chosen = np.asarray(act(self._trainer.policy, flat, self._predict_key, np.uint32(counter)))
-        actions = self._interface.to_env(chosen)
+        actions = self._interface.to_env(self._acting(mode)(flat, counter))
         return (actions if batched else actions[0]), None
+
+    def _acting(self, mode: ActionMode) -> acting.Acting:
+        """What acts in this mode now; made again once there has been an update."""
+        state = self._trainer.learner.state
+        if self._bound_to is not state:
+            self._bound_to, self._bound = state, {}
+        if mode not in self._bound:
+            algorithm, cfg = self._algorithm, self.config.algorithm
+            self._bound[mode] = acting.bind(algorithm, cfg, mode, self._trainer.policy, self._predict_key)
+        return self._bound[mode]
 
     def evaluate(
         self, episodes: int = 10, actions: str = "native", seed: int | None = None

@@ -1,5 +1,7 @@
-"""What a program can be written as. A new format is a function here; it sees no algorithm, and jax only if it is
-jax's own."""
+"""What a program can be written as: one function per format, which sees no algorithm.
+
+Only ``stablehlo`` needs jax, and only when it is asked for.
+"""
 
 import os
 from collections.abc import Callable

@@ -17,7 +17,7 @@ NOISES = ("input", "inside")
 
 
 class Place(NamedTuple):
-    """The environment a policy acts in: its id, names of the flat observation's numbers, bounds of actions."""
+    """The environment a policy acts in: its id, names of its flat observation, bounds of actions."""
 
     env: str
     obs_names: tuple[str, ...]
