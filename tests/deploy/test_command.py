@@ -1,5 +1,7 @@
 """``fewstep export`` on a run directory."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,43 @@ def test_what_cannot_be_done_is_said_in_one_line(run, capsys):
     one_line(capsys.readouterr().err, "is a folder")
     assert main(["export", str(run / "nothing"), "--to", "c"]) == 2
     one_line(capsys.readouterr().err, "nothing")
+
+
+def test_a_missing_package_is_named_with_what_brings_it(run, capsys, monkeypatch):
+    for to, package, extra in (("onnx", "onnx", "onnx"), ("stablehlo", "flatbuffers", "stablehlo")):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            assert main(["export", str(run), "--to", to]) == 2
+        one_line(capsys.readouterr().err, f"{package} is not installed; pip install 'fewstep[{extra}]'")
+
+
+def test_every_registered_algorithm_can_be_exported():
+    from fewstep.algos import registry
+    from fewstep.deploy.lower import LOWERINGS
+
+    assert set(LOWERINGS) == set(registry.ALGORITHMS)
+
+
+def test_the_python_face_writes_what_the_command_line_does(tmp_path):
+    from fewstep import SAC
+
+    small = {"actor.hidden": [8], "critic.hidden": [8]}
+    model = SAC("Pendulum-v1", preset="small", **small)
+    (path,) = model.export(tmp_path / "pole", "onnx", actions="best-of-4", noise="inside")
+    policy = deploy.load(path, seed=1, obs_names=[f"observation[{i}]" for i in range(3)])
+    assert (policy.noise_size, policy.description.actions) == (4, "best-of-4")
+    assert policy.act(np.zeros(3)).shape == (1,)
+    weights = policy.description.weights
+    other = deploy.load(model.export(tmp_path / "pole", actions="mode")[0])
+    assert other.description.weights == weights
+    np.testing.assert_allclose(
+        other.act(np.ones(3)), model.predict(np.ones(3), deterministic=True)[0], atol=1e-5
+    )
+    with pytest.raises(UsageError, match="unknown action mode 'nativ'"):
+        model.export(tmp_path / "pole", actions="nativ")
+    with pytest.raises(UsageError, match="unknown noise 'outside'"):
+        model.export(tmp_path / "pole", noise="outside")
+    model.close()
 
 
 def test_an_algorithm_without_a_lowering_is_refused(run, capsys):
