@@ -90,7 +90,7 @@ def in_c(exported: Exported, flags: list[str], chunks: int, calls: int) -> list[
     return [float(line) for line in done.stdout.split()]
 
 
-def measure(algo: str, actions: str, chunks: int, calls: int) -> None:
+def measure(algo: str, actions: str, only: str, chunks: int, calls: int) -> None:
     model = Model(algo, ENV, preset="small")
     cfg, algorithm, policy = model.config.algorithm, registry.get(algo), model._trainer.policy
     where = place(ENV, model._interface.observation_names, model.action_space)
@@ -110,9 +110,11 @@ def measure(algo: str, actions: str, chunks: int, calls: int) -> None:
         "numpy": lambda i: in_numpy.act(obs[i % 64, 0]),
     }
     for runtime, call in timed.items():
-        save(algo, actions, runtime, microseconds(call, chunks, calls))
+        if only in runtime:
+            save(algo, actions, runtime, microseconds(call, chunks, calls))
     for runtime, flags in FLAGS.items():
-        save(algo, actions, runtime, in_c(exported, flags, chunks, 5 * calls))
+        if only in runtime:
+            save(algo, actions, runtime, in_c(exported, flags, chunks, 5 * calls))
     model.close()
 
 
@@ -127,12 +129,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help="run only algorithms whose name contains this text")
-    parser.add_argument("--chunks", type=int, default=2000)
-    parser.add_argument("--calls", type=int, default=4, help="actions per chunk (five times as many in C)")
+    parser.add_argument("--runtime", default="", help="run only runtimes whose name contains this text")
+    parser.add_argument("--chunks", type=int, default=8000)
+    parser.add_argument("--calls", type=int, default=1, help="actions per chunk (five times as many in C)")
     arguments = parser.parse_args()
     for algo, actions in ROWS:
         if arguments.only in algo:
-            measure(algo, actions, arguments.chunks, arguments.calls)
+            measure(algo, actions, arguments.runtime, arguments.chunks, arguments.calls)
 
 
 if __name__ == "__main__":
