@@ -99,9 +99,9 @@ def exact(program, obs, noise):
         values[step.out] = numpy_runtime.function(step)(*args)
         if step.op == "best":
             ranked = np.sort(args[1][..., 0], axis=1)
-            doubt = np.where(far(obs), 1e-3, 2e-6) * (1.0 + np.abs(ranked).max(axis=1))
+            doubt = 2e-6 * (1.0 + np.abs(ranked).max(axis=1))
             clear = ranked[:, -1] - ranked[:, -2] > doubt
-    assert clear.mean() > 0.9
+    assert clear.mean() > 0.8
     return values[program.output], clear
 
 
@@ -113,13 +113,13 @@ def agreement(program, obs, noise, want):
     """
     truth, clear = exact(program, obs, noise)
     near, beyond = clear & ~far(obs), clear & far(obs)
-    rounding = np.abs(want - truth)[beyond].max()
+    rounding = np.abs(want - truth)[beyond].max(initial=0.0)
     assert rounding < 3e-4
 
     def check(got):
         assert got.dtype == np.float32
         assert np.abs(got - want)[near].max() <= 1e-5
-        assert np.abs(got - truth)[beyond].max() <= 1e-5 + 2.0 * rounding
+        assert np.abs(got - truth)[beyond].max(initial=0.0) <= 1e-5 + 2.0 * rounding
 
     return check
 

@@ -96,7 +96,9 @@ def test_stablehlo(algo, mode, tmp_path):
 def test_the_sizes_of_the_presets(algo, mode, tmp_path):
     spec, box = Spec(17, 6), Box((-1.0,) * 6, (1.0,) * 6, (6,))
     artefact = exported(algo, spec=spec, box=box, mode=mode)
-    obs = observations(spec.obs_size, 200 if mode == "native" else 1000, limit(algo))
+    # Far out, what rounding does to an action is enough to change which candidate is best.
+    native = mode == "native"
+    obs = observations(spec.obs_size, 400 if native else 1000, 30.0 if native else limit(algo))
     want, noise = from_jax(algo, obs, mode, spec=spec)
     check = agreement(artefact.program, obs, noise, want)
     check(NumpyPolicy(artefact).act(obs, noise))
