@@ -1,11 +1,15 @@
-"""Microseconds per action of one observation: jax, the numpy artefact, the C artefact.
+"""Microseconds per action of one observation: jax, onnxruntime, numpy, C.
 
     python -m benchmarks.act_speed                  # every row
     python -m benchmarks.act_speed --only smfp
 
-HalfCheetah's sizes, preset ``small``, one draw of the policy with its noise drawn inside. jax is timed as
-``Model.predict`` calls it (one dispatch, the action back on the host); C in a loop of its own, compiled with
-the flags that the row names. Timings are taken in chunks; the median and the fastest chunk are given.
+HalfCheetah's sizes, preset ``small``. ``predict`` is ``Model.predict`` as a user calls it, ``jax`` the jitted
+call inside it with the action back on the host, ``onnxruntime`` the bare ``session.run`` on one thread with
+the noise given, ``onnx`` the same through ``fewstep.deploy``, which checks its inputs and draws the noise, as
+``numpy`` does. C runs in a loop of its own, compiled with the flags that the row names, and draws its noise.
+
+Timings are taken in very many short chunks, and the fastest is what counts: on a machine that does other
+things a chunk is either undisturbed or tells of those. The median is recorded beside it.
 """
 
 import argparse
@@ -15,25 +19,21 @@ import time
 from pathlib import Path
 from statistics import median
 
-import jax
 import numpy as np
 
 from benchmarks import record
-from fewstep import __version__, config
+from fewstep import Model, deploy
 from fewstep.algos import registry
-from fewstep.algos.contract import ActionMode
-from fewstep.deploy import NumpyPolicy, formats
-from fewstep.deploy.description import Box, Description, Exported
-from fewstep.deploy.lower import lower
-from fewstep.training import compiled
-from fewstep.types import Spec
+from fewstep.deploy import formats
+from fewstep.deploy.description import Exported
+from fewstep.deploy.pack import pack, place
 
-ENV, SPEC = "HalfCheetah-v4", Spec(17, 6)
-BOX = Box((-1.0,) * 6, (1.0,) * 6, (6,))
+ENV = "HalfCheetah-v4"
 FLAGS = {
     "c -O2": ["-std=c99", "-O2"],
     "c -O3 native": ["-std=c99", "-O3", "-march=native", "-ffp-contract=fast"],
 }
+ROWS = (("smfp", "sample"), ("mfpo", "sample"), ("sac", "sample"), ("smfp", "native"), ("mfpo", "native"))
 MAIN = """
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
@@ -67,7 +67,7 @@ int main(int argc, char **argv)
 
 
 def microseconds(call, chunks: int, calls: int) -> list[float]:
-    for _ in range(3):
+    for _ in range(20):
         call(0)
     times = []
     for _ in range(chunks):
@@ -90,23 +90,38 @@ def in_c(exported: Exported, flags: list[str], chunks: int, calls: int) -> list[
     return [float(line) for line in done.stdout.split()]
 
 
-def measure(algo: str, chunks: int, calls: int) -> None:
-    algorithm = registry.get(algo)
-    cfg = config.resolve(algo, algorithm.config, env=ENV, preset="small").algorithm
-    policy = algorithm.policy(compiled.init(algorithm, cfg, SPEC)(jax.random.key(0)))
-    about = Description(algo, ENV, 0, 0, "sample", "inside", BOX.shape, __version__)
-    exported = Exported(lower(algorithm, cfg, policy, SPEC, BOX), about)
-    act, key = compiled.act(algorithm, cfg, ActionMode()), jax.random.key(1)
-    in_numpy = NumpyPolicy(exported, seed=0)
-    obs = np.random.default_rng(0).normal(size=(64, 1, SPEC.obs_size)).astype(np.float32)
-    rows = {
-        "jax": microseconds(lambda i: np.asarray(act(policy, obs[i % 64], key, np.uint32(i))), chunks, calls),
-        "numpy": microseconds(lambda i: in_numpy.act(obs[i % 64, 0]), chunks, calls),
+def measure(algo: str, actions: str, only: str, chunks: int, calls: int) -> None:
+    model = Model(algo, ENV, preset="small")
+    cfg, algorithm, policy = model.config.algorithm, registry.get(algo), model._trainer.policy
+    where = place(ENV, model._interface.observation_names, model.action_space)
+    exported = pack(algorithm, cfg, policy, where, env_steps=0, updates=0, actions=actions, noise="inside")
+    in_numpy = deploy.NumpyPolicy(exported, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        in_onnx = deploy.load(formats.write(exported, "onnx", Path(folder) / "policy")[0], seed=0)
+    acting = model._acting(algorithm.mode(cfg, actions))
+    obs = np.random.default_rng(0).normal(size=(64, 1, in_numpy.obs_size)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(size=(64, 1, in_numpy.noise_size)).astype(np.float32)
+    run = in_onnx.session.run
+    timed = {
+        "predict": lambda i: model.predict(obs[i % 64, 0], deterministic=actions == "native"),
+        "jax": lambda i: acting(obs[i % 64], i),
+        "onnxruntime": lambda i: run(None, {"obs": obs[i % 64], "noise": noise[i % 64]}),
+        "onnx": lambda i: in_onnx.act(obs[i % 64, 0]),
+        "numpy": lambda i: in_numpy.act(obs[i % 64, 0]),
     }
-    rows |= {name: in_c(exported, flags, chunks, 10 * calls) for name, flags in FLAGS.items()}
-    for runtime, times in rows.items():
-        result = {"median_us": round(median(times), 2), "min_us": round(min(times), 2)}
-        record.update("act_speed", f"{algo} small {ENV} {runtime}", result)
+    for runtime, call in timed.items():
+        if only in runtime:
+            save(algo, actions, runtime, microseconds(call, chunks, calls))
+    for runtime, flags in FLAGS.items():
+        if only in runtime:
+            save(algo, actions, runtime, in_c(exported, flags, chunks, 5 * calls))
+    model.close()
+
+
+def save(algo: str, actions: str, runtime: str, times: list[float]) -> None:
+    result = {"median_us": round(median(times), 2), "min_us": round(min(times), 2)}
+    what = "" if actions == "sample" else f"{actions} "
+    record.update("act_speed", f"{algo} small {ENV} {what}{runtime}", result)
 
 
 def main() -> None:
@@ -114,12 +129,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help="run only algorithms whose name contains this text")
-    parser.add_argument("--chunks", type=int, default=30)
-    parser.add_argument("--calls", type=int, default=200, help="actions per chunk (ten times as many in C)")
+    parser.add_argument("--runtime", default="", help="run only runtimes whose name contains this text")
+    parser.add_argument("--chunks", type=int, default=8000)
+    parser.add_argument("--calls", type=int, default=1, help="actions per chunk (five times as many in C)")
     arguments = parser.parse_args()
-    for algo in ("smfp", "mfpo", "sac"):
+    for algo, actions in ROWS:
         if arguments.only in algo:
-            measure(algo, arguments.chunks, arguments.calls)
+            measure(algo, actions, arguments.runtime, arguments.chunks, arguments.calls)
 
 
 if __name__ == "__main__":

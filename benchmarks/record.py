@@ -18,7 +18,9 @@ def machine() -> dict[str, object]:
             cpu = line.partition(":")[2].strip()
             break
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    packages = {name: version(name) for name in ("fewstep", "jax", "numpy", "mujoco", "gymnasium")}
+    packages = {
+        name: version(name) for name in ("fewstep", "jax", "numpy", "mujoco", "gymnasium", "onnxruntime")
+    }
     return {"cpu": cpu, "cores_used": cores, "python": platform.python_version(), **packages}
 
 

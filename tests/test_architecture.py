@@ -27,8 +27,8 @@ ARROWS = {
     "experiments": {"algos", "envs", "runs"},
     "sinks": {"runs"},
     "speed": {"algos", "nets", "envs", "training"},
-    "deploy": {"algos", "flows", "nets"},
-    "api": {"training", "algos", "envs", "runs"},
+    "deploy": {"algos", "critics", "flows", "nets"},
+    "api": {"training", "algos", "envs", "runs", "deploy"},
     "cli": {
         "api",
         "training",

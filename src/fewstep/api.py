@@ -15,11 +15,12 @@ from fewstep import presets
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig, resolve
+from fewstep.deploy import formats, pack
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import require_finite
-from fewstep.training import compiled, policy_io, seeds
+from fewstep.training import acting, policy_io, seeds
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.interface import Interface
 from fewstep.training.loop import saved_policy
@@ -60,6 +61,8 @@ class Model:
         self._interface = Interface(config.env)
         self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
         self._predictions = 0
+        self._bound: dict[ActionMode, acting.Acting] = {}
+        self._bound_to: Any = None
 
     @property
     def num_timesteps(self) -> int:
@@ -132,10 +135,18 @@ class Model:
         else:
             self._predictions += 1
             mode, counter = ActionMode(), self._predictions
-        act = compiled.act(self._algorithm, self.config.algorithm, mode)
-        chosen = np.asarray(act(self._trainer.policy, flat, self._predict_key, np.uint32(counter)))
-        actions = self._interface.to_env(chosen)
+        actions = self._interface.to_env(self._acting(mode)(flat, counter))
         return (actions if batched else actions[0]), None
+
+    def _acting(self, mode: ActionMode) -> acting.Acting:
+        """What acts in this mode now; made again once there has been an update."""
+        state = self._trainer.learner.state
+        if self._bound_to is not state:
+            self._bound_to, self._bound = state, {}
+        if mode not in self._bound:
+            algorithm, cfg = self._algorithm, self.config.algorithm
+            self._bound[mode] = acting.bind(algorithm, cfg, mode, self._trainer.policy, self._predict_key)
+        return self._bound[mode]
 
     def evaluate(
         self, episodes: int = 10, actions: str = "native", seed: int | None = None
@@ -216,6 +227,39 @@ class Model:
         model._set_up(config, algorithm)
         model._trainer.restore(saved)
         return model
+
+    def export(
+        self, path: str | Path, to: str = "numpy", *, actions: str = "sample", noise: str = "input"
+    ) -> list[Path]:
+        """Write the policy as it is now as a file that acts without the training library.
+
+        Args:
+            path: the file; the format's suffix is added if it is missing.
+            to: ``numpy``, ``onnx``, ``stablehlo`` or ``c`` (docs/export.md).
+            actions: ``sample``, one draw per action; ``mode``, the noise-free action; ``native`` or
+                ``best-of-N``, the best of N draws by the critics, which are then inside.
+            noise: ``input``, the caller gives it; ``inside``, the artefact can also draw it.
+
+        Returns:
+            The files written. ``fewstep.deploy.load`` opens all but those of ``c``.
+
+        Raises:
+            UsageError: an unknown format, something this algorithm cannot do, or a package that is missing.
+            FewstepError: the policy holds numbers that are not finite, or the disk is full.
+        """
+        formats.get(to)
+        where = pack.place(self.config.env, self._interface.observation_names, self._interface.action_space)
+        exported = pack.pack(
+            self._algorithm,
+            self.config.algorithm,
+            self._trainer.policy,
+            where,
+            env_steps=self._trainer.env_steps,
+            updates=self._trainer.updates,
+            actions=actions,
+            noise=noise,
+        )
+        return formats.write(exported, to, Path(path))
 
     def close(self) -> None:
         """Close the environments."""

@@ -39,11 +39,24 @@ def saved(tmp_path):
     return formats.write(exported("smfp", sets), "numpy", tmp_path / "policy")[0]
 
 
-def test_a_policy_acts_where_jax_cannot_be_imported(saved):
-    done = subprocess.run([sys.executable, "-c", WITHOUT_JAX, str(saved)], capture_output=True, text=True)
+@pytest.mark.parametrize("to", ["numpy", "onnx"])
+def test_a_policy_acts_where_jax_cannot_be_imported(to, tmp_path):
+    (path,) = formats.write(exported("smfp", TINY["smfp"], mode="best-of-3"), to, tmp_path / "policy")
+    done = subprocess.run([sys.executable, "-c", WITHOUT_JAX, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    here = deploy.load(saved).act(np.ones(SPEC.obs_size), np.full(6, 0.5))
+    here = deploy.load(path).act(np.ones(SPEC.obs_size), np.full(18, 0.5))
     np.testing.assert_array_equal(json.loads(done.stdout), here.tolist())
+
+
+def test_the_observation_is_checked_when_the_policy_is_opened(saved):
+    names = [f"observation[{i}]" for i in range(SPEC.obs_size)]
+    assert deploy.load(saved, obs_names=names).description.obs_names == tuple(names)
+    with pytest.raises(UsageError, match="takes 5 numbers, not 4"):
+        deploy.load(saved, obs_names=names[1:])
+    with pytest.raises(
+        UsageError, match=r"number 1 of the policy's observation is observation\[1\], not speed"
+    ):
+        deploy.load(saved, obs_names=[names[0], "speed", *names[2:]])
 
 
 def test_every_flipped_byte_is_refused(saved):
@@ -73,10 +86,10 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
-        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 1', '"format": 2')
+        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 2', '"format": 3')
     header = json.dumps({"content": text, "sha256": artefact._digest(text, constants)})
     save_file(constants, saved, metadata={"fewstep": header})
-    with pytest.raises(FewstepError, match="has format 2; this fewstep reads format 1"):
+    with pytest.raises(FewstepError, match="has format 3; this fewstep reads format 2"):
         deploy.load(saved)
 
 
@@ -126,7 +139,7 @@ def test_a_diverged_policy_is_not_exported():
     constants = {name: value.copy() for name, value in good.program.constants.items()}
     next(iter(constants.values())).flat[0] = np.nan
     with pytest.raises(FewstepError, match="not finite"):
-        Program(good.program.inputs, constants, good.program.instructions, good.program.output).sizes()
+        Program(good.program.inputs, constants, good.program.instructions, good.program.output).shapes()
 
 
 @pytest.mark.parametrize(
@@ -136,13 +149,17 @@ def test_a_diverged_policy_is_not_exported():
         (Instruction("add", "y", ("obs", "later")), "before it is made"),
         (Instruction("affine", "y", ("obs", "obs", "obs")), "does not fit"),
         (Instruction("slice", "y", ("obs",), (4, 2)), "does not fit"),
+        (Instruction("add", "y", ("obs", "two")), "does not fit"),
+        (Instruction("rows", "y", ("obs",), (2,)), "does not fit"),
+        (Instruction("best", "y", ("two", "two")), "does not fit"),
+        (Instruction("tanh", "y", ("two",)), "never makes its output y, one row"),
         (Instruction("tanh", "obs", ("obs",)), "twice"),
         (Instruction("tanh", "x", ("obs",)), "never makes its output"),
     ],
 )
 def test_a_program_that_does_not_hang_together_is_refused(step, message):
     with pytest.raises(FewstepError, match=message):
-        Program({"obs": 5}, {}, (step,), "y").sizes()
+        Program({"obs": 5}, {}, (Instruction("repeat", "two", ("obs",), (2,)), step), "y").shapes()
 
 
 def test_what_is_read_is_what_was_written(saved):

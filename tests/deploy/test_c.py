@@ -3,6 +3,7 @@
 import ctypes
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,17 @@ from fewstep.deploy import c_pieces, formats
 from fewstep.deploy.buffers import plan
 from fewstep.deploy.c_source import literal
 from fewstep.deploy.numpy_runtime import NumpyPolicy
-from tests.deploy.helpers import SPEC, STRICT, TINY, act_c, compiled_c, exported, needs_gcc, observations
+from tests.deploy.helpers import (
+    SPEC,
+    STRICT,
+    TINY,
+    act_c,
+    compiled_c,
+    exact,
+    exported,
+    needs_gcc,
+    observations,
+)
 
 pytestmark = needs_gcc
 
@@ -36,24 +47,27 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("algo", ["mfpo", "smfp"])
-def test_sanitizers_find_nothing(algo, tmp_path):
-    artefact, obs = exported(algo, TINY[algo]), observations(SPEC.obs_size, 100)
+@pytest.mark.parametrize(
+    ("algo", "mode"), [("crossq", "sample"), ("mfpo", "best-of-3"), ("smfp", "best-of-3")]
+)
+def test_sanitizers_find_nothing(algo, mode, tmp_path):
+    artefact, obs = exported(algo, TINY[algo], mode=mode), observations(SPEC.obs_size)
     formats.write(artefact, "c", tmp_path / "policy.c")
     (tmp_path / "main.c").write_text(MAIN)
     flags = [*STRICT, "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     sources = [str(tmp_path / name) for name in ("main.c", "policy.c")]
     done = subprocess.run(["gcc", *flags, *sources, "-o", str(tmp_path / "main"), "-lm"], capture_output=True)
     assert done.returncode == 0, done.stderr
-    noise = np.random.default_rng(0).normal(size=(100, artefact.noise_size)).astype(np.float32)
-    obs[99] = np.nan  # comes out as NaN, without undefined behaviour on the way
+    noise = np.random.default_rng(0).normal(size=(1000, artefact.noise_size)).astype(np.float32)
+    obs[999] = np.nan  # comes out as NaN, without undefined behaviour on the way
     done = subprocess.run(
         [str(tmp_path / "main")], input=np.hstack([obs, noise]).tobytes(), capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    actions = np.frombuffer(done.stdout, np.float32).reshape(100, -1)
-    assert np.isnan(actions[99]).all()
-    np.testing.assert_allclose(actions[50:99], NumpyPolicy(artefact).act(obs[50:99], noise[50:99]), atol=1e-5)
+    actions = np.frombuffer(done.stdout, np.float32).reshape(1000, -1)
+    assert np.isnan(actions[999]).all()
+    truth, clear = exact(artefact.program, obs[50:999], noise[50:999])
+    assert np.abs(actions[50:999] - truth)[clear].max() <= 1e-5
 
 
 def test_nothing_is_written_but_the_action(tmp_path):
@@ -95,6 +109,12 @@ def test_noise_from_inside(tmp_path):
         ]
         want = act_c(library, o[None], np.array([noise[:3]], np.float32), 3)[0]
         np.testing.assert_allclose(got, want, atol=1e-5)
+    noise = np.zeros(3, np.float32)
+    library.fewstep_seed(at, ctypes.c_uint64(12345))
+    library.fewstep_noise(at, ctypes.c_void_p(noise.ctypes.data))
+    first = _xoshiro(12345)
+    u, v = next(first) >> 8, next(first) >> 8
+    assert abs(noise[0] - np.sqrt(-2 * np.log((u + 1) / 2**24)) * np.cos(2 * np.pi * v / 2**24)) < 1e-5
     assert (
         "fewstep_act_seeded" not in formats.get("c").files(exported("sac", TINY["sac"]), "x")[".h"].decode()
     )
@@ -150,6 +170,32 @@ def test_gcc_vectorises_the_loops_at_o2(name, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(set(re.findall(r"loops\.c:(\d+):\d+: optimized: loop vectorized", done.stderr))) >= expected
+
+
+def test_the_header_names_the_observation_whatever_it_is_called(tmp_path):
+    artefact = exported("sac", TINY["sac"])
+    names = ("observation['arm']", 'a "quoted" name', "back\\\\slash", "winkel ü", "what??/")
+    artefact = replace(artefact, description=replace(artefact.description, obs_names=names))
+    formats.write(artefact, "c", tmp_path / "policy")
+    (tmp_path / "main.c").write_text(NAMES)
+    flags = [*STRICT, "-Wno-trigraphs"]
+    subprocess.run(["gcc", *flags, "main.c", "policy.c", "-lm"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [*names, 64 * "a"]
+
+
+NAMES = """
+#include <stdio.h>
+#include "policy.h"
+int main(void)
+{
+    static const char *names[FEWSTEP_OBS_SIZE] = FEWSTEP_OBS_NAMES;
+    for (int i = 0; i < FEWSTEP_OBS_SIZE; i++)
+        puts(names[i]);
+    puts(FEWSTEP_WEIGHTS_SHA256);
+    return 0;
+}
+"""
 
 
 def test_many_steps_need_no_more_stack():

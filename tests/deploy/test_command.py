@@ -1,5 +1,7 @@
 """``fewstep export`` on a run directory."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,9 @@ def test_both_formats(run, tmp_path, capsys):
     actions = np.array([policy.act(obs) for _ in range(200)])
     assert actions.shape == (200, 1)
     assert 1.0 < np.abs(actions).max() <= 2.0  # torque in the environment's units
-    assert main(["export", str(run), "--to", "c", "--out", str(tmp_path / "pole.c"), "--mode", "mode"]) == 0
+    assert (
+        main(["export", str(run), "--to", "c", "--out", str(tmp_path / "pole.c"), "--actions", "mode"]) == 0
+    )
     header = (tmp_path / "pole.h").read_text()
     for line in (
         "FEWSTEP_OBS_SIZE 3",
@@ -49,9 +53,9 @@ def test_both_formats(run, tmp_path, capsys):
 
 
 def test_what_cannot_be_done_is_said_in_one_line(run, capsys):
-    assert main(["export", str(run), "--to", "onnx"]) == 2
-    one_line(capsys.readouterr().err, "unknown export format 'onnx'; known: c, numpy")
-    assert main(["export", str(run), "--to", "c", "--mode", "mode", "--noise", "inside"]) == 2
+    assert main(["export", str(run), "--to", "tflite"]) == 2
+    one_line(capsys.readouterr().err, "unknown export format 'tflite'; known: c, numpy, onnx, stablehlo")
+    assert main(["export", str(run), "--to", "c", "--actions", "mode", "--noise", "inside"]) == 2
     one_line(capsys.readouterr().err, "--noise inside has no meaning")
     assert main(["export", str(run), "--to", "c", "--out", str(run)]) == 2
     one_line(capsys.readouterr().err, "is a folder")
@@ -59,10 +63,49 @@ def test_what_cannot_be_done_is_said_in_one_line(run, capsys):
     one_line(capsys.readouterr().err, "nothing")
 
 
+def test_a_missing_package_is_named_with_what_brings_it(run, capsys, monkeypatch):
+    for to, package, extra in (("onnx", "onnx", "onnx"), ("stablehlo", "flatbuffers", "stablehlo")):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            assert main(["export", str(run), "--to", to]) == 2
+        one_line(capsys.readouterr().err, f"{package} is not installed; pip install 'fewstep[{extra}]'")
+
+
+def test_every_registered_algorithm_can_be_exported():
+    from fewstep.algos import registry
+    from fewstep.deploy.lower import LOWERINGS
+
+    assert set(LOWERINGS) == set(registry.ALGORITHMS)
+
+
+def test_the_python_face_writes_what_the_command_line_does(tmp_path):
+    from fewstep import SAC
+
+    small = {"actor.hidden": [8], "critic.hidden": [8]}
+    model = SAC("Pendulum-v1", preset="small", **small)
+    (path,) = model.export(tmp_path / "pole", "onnx", actions="best-of-4", noise="inside")
+    policy = deploy.load(path, seed=1, obs_names=[f"observation[{i}]" for i in range(3)])
+    assert (policy.noise_size, policy.description.actions) == (4, "best-of-4")
+    assert policy.act(np.zeros(3)).shape == (1,)
+    weights = policy.description.weights
+    other = deploy.load(model.export(tmp_path / "pole", actions="mode")[0])
+    assert other.description.weights == weights
+    np.testing.assert_allclose(
+        other.act(np.ones(3)), model.predict(np.ones(3), deterministic=True)[0], atol=1e-5
+    )
+    with pytest.raises(UsageError, match="unknown action mode 'nativ'"):
+        model.export(tmp_path / "pole", actions="nativ")
+    with pytest.raises(UsageError, match="unknown noise 'outside'"):
+        model.export(tmp_path / "pole", noise="outside")
+    model.close()
+
+
 def test_an_algorithm_without_a_lowering_is_refused(run, capsys):
     from fewstep.deploy.lower import lower
     from tests.deploy.helpers import UNIT
     from tests.e2e.tiny_algorithm import ALGORITHM
 
-    with pytest.raises(UsageError, match="cannot be exported; those that can: mfpo, ppo, sac, smfp"):
+    with pytest.raises(
+        UsageError, match="cannot be exported; those that can: crossq, mfpo, ppo, sac, smfp, td3"
+    ):
         lower(ALGORITHM, None, None, PENDULUM, UNIT)

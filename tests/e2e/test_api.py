@@ -92,6 +92,13 @@ def test_an_observation_that_does_not_fit_is_refused(model, bad):
         model.predict(bad)
 
 
+def test_predict_sees_what_was_learned_since(model):
+    """Also within ``learn``, from a callback."""
+    observation, seen = np.array([0.1, 0.2, 0.3]), []
+    model.learn(75, lambda row: seen.append(model.predict(observation, deterministic=True)[0].item()))
+    assert len(set(seen)) == len(seen) == 3
+
+
 def test_saved_and_loaded_models_are_the_same(model, tmp_path):
     model.learn(50)
     model.save(tmp_path / "model")

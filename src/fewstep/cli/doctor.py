@@ -24,6 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
 Finding = tuple[bool, str]
 EXTRAS = {
     "video": ("imageio", "imageio_ffmpeg", "PIL"),
+    "onnx": ("onnx", "onnxruntime"),
+    "stablehlo": ("flatbuffers",),
     "tensorboard": ("tensorboardX",),
     "wandb": ("wandb",),
 }

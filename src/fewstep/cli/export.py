@@ -2,14 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep export``."""
     parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
     parser.add_argument(
-        "--to", required=True, metavar="FORMAT", help="numpy (one file) or c (a C99 file and its header)"
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="numpy, onnx or stablehlo (one file each), or c (a C99 file and its header)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="file to write (default: export/policy in the run directory)"
@@ -21,46 +23,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="input: the caller gives the noise (default); inside: the artefact can also draw it",
     )
     parser.add_argument(
-        "--mode",
-        choices=("sample", "mode"),
+        "--actions",
         default="sample",
-        help="sample: one draw of the policy per action (default); mode: the noise-free action",
+        metavar="HOW",
+        help="sample: one draw of the policy per action (default); mode: the noise-free action; native: as "
+        "the paper evaluates; best-of-N: the best of N draws by the critics, which are then inside",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the run's newest saved policy and print the files written."""
-    from fewstep import __version__
     from fewstep.deploy import formats
-    from fewstep.errors import UsageError
 
     formats.get(arguments.to)  # a slip should not wait for jax
-    if arguments.mode == "mode" and arguments.noise == "inside":
-        raise UsageError("--noise inside has no meaning with --mode mode, which needs no noise")
 
-    from fewstep.deploy.description import Box, Description, Exported
-    from fewstep.deploy.lower import lower
+    from fewstep.deploy.pack import pack, place
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io
     from fewstep.training.interface import Interface
 
     directory = RunDir.open(arguments.run)
     saved = policy_io.load(directory.policy)
-    space: Any = Interface(saved.env).action_space
-    box = Box(tuple(space.low.ravel().tolist()), tuple(space.high.ravel().tolist()), space.shape)
-    noise_free = arguments.mode == "mode"
-    program = lower(saved.algorithm, saved.cfg, saved.policy, saved.spec, box, noise_free)
-    description = Description(
-        saved.algorithm.name,
-        saved.env,
-        saved.env_steps,
-        saved.updates,
-        arguments.mode,
-        arguments.noise,
-        box.shape,
-        __version__,
+    interface = Interface(saved.env)
+    exported = pack(
+        saved.algorithm,
+        saved.cfg,
+        saved.policy,
+        place(saved.env, interface.observation_names, interface.action_space),
+        env_steps=saved.env_steps,
+        updates=saved.updates,
+        actions=arguments.actions,
+        noise=arguments.noise,
     )
     out = arguments.out or directory.path / "export" / "policy"
-    for path in formats.write(Exported(program, description), arguments.to, out):
+    for path in formats.write(exported, arguments.to, out):
         print(path)
     return 0

@@ -1,26 +1,47 @@
-"""Policies outside the training library: ``load`` opens what ``fewstep export --to numpy`` wrote.
+"""Policies outside the training library: ``load`` opens what ``fewstep export`` wrote.
 
-Loading and acting import numpy and safetensors, never jax; only making a program out of a trained policy
-(``fewstep.deploy.lower``) needs it.
+Loading and acting import numpy and what the format itself needs (safetensors; onnxruntime; jax for
+``stablehlo`` alone); only making a program out of a trained policy (``fewstep.deploy.pack``) needs jax.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fewstep.deploy import artefact
 from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.runtime import DeployedPolicy
+from fewstep.errors import UsageError
 
-__all__ = ["NumpyPolicy", "load"]
+__all__ = ["DeployedPolicy", "NumpyPolicy", "load"]
 
 
-def load(path: str | Path, seed: int | None = None) -> NumpyPolicy:
-    """Open an exported policy.
+def load(path: str | Path, seed: int | None = None, obs_names: Sequence[str] | None = None) -> DeployedPolicy:
+    """Open an exported policy; the suffix says which format it is in.
 
     Args:
-        path: the file.
+        path: the file: ``.safetensors`` (of ``--to numpy``), ``.onnx`` or ``.stablehlo``.
         seed: decides the draws of a policy exported with ``--noise inside``; None takes fresh entropy.
+        obs_names: what the numbers of the caller's observation are called, in their order; they must be the
+            policy's (``DeployedPolicy.description.obs_names``).
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, its runtime is not installed, or its observation is another.
         FewstepError: it is damaged, or not an exported policy.
     """
-    return NumpyPolicy(artefact.read(Path(path)), seed)
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file; `fewstep export RUN --to numpy` writes one")
+    match path.suffix:
+        case ".onnx":
+            from fewstep.deploy.onnx_runtime import OnnxPolicy
+
+            policy = OnnxPolicy(path, seed)
+        case ".stablehlo":
+            from fewstep.deploy.stablehlo import StableHloPolicy
+
+            policy = StableHloPolicy(path, seed)
+        case _:
+            policy = NumpyPolicy(artefact.read(path), seed)
+    if obs_names is not None:
+        policy.require_observation(obs_names)
+    return policy

@@ -6,7 +6,6 @@ file with a flipped bit is refused and never acts. Nothing is pickled; opening a
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from fewstep.deploy.description import Description, Exported
 from fewstep.deploy.program import FloatArray, Instruction, Program
 from fewstep.errors import FewstepError, UsageError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def to_bytes(exported: Exported) -> bytes:
@@ -26,7 +25,7 @@ def to_bytes(exported: Exported) -> bytes:
     program = exported.program
     content = {
         "format": FORMAT,
-        "description": asdict(exported.description),
+        "description": exported.description.to_json(),
         "inputs": dict(program.inputs),
         "action_size": exported.act_size,
         "instructions": [[step.op, step.out, step.args, step.numbers] for step in program.instructions],
@@ -62,9 +61,11 @@ def read(path: Path) -> Exported:
         )
     content = json.loads(text)
     if content["format"] != FORMAT:
-        raise FewstepError(f"{path} has format {content['format']}; this fewstep reads format {FORMAT}")
-    exported = Exported(_program(content, constants), _description(content["description"]))
-    exported.program.sizes()
+        raise FewstepError(
+            f"{path} has format {content['format']}; this fewstep reads format {FORMAT}; export it again"
+        )
+    exported = Exported(_program(content, constants), Description.from_json(content["description"]))
+    exported.program.shapes()
     return exported
 
 
@@ -74,11 +75,6 @@ def _program(content: dict[str, Any], constants: dict[str, FloatArray]) -> Progr
         for op, out, args, numbers in content["instructions"]
     )
     return Program(content["inputs"], constants, steps, content["output"])
-
-
-def _description(fields: dict[str, Any]) -> Description:
-    shape: tuple[int, ...] = tuple(fields.pop("action_shape"))
-    return Description(**fields, action_shape=shape)
 
 
 def _digest(text: str, constants: dict[str, FloatArray]) -> str:

@@ -15,14 +15,14 @@ class Plan:
 
 def plan(program: Program) -> Plan:
     """A plan in which no instruction writes where it reads."""
-    sizes = program.sizes()
+    shapes = program.shapes()
     last = {name: i for i, step in enumerate(program.instructions) for name in step.args}
     last[program.output] = len(program.instructions)
     place: dict[str, int] = {}
     buffers: list[int] = []
     free: list[int] = []
     for i, step in enumerate(program.instructions):
-        size = sizes[step.out]
+        size = shapes[step.out].rows * shapes[step.out].size
         # The smallest that holds it, else the largest, which grows.
         fitting = [index for index in free if buffers[index] >= size]
         if fitting:

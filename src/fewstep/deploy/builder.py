@@ -4,33 +4,70 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.deploy.program import NOISE, OBS, FloatArray, Instruction, Program
+from fewstep.deploy.program import ACROSS, NOISE, OBS, FloatArray, Instruction, Program
 
 Operand = str | FloatArray
-"""The name of a vector, or an array that becomes a constant."""
+"""The name of a value, or an array that becomes a constant."""
 
 
 class Builder:
-    """Collects the instructions of one program; equal constants are kept once."""
+    """Collects the instructions of one program; equal constants are kept once.
 
-    def __init__(self, obs_size: int) -> None:
+    Whoever writes a policy down thinks of one action. With several ``candidates`` what depends on the noise
+    has as many rows; what depends on the observation alone is computed once, and repeated where they meet.
+    """
+
+    def __init__(self, obs_size: int, candidates: int = 1) -> None:
         self.obs = OBS
+        self.obs_size = obs_size
+        self._candidates = candidates
         self._inputs = {OBS: obs_size}
         self._constants: dict[str, FloatArray] = {}
         self._names: dict[tuple[tuple[int, ...], bytes], str] = {}
         self._instructions: list[Instruction] = []
+        self._several: set[str] = set()
+        self._repeated: dict[str, str] = {}
 
     def noise(self, size: int) -> str:
-        """Declare the noise, ``size`` independent standard normal numbers, and give its name."""
-        self._inputs[NOISE] = size
-        return NOISE
+        """Declare the noise, ``size`` independent standard normal numbers per candidate; gives its name."""
+        self._inputs[NOISE] = self._candidates * size
+        if self._candidates == 1:
+            return NOISE
+        return self.emit("rows", NOISE, numbers=(self._candidates,))
 
     def emit(self, op: str, *args: Operand, numbers: tuple[float, ...] = ()) -> str:
-        """Append ``op(args; numbers)`` (see ``program.OPERATIONS``) and give the name of its result."""
-        names = tuple(arg if isinstance(arg, str) else self._constant(arg) for arg in args)
+        """Append ``op(args; numbers)`` (see ``program.OPERATIONS``) and give the name of its result.
+
+        A product of constants is carried out at once.
+        """
+        if op == "affine" and not isinstance(args[0], str):
+            x, weight, bias = args
+            return self.emit("add", bias, np.dot(np.asarray(x, np.float64), np.asarray(weight, np.float64)))
+        several = op == "rows" or (
+            op != "best" and any(isinstance(a, str) and a in self._several for a in args)
+        )
+        names = tuple(
+            self._fitted(arg, several and op not in ACROSS) if isinstance(arg, str) else self._constant(arg)
+            for arg in args
+        )
+        out = self._append(op, names, numbers)
+        if several:
+            self._several.add(out)
+        return out
+
+    def _append(self, op: str, names: tuple[str, ...], numbers: tuple[float, ...]) -> str:
         out = f"v{len(self._instructions)}"
         self._instructions.append(Instruction(op, out, names, tuple(float(number) for number in numbers)))
         return out
+
+    def _fitted(self, name: str, several: bool) -> str:
+        """``name``, repeated for every candidate if the others have a row for each."""
+        if not several or name in self._several:
+            return name
+        if name not in self._repeated:
+            self._repeated[name] = self._append("repeat", (name,), (self._candidates,))
+            self._several.add(self._repeated[name])
+        return self._repeated[name]
 
     def _constant(self, value: Any) -> str:
         array = np.ascontiguousarray(value, np.float32)
@@ -53,5 +90,5 @@ class Builder:
                 kept.insert(0, step)
         constants = {name: value for name, value in self._constants.items() if name in needed}
         program = Program(self._inputs, constants, tuple(kept), output)
-        program.sizes()
+        program.shapes()
         return program

@@ -67,7 +67,7 @@ static inline float fs_clip(float x, float low, float high)
 }
 """Functions of one number by name."""
 
-NEEDS = {op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh")}
+NEEDS = {op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh")} | {"softmax": ("exp_cut",)}
 
 
 def scalars(op: str) -> tuple[str, ...]:
@@ -82,6 +82,7 @@ def elementwise(op: str, n: int) -> str:
         "axpy": ("float k, const float *restrict x, const float *restrict y", "y[i] + k * x[i]"),
         "add": ("const float *restrict x, const float *restrict y", "x[i] + y[i]"),
         "mul": ("const float *restrict x, const float *restrict y", "x[i] * y[i]"),
+        "min": ("const float *restrict x, const float *restrict y", "x[i] < y[i] ? x[i] : y[i]"),
         "box": (
             "const float *restrict a, const float *restrict low, const float *restrict high",
             "0.5f * (1.0f - a[i]) * low[i] + 0.5f * (1.0f + a[i]) * high[i]",
@@ -150,6 +151,51 @@ static void layer_norm_{n}(const float *restrict x, const float *restrict scale,
 """
 
 
+def softmax(n: int) -> str:
+    """exp(x) over its sum; the largest is subtracted first, so that nothing overflows."""
+    return f"""\
+static void softmax_{n}(const float *restrict x, float *restrict out)
+{{
+    float largest = x[0], sum = 0.0f;
+    for (int i = 1; i < {n}; i++)
+        largest = x[i] > largest ? x[i] : largest;
+    for (int i = 0; i < {n}; i++)
+        out[i] = fs_exp_cut(x[i] - largest);
+    for (int i = 0; i < {n}; i++)
+        sum += out[i];
+    sum = 1.0f / sum;
+    for (int i = 0; i < {n}; i++)
+        out[i] *= sum;
+}}
+"""
+
+
+def best(rows: int, n: int) -> str:
+    """The row of x[rows][n] whose value is the highest, the first of equal ones."""
+    return f"""\
+static void best_{rows}_{n}(const float *restrict x, const float *restrict value, float *restrict out)
+{{
+    int chosen = 0;
+    for (int i = 1; i < {rows}; i++)
+        if (value[i] > value[chosen])
+            chosen = i;
+    for (int i = 0; i < {n}; i++)
+        out[i] = x[chosen * {n} + i];
+}}
+"""
+
+
+def copy(name: str, count: int, source: str) -> str:
+    """``slice``, ``rows`` and ``repeat``, which move numbers and change none."""
+    return f"""\
+static void {name}(const float *restrict x, float *restrict out)
+{{
+    for (int i = 0; i < {count}; i++)
+        out[i] = x[{source}];
+}}
+"""
+
+
 def mean(name: str, n: int) -> str:
     """``mean`` of x or ``mean_square``, in eight running sums: a single one waits for every addition."""
     value = {"mean": "x[{i}]", "mean_square": "x[{i}] * x[{i}]"}[name]
@@ -178,62 +224,3 @@ static float {name}_{n}(const float *restrict x)
 
 MEANS = {"rms_norm": ("mean_square",), "layer_norm": ("mean", "mean_square")}
 """The means that each normalisation calls."""
-
-RANDOM_HEADER = """
-/* Noise from inside: xoshiro128++ (Blackman and Vigna), seeded through splitmix64, and the Box-Muller
-   transform of 24-bit uniforms. One generator per thread; the same seed gives the same actions. */
-typedef struct { uint32_t s[4]; } fewstep_rng;
-void fewstep_seed(fewstep_rng *rng, uint64_t seed);
-void fewstep_act_seeded(fewstep_rng *rng, const float *obs, float *action);
-"""
-
-RANDOM = """\
-static uint64_t fs_splitmix64(uint64_t *state)
-{
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static uint32_t fs_rotate(uint32_t x, int k)
-{
-    return (x << k) | (x >> (32 - k));
-}
-
-static uint32_t fs_next(uint32_t s[4])
-{
-    const uint32_t result = fs_rotate(s[0] + s[3], 7) + s[0];
-    const uint32_t t = s[1] << 9;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = fs_rotate(s[3], 11);
-    return result;
-}
-
-void fewstep_seed(fewstep_rng *rng, uint64_t seed)
-{
-    for (int i = 0; i < 4; i += 2) {
-        const uint64_t z = fs_splitmix64(&seed);
-        rng->s[i] = (uint32_t)z;
-        rng->s[i + 1] = (uint32_t)(z >> 32);
-    }
-}
-
-void fewstep_act_seeded(fewstep_rng *rng, const float *obs, float *action)
-{
-    float noise[FEWSTEP_NOISE_SIZE];
-    for (int i = 0; i < FEWSTEP_NOISE_SIZE; i += 2) {
-        const float u = (float)((fs_next(rng->s) >> 8) + 1) * 0x1p-24f; /* in (0, 1] */
-        const float angle = (float)(fs_next(rng->s) >> 8) * (6.28318530718f * 0x1p-24f);
-        const float radius = sqrtf(-2.0f * logf(u));
-        noise[i] = radius * cosf(angle);
-        if (i + 1 < FEWSTEP_NOISE_SIZE)
-            noise[i + 1] = radius * sinf(angle);
-    }
-    fewstep_act(obs, noise, action);
-}
-"""

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from fewstep.deploy import buffers, c_pieces
+from fewstep.deploy import buffers, c_pieces, c_random
 from fewstep.deploy.description import Exported
-from fewstep.deploy.program import NOISE, FloatArray, Instruction, Program
+from fewstep.deploy.program import ACROSS, NOISE, FloatArray, Instruction, Program, Shape
 
 
 def files(exported: Exported, name: str) -> dict[str, bytes]:
@@ -26,15 +26,23 @@ def literal(value: float) -> str:
 def _about(exported: Exported) -> str:
     about = exported.description
     env = re.sub(r"[^\w:./+-]", "_", about.env)  # nothing that could end a comment
-    sampling = "one draw per call" if about.mode == "sample" else "noise-free"
+    sampling = {"sample": "one draw per call", "mode": "noise-free"}.get(about.actions, about.actions)
     return (
         f"{about.algorithm} policy for {env}, {sampling}, after {about.env_steps} steps; "
         f"exported by fewstep {about.fewstep}."
     )
 
 
+def _string(text: str) -> str:
+    """A C string; what is not plain ASCII, and what begins a trigraph, as octal escapes of its UTF-8."""
+    plain = set(range(32, 127)) - set(b'"?\\')
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
 def _header(exported: Exported, name: str, seeded: bool) -> str:
     guard = re.sub(r"\W", "_", name).upper() + "_H"
+    about = exported.description
+    names = ", ".join(map(_string, about.obs_names))
     need = "independent standard normal numbers" if exported.noise_size else "not read, may be NULL"
     return f"""\
 /* {_about(exported)} */
@@ -47,6 +55,11 @@ def _header(exported: Exported, name: str, seeded: bool) -> str:
 #define FEWSTEP_NOISE_SIZE {exported.noise_size}
 #define FEWSTEP_ACT_SIZE {exported.act_size}
 
+#define FEWSTEP_VERSION {_string(about.fewstep)}
+#define FEWSTEP_WEIGHTS_SHA256 {_string(about.weights)}
+/* What the numbers of an observation are called: const char *names[] = FEWSTEP_OBS_NAMES; */
+#define FEWSTEP_OBS_NAMES {{{names}}}
+
 #ifdef __cplusplus
 extern "C" {{
 #endif
@@ -56,7 +69,7 @@ extern "C" {{
    action[FEWSTEP_ACT_SIZE]: written, in the environment's own units. A NaN that goes in comes out.
    Re-entrant: nothing but the stack and action is written. */
 void fewstep_act(const float *obs, const float *noise, float *action);
-{c_pieces.RANDOM_HEADER if seeded else ""}
+{c_random.HEADER if seeded else ""}
 #ifdef __cplusplus
 }}
 #endif
@@ -74,7 +87,7 @@ def _source(exported: Exported, name: str, seeded: bool) -> str:
         *_functions(program),
         _act(program, plan),
     ]
-    return "\n".join(parts + ([c_pieces.RANDOM] if seeded else []))
+    return "\n".join(parts + ([c_random.SOURCE] if seeded else []))
 
 
 def _array(name: str, value: FloatArray) -> str:
@@ -85,51 +98,77 @@ def _array(name: str, value: FloatArray) -> str:
 
 def _functions(program: Program) -> Iterable[str]:
     """Each function that the program calls, once, those called by others first."""
-    sizes = program.sizes()
+    shapes = program.shapes()
     scalars: dict[str, str] = {}
     loops: dict[str, str] = {}
     for step in program.instructions:
-        n = sizes[step.out]
+        n = shapes[step.out].size
         for name in c_pieces.scalars(step.op):
             scalars[name] = c_pieces.SCALARS[name]
         for name in c_pieces.MEANS.get(step.op, ()):
             loops[f"{name}_{n}"] = c_pieces.mean(name, n)
-        if step.op == "affine":
-            loops[_name(program, sizes, step)] = c_pieces.affine(*program.constants[step.args[1]].shape)
-        elif step.op in c_pieces.MEANS:
-            loops[_name(program, sizes, step)] = c_pieces.norm(step.op, n)
-        elif step.op != "slice":
-            loops[_name(program, sizes, step)] = c_pieces.elementwise(step.op, n)
+        loops[_name(program, shapes, step)] = _function(program, shapes, step)
     return [*scalars.values(), *loops.values()]
 
 
-def _name(program: Program, sizes: dict[str, int], step: Instruction) -> str:
-    if step.op == "affine":
-        rows, columns = program.constants[step.args[1]].shape
-        return f"affine_{rows}_{columns}"
-    return f"{step.op}_{sizes[step.out]}"
+def _function(program: Program, shapes: dict[str, Shape], step: Instruction) -> str:
+    (rows, n), name = shapes[step.out], _name(program, shapes, step)
+    match step.op:
+        case "affine":
+            return c_pieces.affine(*program.constants[step.args[1]].shape)
+        case "layer_norm" | "rms_norm":
+            return c_pieces.norm(step.op, n)
+        case "softmax":
+            return c_pieces.softmax(n)
+        case "best":
+            return c_pieces.best(shapes[step.args[0]].rows, n)
+        case "slice":
+            return c_pieces.copy(name, n, f"{int(step.numbers[0])} + i")
+        case "rows":
+            return c_pieces.copy(name, rows * n, "i")
+        case "repeat":
+            return c_pieces.copy(name, rows * n, f"i % {n}")
+        case _:
+            return c_pieces.elementwise(step.op, n)
+
+
+def _name(program: Program, shapes: dict[str, Shape], step: Instruction) -> str:
+    rows, n = shapes[step.out]
+    match step.op:
+        case "affine":
+            inputs, outputs = program.constants[step.args[1]].shape
+            return f"affine_{inputs}_{outputs}"
+        case "slice":
+            return f"slice_{int(step.numbers[0])}_{n}"
+        case "rows" | "repeat":
+            return f"{step.op}_{rows}_{n}"
+        case "best":
+            return f"best_{shapes[step.args[0]].rows}_{n}"
+        case _:
+            return f"{step.op}_{n}"
 
 
 def _act(program: Program, plan: buffers.Plan) -> str:
-    sizes = program.sizes()
+    shapes = program.shapes()
 
-    def where(name: str) -> str:
-        return f"t{plan.place[name]}" if name in plan.place else name
+    def where(name: str, row: bool = False) -> str:
+        base = f"t{plan.place[name]}" if name in plan.place else name
+        return f"{base} + {shapes[name].size} * r" if row and name in shapes else base
 
     lines = [f"    float t{i}[{size}];" for i, size in enumerate(plan.sizes)]
     if NOISE not in program.inputs:
         lines.append("    (void)noise;")
     for step in program.instructions:
-        out, args = where(step.out), [where(name) for name in step.args]
-        if step.op == "slice":
-            start, size = (int(number) for number in step.numbers)
-            lines += [f"    for (int i = 0; i < {size}; i++)", f"        {out}[i] = {args[0]}[{start} + i];"]
-            continue
-        words = [*map(literal, step.numbers), *args, out]
-        lines.append(f"    {_name(program, sizes, step)}({', '.join(words)});")
+        rows = shapes[step.out].rows if step.op not in ACROSS else 1
+        if rows > 1:
+            lines.append(f"    for (int r = 0; r < {rows}; r++)")
+        values = [where(name, rows > 1) for name in (*step.args, step.out)]
+        numbers = [] if step.op in ("slice", *ACROSS) else map(literal, step.numbers)
+        call = f"{_name(program, shapes, step)}({', '.join([*numbers, *values])});"
+        lines.append("    " * (1 + (rows > 1)) + call)
     # Only now, so that action may be the memory of obs or noise.
     lines += [
-        f"    for (int i = 0; i < {sizes[program.output]}; i++)",
+        f"    for (int i = 0; i < {shapes[program.output].size}; i++)",
         f"        action[i] = {where(program.output)}[i];",
     ]
     head = "void fewstep_act(const float *obs, const float *noise, float *action)\n{\n"

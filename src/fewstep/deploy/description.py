@@ -1,6 +1,7 @@
 """What goes with a program: where it comes from and what it may be asked."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from fewstep.deploy.program import NOISE, OBS, Program
 
@@ -16,14 +17,17 @@ class Box:
 
 @dataclass(frozen=True)
 class Description:
-    """Where a program comes from.
+    """Where an exported policy comes from, and what it takes and gives.
 
     Fields:
         algorithm, env: what was trained, and on which environment.
         env_steps, updates: for how long.
-        mode: ``sample``, one draw of the policy per call, or ``mode``, its noise-free action.
+        actions: ``sample``, one draw of the policy per call, ``mode``, its noise-free action, or
+            ``best-of-N``, the one of N draws that the critics like best.
         noise: ``input``, the caller gives it, or ``inside``, the artefact can draw it itself.
+        obs_names: what each number of a flat observation is called in the environment's own terms.
         action_shape: of the environment's own actions.
+        weights: SHA-256 sum of the trained policy's arrays, the same in every format it is written in.
         fewstep: the version that exported it.
     """
 
@@ -31,10 +35,22 @@ class Description:
     env: str
     env_steps: int
     updates: int
-    mode: str
+    actions: str
     noise: str
+    obs_names: tuple[str, ...]
     action_shape: tuple[int, ...]
+    weights: str
     fewstep: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of ``to_json``, for what ``json`` made of it."""
+        tuples: dict[str, Any] = {name: tuple(values[name]) for name in ("obs_names", "action_shape")}
+        return cls(**(values | tuples))
 
 
 @dataclass(frozen=True)
@@ -57,4 +73,4 @@ class Exported:
     @property
     def act_size(self) -> int:
         """Numbers in a flat action."""
-        return self.program.sizes()[self.program.output]
+        return self.program.shapes()[self.program.output].size

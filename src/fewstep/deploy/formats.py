@@ -1,12 +1,16 @@
-"""What a program can be written as. A new format is a function here; it sees no algorithm and no jax."""
+"""What a program can be written as: one function per format, which sees no algorithm.
+
+Only ``stablehlo`` needs jax, and only when it is asked for.
+"""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewstep.deploy import artefact, c_source
+from fewstep.deploy import artefact, c_source, onnx_model, stablehlo
 from fewstep.deploy.description import Exported
+from fewstep.deploy.extras import need
 from fewstep.errors import FewstepError, UsageError
 
 
@@ -16,16 +20,26 @@ class Format:
 
     Fields:
         suffix: of the file that ``--out`` names.
+        needs: ``(module, extra)``, the package it takes and the extra of fewstep that brings it.
         files: ``(exported, name) -> content by suffix``; ``name`` is the file's without suffix.
     """
 
     suffix: str
     files: Callable[[Exported, str], dict[str, bytes]]
+    needs: tuple[str, str] | None = None
 
 
 FORMATS = {
     "c": Format(".c", c_source.files),
     "numpy": Format(".safetensors", lambda exported, name: {".safetensors": artefact.to_bytes(exported)}),
+    "onnx": Format(
+        ".onnx", lambda exported, name: {".onnx": onnx_model.to_bytes(exported)}, ("onnx", "onnx")
+    ),
+    "stablehlo": Format(
+        ".stablehlo",
+        lambda exported, name: {".stablehlo": stablehlo.to_bytes(exported)},
+        ("flatbuffers", "stablehlo"),
+    ),
 }
 
 
@@ -33,11 +47,14 @@ def get(name: str) -> Format:
     """The format called ``name``.
 
     Raises:
-        UsageError: there is none; the message names those there are.
+        UsageError: there is none (the message names those there are), or its package is not installed.
     """
     if name not in FORMATS:
         raise UsageError(f"unknown export format {name!r}; known: {', '.join(FORMATS)}")
-    return FORMATS[name]
+    form = FORMATS[name]
+    if form.needs:
+        need(*form.needs)
+    return form
 
 
 def write(exported: Exported, to: str, path: Path) -> list[Path]:

@@ -1,55 +1,83 @@
 """From a trained policy to a program. This needs jax; what comes out does not."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fewstep.algos import registry
-from fewstep.algos.contract import Algorithm
-from fewstep.deploy import lower_mfpo, lower_ppo, lower_sac, lower_smfp
+from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.deploy import (
+    lower_crossq,
+    lower_mfpo,
+    lower_ppo,
+    lower_sac,
+    lower_smfp,
+    lower_td3,
+    lower_values,
+)
 from fewstep.deploy.builder import Builder
 from fewstep.deploy.description import Box
 from fewstep.deploy.program import Program
 from fewstep.errors import FewstepError, UsageError
 from fewstep.types import Spec
 
-Lowering = Callable[[Builder, Any, Any, bool], str]
-"""``(builder, cfg, policy, noise_free) -> name of the action in [-1, 1]``."""
 
-LOWERINGS: dict[str, Lowering] = {
-    "mfpo": lower_mfpo.lower,
-    "ppo": lower_ppo.lower,
-    "sac": lower_sac.lower,
-    "smfp": lower_smfp.lower,
+class Lowering(NamedTuple):
+    """How one algorithm's policy is written as a program.
+
+    Fields:
+        action: ``(builder, cfg, policy, noise_free) -> name of the action in [-1, 1]``.
+        value: ``(builder, cfg, policy, action) -> name of the action's value[1]``, None if there are no
+            critics to ask.
+    """
+
+    action: Callable[[Builder, Any, Any, bool], str]
+    value: Callable[[Builder, Any, Any, str], str] | None = None
+
+
+LOWERINGS = {
+    "crossq": Lowering(lower_crossq.lower, lower_values.twins),
+    "mfpo": Lowering(lower_mfpo.lower, lower_values.categorical),
+    "ppo": Lowering(lower_ppo.lower),
+    "sac": Lowering(lower_sac.lower, lower_values.twins),
+    "smfp": Lowering(lower_smfp.lower, lower_values.twins),
+    "td3": Lowering(lower_td3.lower, lower_values.twins),
 }
 
 
 def lower(
-    algorithm: Algorithm, cfg: Any, policy: Any, spec: Spec, box: Box, noise_free: bool = False
+    algorithm: Algorithm, cfg: Any, policy: Any, spec: Spec, box: Box, mode: ActionMode | None = None
 ) -> Program:
-    """The policy's single sample (or its noise-free action) as a program.
+    """What the policy does in ``mode`` as a program.
 
     Args:
-        algorithm, cfg, policy: as saved with a run; critics are left behind.
+        algorithm, cfg, policy: as saved with a run.
         spec: sizes of the flat observation and action.
         box: the environment's bounds, which the program's action is in.
-        noise_free: every random draw replaced by its centre; the program then has no noise input.
+        mode: a single sample unless it says otherwise. Noise-free, every random draw is replaced by its
+            centre, and the program has no noise input; with several candidates the critics are inside, and
+            the noise is that of all of them, one after the other.
 
     Raises:
-        UsageError: no lowering is written for this algorithm.
+        UsageError: no lowering is written for this algorithm, or it has no critics to choose by.
         FewstepError: the policy holds numbers that are not finite.
     """
-    name = algorithm.name
+    name, mode = algorithm.name, mode or ActionMode()
     if name not in LOWERINGS or registry.get(name) is not algorithm:
         raise UsageError(f"algorithm {name!r} cannot be exported; those that can: {', '.join(LOWERINGS)}")
-    b = Builder(spec.obs_size)
+    lowering, several = LOWERINGS[name], mode.candidates > 1
+    b = Builder(spec.obs_size, mode.candidates)
     # An accelerator's default would round the constants' products to fewer bits than float32 has.
     with jax.default_matmul_precision("highest"):
-        action = LOWERINGS[name](b, cfg, policy, noise_free)
+        action = lowering.action(b, cfg, policy, mode.noise_free)
+        if several:
+            if lowering.value is None:
+                raise UsageError(f"{name} has no action values to choose the best of several actions by")
+            action = b.emit("best", action, lowering.value(b, cfg, policy, action))
     program = b.finish(_to_box(b, action, box))
-    if program.sizes()[program.output] != spec.act_size:
+    if program.shapes()[program.output].size != spec.act_size:
         raise FewstepError(f"the policy's actions do not have the {spec.act_size} entries of its environment")
     return program
 

@@ -7,7 +7,7 @@ from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.mfpo.policy import Policy
 from fewstep.deploy import lower_nets
 from fewstep.deploy.builder import Builder, Operand
-from fewstep.deploy.lower_nets import single, wide
+from fewstep.deploy.lower_nets import Affine, single, wide
 from fewstep.flows.meanflow import grid
 
 
@@ -28,7 +28,7 @@ def lower(b: Builder, cfg: MFPOConfig, policy: Policy, noise_free: bool) -> str:
         times = wide(net.embed_t(t_) + net.embed_interval(t_ - r_)) @ of_times
         sums = b.emit("affine", x, single(of_x), b.emit("add", state, single(times)))
         hidden = lower_nets.after_first(b, net.body, sums)
-        x = b.emit("axpy", lower_nets.linear(b, hidden, net.body.head), x, numbers=(r - t,))
+        x = b.emit("axpy", lower_nets.linear(b, hidden, Affine.of(net.body.head)), x, numbers=(r - t,))
     if cfg.actor.bound == "tanh":
         return b.emit("tanh", x)
     return b.emit("clip", x, numbers=(-1.0, 1.0))

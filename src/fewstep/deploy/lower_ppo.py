@@ -16,8 +16,7 @@ def lower(b: Builder, cfg: PPOConfig, policy: Policy, noise_free: bool) -> str:
         centred = b.emit("add", x, lower_nets.single(-lower_nets.wide(moments.mean)))
         scaled = b.emit("mul", centred, lower_nets.single(1.0 / lower_nets.wide(moments.std)))
         x = b.emit("clip", scaled, numbers=(-limit, limit))
-    hidden = lower_nets.after_first(b, net, lower_nets.linear(b, x, net.blocks[0][0]))
-    action = lower_nets.linear(b, hidden, net.head)
+    action = lower_nets.mlp(b, net, x)
     if not noise_free:
         sigma = lower_nets.single(np.exp(lower_nets.wide(policy.actor.log_std)))
         action = b.emit("add", action, b.emit("mul", b.noise(policy.actor.act_size), sigma))

@@ -9,7 +9,7 @@ from fewstep.algos.smfp.network import Block, DiT, TimedMLP
 from fewstep.algos.smfp.policy import Policy
 from fewstep.deploy import lower_nets
 from fewstep.deploy.builder import Builder, Operand
-from fewstep.deploy.lower_nets import single, wide
+from fewstep.deploy.lower_nets import Affine, single, wide
 from fewstep.nets.time_features import low_frequency_features
 
 B, T = jnp.float32(0.0), jnp.float32(1.0)
@@ -27,7 +27,7 @@ def lower(b: Builder, cfg: SMFPConfig, policy: Policy, noise_free: bool) -> str:
         eps = b.emit("slice", noise, numbers=(act_size, act_size))
     trunk = actor.trunk
     hidden = _dit(b, trunk, e) if isinstance(trunk, DiT) else _mlp(b, trunk, e)
-    g, log_std = lower_nets.halves(b, hidden, trunk.head, shift=cfg.actor.log_std_initial)
+    g, log_std = lower_nets.halves(b, hidden, Affine.of(trunk.head), shift=cfg.actor.log_std_initial)
     z = g if cfg.actor.output == "direct" else b.emit("axpy", g, e, numbers=(-1.0,))
     if eps is not None:
         z = lower_nets.gaussian(b, z, log_std, (cfg.actor.log_std_min, cfg.actor.log_std_max), eps)

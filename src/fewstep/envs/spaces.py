@@ -81,6 +81,8 @@ class ObservationView:
         """
         vectors = [part.flatten(_reach(observation, part)) for part in self._parts]
         vector = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        if float(np.maximum.reduce(np.abs(vector))) <= _FLOAT32_MAX:  # nearly always; False for a NaN
+            return vector.astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is reported just below
             flat = vector.astype(np.float32)
         if not np.isfinite(flat).all():
@@ -188,6 +190,7 @@ class ActionView:
         if self.size == 0:
             raise UsageError(f"{env_id} has an empty action space; there is nothing to learn")
         self._shape, self._dtype = space.shape, space.dtype
+        self._unit = bool((space.low == -1.0).all() and (space.high == 1.0).all())
         self.low = space.low.astype(np.float64).ravel()
         self.high = space.high.astype(np.float64).ravel()
         # The largest float32 is how some environments write "no bound".
@@ -206,8 +209,9 @@ class ActionView:
 
     def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
         """The environment's own action, fresh, in its shape and dtype, for ``action[size]`` in [-1, 1]."""
+        if self._unit:
+            return action.astype(self._dtype).reshape(self._shape)
         a = action.astype(np.float64)
-        # This form gives exactly `low` at -1 and `high` at 1, and returns the action itself when the bounds
-        # are -1, 1.
+        # This form gives exactly `low` at -1 and `high` at 1.
         scaled = 0.5 * (1.0 - a) * self.low + 0.5 * (1.0 + a) * self.high
         return scaled.astype(self._dtype).reshape(self._shape)

@@ -28,6 +28,11 @@ class Interface:
         self._observations = ObservationView(self.observation_space, env_id)
         self._actions = ActionView(self.action_space, env_id)
 
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """What each number of a flat observation is called in the environment's own terms."""
+        return tuple(self._observations.name(i) for i in range(self._observations.size))
+
     def flatten(self, observation: Any) -> tuple[np.ndarray, bool]:
         """``[B, obs_size]`` float32 rows, and whether a batch was given (else B is 1).
 
@@ -40,14 +45,18 @@ class Interface:
                 f"the observation does not fit {self._env_id}: expected {self.observation_space}, "
                 "or a batch of such"
             )
-        rows = _unbatch(observation, self.observation_space) if extra else [observation]
         try:
-            return np.stack([self._observations.flatten(row) for row in rows]), bool(extra)
+            if not extra:  # in a control loop every microsecond counts
+                return self._observations.flatten(observation)[None], False
+            rows = _unbatch(observation, self.observation_space)
+            return np.stack([self._observations.flatten(row) for row in rows]), True
         except BadValue as error:
             raise UsageError(f"the observation does not fit {self._env_id}: {error}") from None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """``[B, *action_shape]`` in the environment's units for ``actions[B, act_size]`` in [-1, 1]."""
+        if len(actions) == 1:
+            return self._actions.to_env(actions[0])[None]
         return np.stack([self._actions.to_env(action) for action in actions])
 
 
