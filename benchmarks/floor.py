@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import record
-from benchmarks.update_speed import HALF_CHEETAH, SIZES, prepare, row_name, update_times
+from benchmarks.update_speed import HALF_CHEETAH, SIZES, prepare, row_name
 from fewstep.speed import peak
+from fewstep.speed.updates import update_times
 
 ROWS: list[tuple[str, str, str]] = [
     *(("mfpo", "authors", env) for env in SIZES),

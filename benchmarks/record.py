@@ -1,27 +1,22 @@
 """Results as JSON: one file per benchmark, one entry per row, each with where and how it was measured."""
 
 import json
-import os
 import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
+
+from fewstep.speed.machine import cores, processor
 
 FOLDER = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, object]:
     """What a number depends on besides the code."""
-    cpu = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = {
         name: version(name) for name in ("fewstep", "jax", "numpy", "mujoco", "gymnasium", "onnxruntime")
     }
-    return {"cpu": cpu, "cores_used": cores, "python": platform.python_version(), **packages}
+    return {"cpu": processor(), "cores_used": cores(), "python": platform.python_version(), **packages}
 
 
 def update(benchmark: str, row: str, result: dict[str, object]) -> None:

@@ -9,9 +9,6 @@ slow. Beside them the floor (``benchmarks.floor``) and the ratio of the fastest 
 """
 
 import argparse
-import time
-from statistics import median
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,10 +16,10 @@ import numpy as np
 from benchmarks import record
 from fewstep import config
 from fewstep.algos import registry
-from fewstep.algos.contract import ActionMode, Algorithm
-from fewstep.errors import UsageError
-from fewstep.speed import floor, peak
-from fewstep.types import Spec, Transition
+from fewstep.algos.contract import ActionMode
+from fewstep.speed import peak
+from fewstep.speed.updates import Case, batch, milliseconds, update_times
+from fewstep.types import Spec
 
 SIZES = {"HalfCheetah-v4": Spec(17, 6), "Ant-v4": Spec(27, 8), "Humanoid-v4": Spec(376, 17)}
 HALF_CHEETAH = "HalfCheetah-v4"
@@ -39,87 +36,16 @@ ROWS: list[tuple[str, str, str, dict[str, object]]] = [
     ("sac", "crossq-critic", HALF_CHEETAH, {}),
 ]
 """Algorithm, preset, sizes of which task, and settings on top."""
-TOGETHER = 6
-"""Updates timed as one: a multiple of every preset's policy delay, so that each call does the same work."""
-
-
-def batch(spec: Spec, size: int) -> Transition:
-    rng = np.random.default_rng(0)
-    obs, following = rng.normal(size=(2, size, spec.obs_size)).astype(np.float32)
-    action = rng.uniform(-1, 1, (size, spec.act_size)).astype(np.float32)
-    return Transition(obs, action, rng.normal(size=size).astype(np.float32), np.zeros(size, bool), following)
-
-
-def milliseconds(call, repeats: int, calls: int = 1) -> dict[str, float]:
-    """Of one call, ``calls`` of them timed together: by the clock, and the least processor time."""
-    times, busy = [], []
-    for _ in range(repeats):
-        start, used = time.perf_counter(), time.process_time()
-        for _ in range(calls):
-            found = call()
-        jax.block_until_ready(found)
-        times.append(1e3 * (time.perf_counter() - start) / calls)
-        busy.append(1e3 * (time.process_time() - used) / calls)
-    return {
-        "median_ms": round(median(times), 3),
-        "min_ms": round(min(times), 3),
-        "cpu_ms": round(min(busy), 3),
-    }
 
 
 def row_name(algo: str, preset: str, env: str, settings: dict[str, object]) -> str:
     return " ".join([algo, preset, env, *(f"{key}={value}" for key, value in settings.items())])
 
 
-class Case(NamedTuple):
-    """One row, ready to run."""
-
-    algorithm: Algorithm
-    cfg: Any
-    spec: Spec
-    batch: Transition
-
-
 def prepare(algo: str, preset: str, env: str, settings: dict[str, object]) -> Case:
     run = config.resolve(algo, registry.get(algo).config, env=env, preset=preset, overrides=settings)
     spec = SIZES[env]
     return Case(registry.get(algo), run.algorithm, spec, batch(spec, run.training.batch_size))
-
-
-def update_times(case: Case, repeats: int, peak_rate: float) -> dict[str, float]:
-    """Milliseconds per update, beside the floor at this many operations per second.
-
-    ``ratio`` is of the fastest repeat to the floor, ``cpu_ratio`` of processor time spread over the cores.
-    """
-    state = case.algorithm.init(case.cfg, case.spec, jax.random.key(0))
-    start = time.perf_counter()
-    update = jax.jit(lambda s, b: case.algorithm.update(case.cfg, s, b), donate_argnums=0)
-    compiled = update.lower(state, case.batch).compile()
-    compile_seconds = time.perf_counter() - start
-
-    def one():
-        nonlocal state
-        state, metrics = compiled(state, case.batch)
-        return metrics
-
-    for _ in range(TOGETHER):
-        one()
-    result = milliseconds(one, repeats, TOGETHER)
-    result |= {"compile_seconds": round(compile_seconds, 1)}
-    result |= {"temporaries_mb": round(compiled.memory_analysis().temp_size_in_bytes / 1e6, 2)}
-    try:
-        operations = floor.operations(case.cfg, case.spec, case.batch.reward.shape[0])
-    except UsageError:  # no formula for this row: its time stands alone
-        return result
-    floor_ms = 1e3 * operations / peak_rate
-    cores = record.machine()["cores_used"]
-    return result | {
-        "gflop": round(operations / 1e9, 3),
-        "peak_gflop_per_second": round(peak_rate / 1e9, 1),
-        "floor_ms": round(floor_ms, 3),
-        "ratio": round(result["min_ms"] / floor_ms, 2),
-        "cpu_ratio": round(result["cpu_ms"] / cores / floor_ms, 2),
-    }
 
 
 def act_times(case: Case, repeats: int) -> dict[str, float]:

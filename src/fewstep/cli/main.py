@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from fewstep.cli import (
     algos,
+    bench,
     check_env,
     cite,
     config,
@@ -41,6 +42,7 @@ COMMANDS = {
     "config": config,
     "check-env": check_env,
     "replay-crash": replay_crash,
+    "bench": bench,
     "doctor": doctor,
     "cite": cite,
 }

@@ -9,7 +9,7 @@ import jax
 
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
-from fewstep.errors import UsageError
+from fewstep.speed.updates import require_replay
 from fewstep.training.trainer import Trainer
 
 WARM_UP = 50
@@ -52,8 +52,7 @@ def measure(config: RunConfig, algorithm: Algorithm, steps: int = 400) -> Step:
     Raises:
         UsageError: the algorithm learns from rollouts, or the environment cannot be used.
     """
-    if algorithm.rollout is not None:
-        raise UsageError(f"{algorithm.name} learns once per rollout: a step of it has no update to time")
+    require_replay(algorithm)
     training = config.training
     config = replace(config, training=replace(training, learning_starts=training.batch_size))
     start = time.perf_counter()

@@ -1,0 +1,141 @@
+"""Measure this machine: updates against their floor, acting, training steps, environments."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fewstep.config import RunConfig
+
+ENVS = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4", "Ant-v4", "Humanoid-v4")
+Row = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``fewstep bench``."""
+    parser.add_argument(
+        "what",
+        choices=tuple(MEASURES),
+        help="update: ms per update and the floor; act: microseconds per action; train: steps per "
+        "second and where a step's time goes; envs: environment steps per second",
+    )
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="algorithms, or with envs environments (default: all, some)"
+    )
+    parser.add_argument(
+        "--env", default="HalfCheetah-v4", metavar="ENV", help="whose sizes, or which to step"
+    )
+    parser.add_argument("--preset", default="small", metavar="NAME", help="see `fewstep presets ALGO`")
+    parser.add_argument(
+        "--set", dest="sets", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings"
+    )
+    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="timings of each row")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the machine there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a table as it fills, and the machine it was measured on."""
+    from fewstep.errors import FewstepError, UsageError
+
+    if arguments.repeats < 1:
+        raise UsageError(f"--repeats must be at least 1, got {arguments.repeats}")
+    machine = _machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    rows: list[Row] = []
+    MEASURES[arguments.what](arguments, lambda row: _show(rows, row))
+    if arguments.json:
+        content = {"what": arguments.what, "machine": machine, "rows": rows}
+        try:
+            arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        except OSError as error:
+            raise FewstepError(f"cannot write {arguments.json}: {error.strerror}") from error
+    return 0
+
+
+def _show(rows: list[Row], row: Row) -> None:
+    """One line, under a head whenever the columns change."""
+    width = max(10, *(len(name) for name in list(row)[1:]))
+    if not rows or list(rows[-1]) != list(row):
+        print(f"{next(iter(row)):24}" + "".join(f"{name:>{width + 1}}" for name in list(row)[1:]))
+    rows.append(row)
+    label, *values = row.values()
+    print(f"{label:24}" + "".join(f"{value:>{width + 1}}" for value in values), flush=True)
+
+
+def _machine() -> Row:
+    from fewstep.runs.provenance import versions
+    from fewstep.speed.machine import cores, processor
+
+    return {"processor": processor(), "cores": cores(), **versions(("fewstep", "jax", "numpy", "mujoco"))}
+
+
+def _configs(arguments: argparse.Namespace, replay_only: bool) -> "Sequence[RunConfig]":
+    from fewstep.algos import registry
+    from fewstep.config import resolve
+
+    every = [n for n in sorted(registry.ALGORITHMS) if not replay_only or registry.get(n).rollout is None]
+    return [
+        resolve(
+            name,
+            registry.get(name).config,
+            arguments.env,
+            preset=arguments.preset,
+            sets=arguments.sets,
+        )
+        for name in arguments.names or every
+    ]
+
+
+def _update(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
+    from fewstep import envs
+    from fewstep.algos import registry
+    from fewstep.speed import peak, updates
+
+    configs = _configs(arguments, replay_only=True)
+    made = envs.make(arguments.env)
+    made.close()
+    for config in configs:
+        algorithm = registry.get(config.algo)
+        updates.require_replay(algorithm)
+        data = updates.batch(made.spec, config.training.batch_size)
+        case = updates.Case(algorithm, config.algorithm, made.spec, data)
+        found = updates.update_times(case, arguments.repeats, peak.gemm_peak())
+        columns = ("min_ms", "median_ms", "floor_ms", "ratio", "temporaries_mb", "compile_seconds")
+        show({"update": f"{config.algo} {arguments.preset}", **{c: found.get(c, "-") for c in columns}})
+
+
+def _train(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
+    from fewstep.algos import registry
+    from fewstep.speed import training
+
+    for config in _configs(arguments, replay_only=True):
+        found = training.measure(config, registry.get(config.algo), steps=20 * arguments.repeats)
+        row = {"train": f"{config.algo} {arguments.preset}", "steps/s": round(found.steps_per_second, 1)}
+        for name in ("act_ms", "environment_ms", "batch_ms", "outside_ms", "update_ms"):
+            row[name] = round(getattr(found, name), 3)
+        show(row | {"start_s": round(found.start_seconds, 1)})
+
+
+def _envs(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
+    from fewstep.speed import stepping
+
+    for env in arguments.names or ENVS:
+        found = stepping.measure(env)
+        show(
+            {
+                "steps per second": env,
+                "gymnasium": round(found.gymnasium),
+                "fewstep": round(found.one),
+                f"fewstep x{found.count}": round(found.several),
+            }
+        )
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace, Callable[[Row], None]], None]] = {
+    "update": _update,
+    "train": _train,
+    "envs": _envs,
+}
+"""What can be measured: ``(arguments, show)``, where ``show`` takes each row as it is known."""

@@ -1,0 +1,59 @@
+"""``fewstep bench``: what it prints and writes, and what it refuses."""
+
+import json
+
+import pytest
+
+from fewstep.cli import main
+from fewstep.speed import peak, stepping
+
+TINY = ["--env", "Pendulum-v1", "--repeats", "1", "--set", "actor.hidden=8,8", "critic.hidden=8,8"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(peak, "gemm_peak", lambda: 1e9)
+    measure = stepping.measure
+    monkeypatch.setattr(stepping, "measure", lambda env: measure(env, seconds=0.01))
+
+
+@pytest.mark.parametrize("what", ["update", "train"])
+def test_a_row_per_algorithm_and_a_file(what, tmp_path, capsys):
+    out = tmp_path / "rows.json"
+    assert main(["bench", what, "sac", *TINY, "training.batch_size=8", "--json", str(out)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("processor ")
+    assert printed[1].split()[0] == what
+    assert printed[2].startswith("sac small")
+    found = json.loads(out.read_text())
+    assert found["machine"]["cores"] >= 1
+    (row,) = found["rows"]
+    numbers = [value for name, value in row.items() if name not in (what, "compile_seconds", "start_s")]
+    assert min(numbers) >= 0
+    if what == "update":
+        # Eight rows through nets of width eight: some 20,000 operations, at the billion per second of above.
+        assert 0.005 < row["floor_ms"] < 0.1
+        assert row["ratio"] == pytest.approx(row["min_ms"] / row["floor_ms"], rel=0.1)
+
+
+def test_environments(capsys):
+    assert main(["bench", "envs", "Pendulum-v1"]) == 0
+    assert "Pendulum-v1" in capsys.readouterr().out.splitlines()[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["update", "ppo", "--env", "Pendulum-v1"], "ppo learns once per rollout"),
+        (["update", "sacc", "--env", "Pendulum-v1"], "did you mean 'sac'"),
+        (["train", "sac", "--env", "HalfCheeta-v4"], "HalfCheeta-v4"),
+        (["envs", "HalfCheeta-v4"], "HalfCheeta-v4"),
+        (["envs", "--repeats", "0"], "--repeats must be at least 1"),
+        (["flops"], "invalid choice"),
+    ],
+)
+def test_bad_requests_are_one_line(words, said, capsys):
+    assert main(["bench", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
