@@ -26,7 +26,7 @@ ARROWS = {
     "analysis": {"runs", "envs"},
     "experiments": {"algos", "envs", "runs"},
     "sinks": {"runs"},
-    "speed": {"algos", "nets", "envs", "training"},
+    "speed": {"algos", "nets", "envs", "training", "api", "deploy"},
     "deploy": {"algos", "critics", "flows", "nets"},
     "api": {"training", "algos", "envs", "runs", "deploy"},
     "cli": {

@@ -36,6 +36,17 @@ def test_a_row_per_algorithm_and_a_file(what, tmp_path, capsys):
         assert row["ratio"] == pytest.approx(row["min_ms"] / row["floor_ms"], rel=0.1)
 
 
+def test_acting_is_timed_in_every_runtime(capsys):
+    assert main(["bench", "act", "sac", "--env", "Pendulum-v1", "--repeats", "1"]) == 0
+    _, head, row = capsys.readouterr().out.splitlines()
+    runtimes = ("predict", "jax", "numpy", "onnxruntime", "onnx", "c -O2", "c -O3 native")
+    assert head.split() == ["us", "per", "action", *" ".join(runtimes).split()]
+    name, *times = row.split()
+    assert name == "sac"
+    assert len(times) == len(runtimes)
+    assert min(map(float, times)) > 0
+
+
 def test_environments(capsys):
     assert main(["bench", "envs", "Pendulum-v1"]) == 0
     assert "Pendulum-v1" in capsys.readouterr().out.splitlines()[2]
@@ -48,6 +59,7 @@ def test_environments(capsys):
         (["update", "sacc", "--env", "Pendulum-v1"], "did you mean 'sac'"),
         (["train", "sac", "--env", "HalfCheeta-v4"], "HalfCheeta-v4"),
         (["envs", "HalfCheeta-v4"], "HalfCheeta-v4"),
+        (["act", "sac", "--set", "actor.hidden=8"], "leave --set out"),
         (["envs", "--repeats", "0"], "--repeats must be at least 1"),
         (["flops"], "invalid choice"),
     ],

@@ -106,6 +106,21 @@ def _update(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
         show({"update": f"{config.algo} {arguments.preset}", **{c: found.get(c, "-") for c in columns}})
 
 
+def _act(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
+    from fewstep.api import Model
+    from fewstep.errors import UsageError
+    from fewstep.speed import acting
+
+    if arguments.sets:
+        raise UsageError("bench act times a preset as it is; leave --set out")
+    for config in _configs(arguments, replay_only=False):
+        model = Model(config.algo, arguments.env, preset=arguments.preset)
+        found = acting.measure(model, "sample", chunks=50 * arguments.repeats, calls=2)
+        model.close()
+        # The fastest chunk: one that something else disturbed tells of that.
+        show({"us per action": config.algo} | {name: round(min(times), 1) for name, times in found.items()})
+
+
 def _train(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
     from fewstep.algos import registry
     from fewstep.speed import training
@@ -135,6 +150,7 @@ def _envs(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
 
 MEASURES: dict[str, Callable[[argparse.Namespace, Callable[[Row], None]], None]] = {
     "update": _update,
+    "act": _act,
     "train": _train,
     "envs": _envs,
 }

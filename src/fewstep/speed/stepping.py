@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,8 @@ ROUNDS = 5
 """A rate is the best of this many stretches: others use the machine, too."""
 
 
-class Rates(NamedTuple):
+@dataclass(frozen=True)
+class Rates:
     """Environment steps per second with uniformly random actions, resets included.
 
     Fields:

@@ -80,7 +80,9 @@ def update_times(case: Case, repeats: int, peak: float) -> dict[str, float]:
         one()
     result = milliseconds(one, repeats, TOGETHER)
     result |= {"compile_seconds": round(compile_seconds, 1)}
-    result |= {"temporaries_mb": round(compiled.memory_analysis().temp_size_in_bytes / 1e6, 2)}
+    memory = compiled.memory_analysis()
+    if memory is not None:  # not every backend tells
+        result |= {"temporaries_mb": round(memory.temp_size_in_bytes / 1e6, 2)}
     try:
         operations = floor.operations(case.cfg, case.spec, case.batch.reward.shape[0])
     except UsageError:  # no formula for this row: its time stands alone
