@@ -186,7 +186,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     """TOML tables, or a UsageError that names the file and the line."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits, endless brackets
         raise UsageError(f"{source} is not valid TOML: {error}") from error
 
 

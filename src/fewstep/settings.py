@@ -141,7 +141,7 @@ def _toml_value(text: str) -> Any:
         return text == "True"
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also a number of 5000 digits, endless brackets
         return text
 
 

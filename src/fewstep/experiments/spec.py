@@ -62,7 +62,7 @@ def read(path: Path) -> Spec:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits, endless brackets
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     return parse(tree, str(path))
 

@@ -18,7 +18,7 @@ def names(algo: str, root: Path = ROOT) -> dict[str, str]:
     """Preset name -> one line of description, for one algorithm, in alphabetical order."""
     found = {DEFAULT: "the algorithm's own defaults"}
     for path in sorted((root / algo).glob("*.toml")):
-        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         found[path.stem] = first.lstrip("# ").rstrip() if first.startswith("#") else ""
     return dict(sorted(found.items()))
 
@@ -36,5 +36,5 @@ def load(algo: str, name: str, root: Path = ROOT) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
         raise UsageError(f"preset {name!r} of {algo} ({path}) is not valid TOML: {error}") from error

@@ -211,8 +211,9 @@ def _group(folder: Path, name: str, sums: Mapping[str, str], rows: Mapping[str, 
 
 
 def _from_format_1(meta: dict[str, Any], groups: Groups) -> tuple[dict[str, Any], dict[str, Group]]:
-    """Format 1 kept the replay's counters on the top level, and nothing of the running episodes."""
-    moved = {"began": meta.pop("buffer_began"), "warm_up_rng": meta.pop("warm_up_rng")}
+    """Format 1 kept the replay's counters on the top level (the first ones not even where it began), and
+    nothing of the running episodes."""
+    moved = {"began": meta.pop("buffer_began", 0), "warm_up_rng": meta.pop("warm_up_rng")}
     if "replay" in meta:
         meta["replay"] |= moved
     return meta, {**groups, "episodes": {}}
