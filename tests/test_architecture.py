@@ -26,6 +26,7 @@ ARROWS = {
     "analysis": {"runs", "envs"},
     "experiments": {"algos", "envs", "runs"},
     "deploy": {"algos", "flows", "nets"},
+    "speed": {"algos", "nets"},
     "api": {"training", "algos", "envs", "runs"},
     "cli": {"api", "training", "algos", "envs", "runs", "analysis", "deploy", "experiments"},
     "__main__": {"cli"},

@@ -1,0 +1,1 @@
+"""How close an update comes to what the processor can do: operations that must be done, and the peak."""

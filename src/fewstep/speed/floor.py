@@ -1,0 +1,148 @@
+"""Operations of the leanest exact update of each algorithm: what no rearrangement can save.
+
+Lean means: the state's part of a first layer once per state and not once per action; a time that is the same
+for all rows embedded once; no derivative where its factor is zero; gradients of inputs only where somebody
+wants them. The policy's share is divided by its delay. An update at the peak of the processor takes
+``operations / peak``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fewstep.algos.crossq.config import CrossQConfig
+from fewstep.algos.mfpo.config import MFPOConfig
+from fewstep.algos.sac.config import SACConfig
+from fewstep.algos.smfp.config import SMFPConfig
+from fewstep.algos.td3.config import TD3Config
+from fewstep.algos.twins import CriticConfig
+from fewstep.errors import UsageError
+from fewstep.nets.time_features import LOW_FREQUENCIES
+from fewstep.speed.gemms import Perceptron
+from fewstep.types import Spec
+
+
+def _critic(cfg: CriticConfig, spec: Spec) -> Perceptron:
+    return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, 1)
+
+
+def _temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
+    """Both critics: values of the successors, then one regression of each."""
+    net = _critic(cfg, spec)
+    if cfg.kind == "crossq":
+        # One forward of both halves; the loss sees the values of one, and through the statistics both learn.
+        joint = net.forward(2 * batch, 2 * batch) + net.weight_gradient(2 * batch, 2 * batch)
+        head = 2 * batch * cfg.hidden[-1]
+        return 2 * (joint + net.input_gradient(2 * batch) - 2 * head)
+    return 2 * (net.forward(batch, batch) + net.training(batch, batch))
+
+
+def sac(cfg: SACConfig | CrossQConfig, spec: Spec, batch: int) -> float:
+    """SAC and CrossQ: one action at s', twin regression; one action at s, climbed through both critics."""
+    actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
+    improvement = actor.training(batch, batch) + 2 * _critic(cfg.critic, spec).pathwise(batch, batch)
+    critics = actor.forward(batch, batch) + _temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def td3(cfg: TD3Config, spec: Spec, batch: int) -> float:
+    """TD3: like SAC, but the policy climbs the first critic alone."""
+    actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, spec.act_size)
+    improvement = actor.training(batch, batch) + _critic(cfg.critic, spec).pathwise(batch, batch)
+    critics = actor.forward(batch, batch) + _temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def smfp(cfg: SMFPConfig, spec: Spec, batch: int) -> float:
+    """SMFP with an MLP backbone, prior components: candidates judged, value climbed, actions regressed on.
+
+    Raises:
+        UsageError: the backbone or the proposal has no formula here.
+    """
+    if cfg.actor.backbone != "mlp" or cfg.entropy.proposal != "prior":
+        raise UsageError("the floor of smfp is counted for actor.backbone mlp and entropy.proposal prior")
+    actor = Perceptron(
+        spec.obs_size, spec.act_size, cfg.actor.hidden, 2 * spec.act_size, 4 * len(LOW_FREQUENCIES)
+    )
+    critic = _critic(cfg.critic, spec)
+
+    def judged(states: int, each: int) -> int:
+        return actor.forward(states, states * each) + 2 * critic.forward(states, states * each)
+
+    k = cfg.target_candidates
+    critics = judged(batch, k) if k > 1 else actor.forward(batch, batch)
+    critics += _temporal_difference(cfg.critic, spec, batch)
+    if cfg.entropy.soft_backup and cfg.entropy.kind == "semi_implicit":
+        critics += actor.forward(0, batch * cfg.entropy.components)
+
+    states = min(cfg.actor.batch_size or batch, batch)
+    improvement = actor.training(states, states * cfg.actor_components)
+    improvement += 2 * critic.pathwise(states, states * cfg.actor.samples)
+    if cfg.mirror.weight > 0:
+        rows = min(cfg.mirror.batch_size or states, states)
+        improvement += judged(rows, cfg.mirror.candidates)
+        if cfg.mirror.source == "replay":
+            improvement += 2 * critic.forward(0, rows)
+        pairs = rows * (cfg.mirror.candidates if cfg.mirror.source == "candidates" else 1)
+        # Times of their own in every row; they learn nothing, so no gradient goes back to them.
+        improvement += actor.forward(rows, pairs, own_conditions=True) + actor.tangent(
+            pairs, own_conditions=True
+        )
+        improvement += actor.weight_gradient(rows, pairs, own_conditions=True) + actor.input_gradient(pairs)
+    return critics + improvement / cfg.actor.delay
+
+
+def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
+    """MFPO with averaged log-densities: K1 + K2 candidates per state are nearly all of it."""
+    if cfg.divergence.log_prob != "averaged":
+        raise UsageError("the floor of mfpo is counted for divergence.log_prob averaged")
+    a, embed = cfg.actor, cfg.actor.time_embed
+    net = [Perceptron(spec.obs_size, spec.act_size, a.hidden, n, embed) for n in (spec.act_size, 1)]
+    critic = Perceptron(spec.obs_size, spec.act_size, cfg.critic.hidden, cfg.critic.atoms)
+    # An embedder has no state; its features count as a row's own inputs. Two of them, of t and of t - r.
+    times = Perceptron(0, a.time_features, (embed,), embed)
+
+    def drawn(states: int, each: int) -> int:
+        more_steps = (a.steps - 1) * sum(n.forward(0, states * each) for n in net)
+        return sum(n.forward(states, states * each) for n in net) + more_steps
+
+    def regression(n: Perceptron, rows: int) -> int:
+        apart = rows - int(cfg.times.equal_share * rows)
+        tangent = n.tangent(apart, own_conditions=True) + 2 * times.tangent(apart)
+        # The frequencies learn, so gradients go back to the features.
+        embedding = times.forward(0, rows) + times.weight_gradient(0, rows)
+        embedding += times.input_gradient(rows, wanted=a.time_features)
+        return n.training(rows, rows, own_conditions=True) + tangent + 2 * embedding
+
+    critics = drawn(batch, 1) + 2 * critic.forward(batch, batch) + 2 * critic.training(batch, batch)
+    states = min(a.batch_size or batch, batch)
+    improvement = drawn(states, cfg.proposals.policy)
+    improvement += 2 * critic.forward(states, states * (cfg.proposals.policy + cfg.proposals.gaussian))
+    improvement += regression(net[0], states) + regression(net[1], states)
+    improvement += net[0].forward(states, states, own_conditions=True)
+    improvement += cfg.divergence.probes * net[0].tangent(states)
+    return critics + improvement / a.delay
+
+
+_COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
+    SACConfig: sac,
+    CrossQConfig: sac,
+    TD3Config: td3,
+    SMFPConfig: smfp,
+    MFPOConfig: mfpo,
+}
+
+
+def operations(cfg: Any, spec: Spec, batch: int) -> float:
+    """Floating-point operations of one update on ``batch`` transitions, the policy's delay averaged out.
+
+    Args:
+        cfg: an algorithm's config.
+        spec: sizes of observation and action.
+        batch: transitions per update.
+
+    Raises:
+        UsageError: no formula for this config.
+    """
+    if type(cfg) not in _COUNTS:
+        raise UsageError(f"there is no count of operations for {type(cfg).__name__}")
+    return float(_COUNTS[type(cfg)](cfg, spec, batch))

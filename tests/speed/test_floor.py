@@ -1,0 +1,81 @@
+"""The counted operations against hand arithmetic, against XLA's own count, and against a published figure."""
+
+import jax
+import numpy as np
+import pytest
+
+from fewstep import config
+from fewstep.algos import registry
+from fewstep.errors import UsageError
+from fewstep.speed import floor
+from fewstep.speed.gemms import Perceptron
+from fewstep.speed.peak import gemm_rate
+from fewstep.types import Spec, Transition
+
+HALF_CHEETAH, HUMANOID = Spec(17, 6), Spec(376, 17)
+
+
+def preset(algo, name, **settings):
+    overrides = {key.replace("__", "."): value for key, value in settings.items()}
+    entry = registry.get(algo)
+    return config.resolve(
+        algo, entry.config, env="HalfCheetah-v4", preset=name, overrides=overrides
+    ).algorithm
+
+
+def test_a_perceptron_by_hand():
+    net = Perceptron(state=3, own=2, hidden=(5, 7), outputs=1, conditions=4)
+    behind = 5 * 7 + 7 * 1
+    assert net.forward(10, 40) == 2 * (10 * 3 * 5 + 40 * (2 * 5 + behind))
+    assert net.tangent(40) == 2 * 40 * (2 * 5 + behind)
+    assert net.input_gradient(40, wanted=2) == 2 * 40 * (behind + 2 * 5)
+    assert net.training(40, 40) == 2 * net.forward(40, 40) + 2 * 40 * behind
+    assert net.forward(10, 40, own_conditions=True) == net.forward(10, 40) + 2 * 40 * 4 * 5
+
+
+@pytest.mark.parametrize(("spec", "giga"), [(HALF_CHEETAH, 14.1), (Spec(27, 8), 14.2), (HUMANOID, 15.6)])
+def test_mfpo_at_the_authors_sizes(spec, giga):
+    """An independent count gave these; it has derivatives where r = t and of the inputs, so it is larger."""
+    assert 0.95 < floor.operations(preset("mfpo", "authors"), spec, 256) / 1e9 / giga < 1.0
+
+
+def xla_count(algo, cfg, spec, batch):
+    """Operations that XLA counts in the program as written, before it optimises anything."""
+    entry = registry.get(algo)
+    state = jax.eval_shape(lambda key: entry.init(cfg, spec, key), jax.random.key(0))
+    row = lambda *shape: jax.ShapeDtypeStruct((batch, *shape), np.float32)  # noqa: E731
+    done = jax.ShapeDtypeStruct((batch,), np.bool_)
+    data = Transition(row(spec.obs_size), row(spec.act_size), row(), done, row(spec.obs_size))
+    lowered = jax.jit(lambda s, d: entry.update(cfg, s, d)).lower(state, data)
+    return lowered.cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize(
+    ("algo", "name", "settings"),
+    [
+        ("sac", "small", {}),
+        ("td3", "small", {"actor.delay": 1}),
+        ("crossq", "small", {"actor.delay": 1}),
+        ("smfp", "small", {"actor.delay": 1}),
+        ("smfp", "soft", {"actor.delay": 1}),
+    ],
+)
+def test_against_xlas_count(algo, name, settings):
+    """XLA's includes what is element-wise, and products whose gradient nobody wants."""
+    run = config.resolve(
+        algo, registry.get(algo).config, env="HalfCheetah-v4", preset=name, overrides=settings
+    )
+    counted = floor.operations(run.algorithm, HALF_CHEETAH, 256)
+    assert 0.85 < counted / xla_count(algo, run.algorithm, HALF_CHEETAH, 256) < 1.0
+
+
+def test_what_has_no_formula_is_refused():
+    with pytest.raises(UsageError, match="backbone mlp"):
+        floor.operations(preset("smfp", "small", actor__backbone="dit"), HALF_CHEETAH, 256)
+    with pytest.raises(UsageError, match="no count"):
+        floor.operations(preset("ppo", "default"), HALF_CHEETAH, 256)
+
+
+def test_a_rate_is_a_rate():
+    """Between what a scalar loop does and what no core does."""
+    assert 1e8 < gemm_rate(64, 64, 64, seconds=0.01) < 1e15
