@@ -178,14 +178,15 @@ def test_it_finds_the_squashed_gaussian_of_a_quadratic_value():
     def run(s):
         def body(s, _):
             s, metrics = learner.improve_policy(cfg, s, q, obs)
-            return replace(s, updates=s.updates + 1), metrics
+            return replace(s, updates=s.updates + 1), (metrics, jax.vmap(s.actor)(obs[:2]))
 
-        return jax.lax.scan(body, s, None, length=2000)
+        return jax.lax.scan(body, s, None, length=2000)[1]
 
-    after, metrics = run(state(cfg))
-    found = jax.vmap(after.actor)(obs[:2])
-    np.testing.assert_allclose(found[0], means, atol=0.06)
-    np.testing.assert_allclose(found[1], jnp.tile(log_std, (2, 1)), atol=0.08)
+    metrics, policies = run(state(cfg))
+    # At this rate single updates swing by 0.1 around the optimum; what they swing around is the claim.
+    mean, log_std_found = (field[-500:].mean(0) for field in policies)
+    np.testing.assert_allclose(mean, means, atol=0.04)
+    np.testing.assert_allclose(log_std_found, jnp.tile(log_std, (2, 1)), atol=0.06)
     assert abs(float(metrics["actor/loss"][-50:].mean())) < 0.01
 
 

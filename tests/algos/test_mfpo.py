@@ -143,11 +143,12 @@ def groups_of(s):
 def estimates(g, b, t):
     q = policy.q_value(TINY, g["critics"])
     keys = jax.random.split(jax.random.key(5), len(t))
-    return jax.vmap(
+    found = jax.vmap(
         lambda s, t, k: targets.estimate_velocity(
             TINY, g["actor"], g["divergence"], q, jnp.exp(g["alpha"]), s, t, k
         )
-    )(b.obs, t, keys)
+    )(b.obs, t[:, None], keys)
+    return found._replace(x=found.x[:, 0], v=found.v[:, 0], sample=found.sample[:, 0])
 
 
 def test_gradient_flow_of_every_loss():
@@ -293,9 +294,36 @@ def test_the_size_of_a_block_does_not_change_the_update():
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+def test_points_of_a_state_share_its_policy_candidates_and_start_from_different_ones():
+    s, key, t = state(), jax.random.key(5), jnp.array([0.3, 0.6, 0.9])
+
+    @jax.jit
+    def estimate(key):
+        q = lambda s, a: -jnp.sum((a - 0.2) ** 2)  # noqa: E731
+        return targets.estimate_velocity(TINY, s.actor, s.divergence, q, 0.5, jnp.ones(3), t, key)
+
+    found = estimate(key)
+    assert found.x.shape == found.v.shape == (3, 2)
+    assert found.log_prob.shape == (4,)
+    assert len(np.unique(np.asarray(found.sample), axis=0)) == 3
+    # The k-th noise of the state's four gives the sample that the k-th point starts from.
+    noise = jax.random.normal(jax.random.split(key, 3)[0], (4, 2))
+    draws = jax.jit(jax.vmap(lambda e: policy.draw(TINY, s.actor, s.divergence, jnp.ones(3), e)))(noise)
+    np.testing.assert_allclose(found.sample, draws.action[:3], rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_points_stand_beside_the_states_they_belong_to():
+    states, points = jnp.arange(4.0)[:, None], 3
+    x = states[:, None] + 10.0 * jnp.arange(points)[None, :, None]
+    rows, obs = learner._rows(x), learner._repeat(states, points)
+    np.testing.assert_array_equal(rows % 10, obs)
+    np.testing.assert_array_equal(rows[:4, 0], jnp.arange(4.0))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"proposals": {"points": 2, "noise": "stratified", "mixing": "ess_per_candidate"}},
         {"actor": {"bound": "tanh"}},
         {"actor": {"batch_size": 8}},
         {"actor": {"steps": 4}},

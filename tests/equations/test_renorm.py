@@ -5,11 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fewstep.nets.layers import Linear
 from fewstep.nets.renorm import BatchRenorm, RenormConfig, RenormMLP, Stats
 
 COLD = RenormConfig()
 WARM = RenormConfig(warm_up=0)
 ROWS = 2.0 + 3.0 * jax.random.normal(jax.random.key(0), (64, 4))
+
+
+def normalised(norm, cfg, stats, x):
+    """The rows themselves, and the new statistics."""
+    y, after = norm.train(cfg, stats, x)
+    return y.rows * y.slope + y.shift, after
 
 
 def layer():
@@ -18,10 +25,10 @@ def layer():
 
 def test_before_the_warm_up_it_is_plain_batch_normalisation():
     stats = Stats(jnp.full(4, 7.0), jnp.full(4, 0.1), jnp.int32(99_999))
-    y, _ = BatchRenorm.create(4).train(COLD, stats, ROWS)
+    y, _ = normalised(BatchRenorm.create(4), COLD, stats, ROWS)
     np.testing.assert_allclose(y.mean(0), 0.0, atol=1e-5)
     np.testing.assert_allclose(y.var(0), ROWS.var(0) / (ROWS.var(0) + 1e-3), rtol=1e-4)
-    scaled, _ = layer().train(COLD, stats, ROWS)
+    scaled, _ = normalised(layer(), COLD, stats, ROWS)
     np.testing.assert_allclose(scaled, y * layer().scale + layer().bias, rtol=1e-5, atol=1e-5)
 
 
@@ -35,7 +42,7 @@ def test_the_running_statistics_move_by_one_minus_momentum_per_batch():
 
 def test_warm_and_within_the_limits_the_values_are_those_of_evaluation():
     stats = Stats(ROWS.mean(0) + 0.5, 1.7 * ROWS.var(0), jnp.int32(0))
-    trained, _ = layer().train(WARM, stats, ROWS)
+    trained, _ = normalised(layer(), WARM, stats, ROWS)
     evaluated = jax.vmap(lambda row: layer()(WARM, stats, row)[0])(ROWS)
     np.testing.assert_allclose(trained, evaluated, rtol=1e-4, atol=1e-4)
 
@@ -43,7 +50,7 @@ def test_warm_and_within_the_limits_the_values_are_those_of_evaluation():
 def test_the_correction_stops_at_its_limits():
     stats = Stats(ROWS.mean(0) - 1e3, 1e-4 * ROWS.var(0), jnp.int32(0))
     cfg = RenormConfig(warm_up=0, epsilon=1e-9, r_max=3.0, d_max=5.0)
-    y, _ = BatchRenorm.create(4).train(cfg, stats, ROWS)
+    y, _ = normalised(BatchRenorm.create(4), cfg, stats, ROWS)
     np.testing.assert_allclose(y, 3.0 * (ROWS - ROWS.mean(0)) / ROWS.std(0) + 5.0, rtol=1e-3, atol=1e-3)
 
 
@@ -51,7 +58,7 @@ def test_gradients_pass_through_the_batch_statistics_and_not_through_the_correct
     stats = Stats(ROWS.mean(0) + 0.5, 1.7 * ROWS.var(0), jnp.int32(0))
 
     def total(x):
-        return jnp.sum(BatchRenorm.create(4).train(WARM, stats, x)[0] ** 3)
+        return jnp.sum(normalised(BatchRenorm.create(4), WARM, stats, x)[0] ** 3)
 
     # Shifting every row alike changes neither the normalised rows nor the (constant) correction.
     np.testing.assert_allclose(jax.grad(total)(ROWS).sum(0), 0.0, atol=2e-2)
@@ -63,6 +70,34 @@ def test_running_statistics_carry_no_gradient():
         return jnp.sum(layer().train(COLD, Stats.create(4), x)[1].mean)
 
     assert float(jnp.abs(jax.grad(running)(ROWS)).max()) == 0.0
+
+
+def textbook(norm, cfg, stats, x):
+    """The formula of Ioffe 2017, statistics and all, as one writes it down."""
+    mean, variance = x.mean(0), x.var(0)
+    std, running = jnp.sqrt(variance + cfg.epsilon), jnp.sqrt(stats.variance + cfg.epsilon)
+    r = jax.lax.stop_gradient(jnp.clip(std / running, 1 / cfg.r_max, cfg.r_max))
+    d = jax.lax.stop_gradient(jnp.clip((mean - stats.mean) / running, -cfg.d_max, cfg.d_max))
+    return ((x - mean) / std * r + d) * norm.scale + norm.bias
+
+
+def test_through_a_layer_values_and_gradients_are_the_textbooks():
+    """With running statistics far enough away that both corrections are at work, one of them at its limit."""
+    stats = Stats(ROWS.mean(0) + jnp.array([0.5, 90.0, -1.0, 0.0]), 1.7 * ROWS.var(0), jnp.int32(0))
+    linear = Linear(jax.random.normal(jax.random.key(2), (4, 3)), jnp.arange(3.0))
+
+    def fast(norm, linear, x):
+        return jnp.sum(jnp.tanh(norm.train(WARM, stats, x)[0].through(linear)) ** 3)
+
+    def plain(norm, linear, x):
+        y = textbook(norm, WARM, stats, x)
+        return jnp.sum(jnp.tanh(y @ linear.weight + linear.bias) ** 3)
+
+    # Small weights keep tanh away from its ends, where gradients vanish.
+    linear = jax.tree.map(lambda w: 0.1 * w, linear)
+    found, wanted = (jax.value_and_grad(f, (0, 1, 2))(layer(), linear, ROWS) for f in (fast, plain))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
 @pytest.mark.parametrize("split", [(4,), (1, 3), (2, 1, 1)])

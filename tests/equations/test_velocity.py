@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fewstep.flows import bounds, velocity
+from fewstep.flows import bounds, noises, velocity
 from tests.equations.linear_gaussian import LinearGaussian
 
 # ---------------------------------------------------------------------------------- the table of errors (B.3)
@@ -41,7 +41,7 @@ def errors(act, t, count=6000):
         x = (1 - t) * a[0] + t * jax.random.normal(k_e, (act,))
         log_p = bimodal_log_prob(a)
         v_p, ess_p = velocity.snis_velocity(velocity.policy_log_weights(log_p, log_p, a, x, t), a, x, t)
-        c = velocity.gaussian_in_box(k_g, x, t, 32)
+        c = velocity.gaussian_in_box(noises.uniforms(k_g, "independent", (32, act)), x, t)
         v_g, ess_g = velocity.snis_velocity(bimodal_log_prob(c), c, x, t)
         v, _ = velocity.mix_by_ess(v_p, ess_p, v_g, ess_g)
         true = bimodal_velocity(x, t)
@@ -72,6 +72,51 @@ def test_the_estimator_has_the_errors_of_the_table(act, t):
     got, want = np.asarray(errors(act, jnp.float32(t))), np.array(TABLE[act, t])
     np.testing.assert_allclose(got[:3], want[:3], rtol=0.15)
     np.testing.assert_allclose(got[3:], want[3:], rtol=0.1, atol=0.06)
+
+
+def transported(e):
+    """Normal noise to the bimodal law, monotone in each dimension, as a flow might do it."""
+    a = np.linspace(-1.2, 1.2, 20_001)
+    cdf = 0.5 * (stats.norm.cdf(a, MODES, SIGMA) + stats.norm.cdf(a, -MODES, SIGMA))
+    inside = (cdf > 1e-7) & (cdf < 1 - 1e-7) & (np.diff(cdf, prepend=-1.0) > 0)
+    noise, a = (jnp.asarray(z[inside], jnp.float32) for z in (stats.norm.ppf(cdf), a))
+    return jnp.interp(e, noise, a)
+
+
+@pytest.mark.parametrize(("act", "t"), [(1, 0.5), (6, 0.1), (17, 0.5)])
+def test_spread_noise_and_sizes_per_candidate_do_with_three_quarters_of_the_gaussians(act, t):
+    """24 instead of 32, and no cell of the table gets worse (these are the closest, and one far better)."""
+
+    def one(key):
+        k_a, k_e, k_g = jax.random.split(key, 3)
+        a = transported(noises.normals(k_a, "stratified", (16, act)))
+        x = (1 - t) * a[0] + t * jax.random.normal(k_e, (act,))
+        log_p = bimodal_log_prob(a)
+        v_p, ess_p = velocity.snis_velocity(velocity.policy_log_weights(log_p, log_p, a, x, t), a, x, t)
+        c = velocity.gaussian_in_box(noises.uniforms(k_g, "stratified", (24, act)), x, t)
+        v_g, ess_g = velocity.snis_velocity(bimodal_log_prob(c), c, x, t)
+        v, _ = velocity.mix_by_ess(v_p, ess_p / 16, v_g, ess_g / 24)
+        return jnp.mean((v - bimodal_velocity(x, t)) ** 2)
+
+    mse = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), 4000)).mean()
+    assert mse < 1.03 * TABLE[act, t][2]
+    assert act > 1 or mse < 0.2 * TABLE[act, t][2]
+
+
+@pytest.mark.parametrize("draw", [noises.uniforms, noises.normals])
+def test_stratified_sets_have_one_member_per_interval_and_independent_ones_do_not(draw):
+    shape = (50, 8, 3)
+    law = stats.uniform if draw is noises.uniforms else stats.norm
+    strata = {}
+    for spread in ("independent", "stratified"):
+        found = np.asarray(draw(jax.random.key(0), spread, shape))
+        assert found.shape == shape
+        assert np.isfinite(found).all()
+        assert stats.kstest(found[:, 0, 0], law.cdf).pvalue > 1e-3
+        strata[spread] = np.sort(np.floor(8 * law.cdf(found)), axis=1)
+    wanted = np.broadcast_to(np.arange(8)[None, :, None], shape)
+    np.testing.assert_array_equal(strata["stratified"], wanted)
+    assert (strata["independent"] != wanted).any()
 
 
 # ------------------------------------------------------------------------------------------------- invariants
@@ -117,7 +162,7 @@ def test_with_a_prior_the_estimate_of_a_gaussian_target_converges_to_its_velocit
     flow = LinearGaussian(jnp.array([0.3, -0.5]), 0.5)
     for t in (0.2, 0.6, 1.0):
         t, x = jnp.float32(t), jnp.array([0.4, 0.1])
-        c, log_prior = velocity.gaussian_with_prior(jax.random.key(0), x, t, 200_000)
+        c, log_prior = velocity.gaussian_with_prior(jax.random.normal(jax.random.key(0), (200_000, 2)), x, t)
         v, _ = velocity.snis_velocity(jax.vmap(flow.log_density)(c) - log_prior, c, x, t)
         assert jnp.allclose(v, flow.velocity(x, t), atol=0.02)
 
@@ -132,7 +177,7 @@ def test_with_a_prior_the_estimate_of_a_gaussian_target_converges_to_its_velocit
 def test_truncated_normal_has_the_right_law(low, high):
     z = np.asarray(
         velocity.truncated_normal(
-            jax.random.key(0), jnp.full(20_000, float(low)), jnp.full(20_000, float(high))
+            noises.uniforms(jax.random.key(0), "independent", (20_000, 1))[:, 0], float(low), float(high)
         ),
         np.float64,
     )
@@ -147,7 +192,7 @@ def test_truncated_normal_has_the_right_law(low, high):
 
 def test_truncated_normal_of_a_single_point_is_that_point():
     z = velocity.truncated_normal(
-        jax.random.key(0), jnp.array([0.5, -7.0, 20.0]), jnp.array([0.5, -7.0, 20.0])
+        jnp.array([0.1, 0.5, 0.9]), jnp.array([0.5, -7.0, 20.0]), jnp.array([0.5, -7.0, 20.0])
     )
     assert jnp.allclose(z, jnp.array([0.5, -7.0, 20.0]))
 
@@ -156,7 +201,9 @@ def test_truncated_normal_of_a_single_point_is_that_point():
 def test_gaussian_proposals_stay_in_the_box_at_extreme_times(t):
     x = jnp.array([0.9, -0.99, 3.0])
     c = velocity.gaussian_in_box(
-        jax.random.key(0), (1 - t) * jnp.array([0.9, -0.99, 0.0]) + t * x, jnp.float32(t), 1000
+        noises.uniforms(jax.random.key(0), "independent", (1000, 3)),
+        (1 - t) * jnp.array([0.9, -0.99, 0.0]) + t * x,
+        jnp.float32(t),
     )
     assert jnp.isfinite(c).all()
     assert jnp.abs(c).max() <= 1.0

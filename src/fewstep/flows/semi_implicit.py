@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.flows import noises
 from fewstep.flows.meanflow import Scalar, Vector
 
 Noise = Literal["independent", "antithetic", "stratified"]
@@ -76,9 +77,4 @@ def draw_noises(key: PRNGKeyArray, kind: Noise, count: int, size: int) -> Compon
     if kind == "antithetic":
         half = jax.random.normal(key, (count // 2, size))
         return jnp.stack([half, -half], axis=1).reshape(count, size)
-    k_order, k_place = jax.random.split(key)
-    # Ranks of independent uniforms: one random order of the intervals per dimension.
-    order = jnp.argsort(jax.random.uniform(k_order, (count, size)), axis=0)
-    place = (order + jax.random.uniform(k_place, (count, size))) / count
-    tiny = jnp.finfo(jnp.float32).eps
-    return jax.scipy.special.ndtri(jnp.clip(place, tiny, 1.0 - tiny))
+    return noises.normals(key, "stratified", (count, size))

@@ -11,7 +11,7 @@ x, one t.
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from fewstep.flows.meanflow import Scalar, Vector
 
@@ -44,13 +44,14 @@ def snis_velocity(
 def mix_by_ess(v_p: Vector, ess_p: Scalar, v_g: Vector, ess_g: Scalar) -> tuple[Vector, Scalar]:
     """Weigh two estimates by effective sample size: rho v_p + (1 - rho) v_g, rho = ess_p / (ess_p + ess_g).
 
-    The sizes are not divided by their K (MFPO's rule): two perfect proposals share the weight as K1 : K2.
+    MFPO does not divide the sizes by their K: two perfect proposals share the weight as K1 : K2. Given sizes
+    per candidate, they share it equally.
     """
     rho = ess_p / (ess_p + ess_g)
     return rho * v_p + (1.0 - rho) * v_g, rho
 
 
-def truncated_normal(key: PRNGKeyArray, low: Array, high: Array) -> Array:
+def truncated_normal(uniform: Array, low: Array, high: Array) -> Array:
     """Standard normal restricted to [low, high], elementwise, right in both tails in float32.
 
     The inverse-CDF formula loses all resolution for bounds above about 4.5 because the CDF rounds to 1. The
@@ -59,11 +60,11 @@ def truncated_normal(key: PRNGKeyArray, low: Array, high: Array) -> Array:
     exp(-z^2/2), within 1/144 of it.
 
     Args:
-        low, high: bounds of one shape, low <= high.
+        uniform: from (0, 1), never 0; one number per number to draw.
+        low, high: bounds that broadcast against it, low <= high.
     """
     mirror = low + high > 0.0
     a, b = jnp.where(mirror, -high, low), jnp.where(mirror, -low, high)
-    uniform = jax.random.uniform(key, low.shape, jnp.float32, minval=jnp.finfo(jnp.float32).tiny)
 
     cdf_a, cdf_b = jax.scipy.special.ndtr(a), jax.scipy.special.ndtr(b)
     central = jax.scipy.special.ndtri(
@@ -80,28 +81,27 @@ def truncated_normal(key: PRNGKeyArray, low: Array, high: Array) -> Array:
     return jnp.where(mirror, -z, z)
 
 
-def gaussian_in_box(key: PRNGKeyArray, x: Vector, t: Scalar, count: int) -> Candidates:
+def gaussian_in_box(uniform: Candidates, x: Vector, t: Scalar) -> Candidates:
     """Candidates from N(x / (1 - t), (t / (1 - t))^2 I) restricted to the box [-1, 1]^act.
 
     This is p(a | x) for a uniform target, so their log-weights are just Q / alpha. Drawn through the noise
     e = (x - (1 - t) a) / t, which is a standard normal truncated to the image of the box; needs 0 < t < 1.
+    ``uniform`` are the numbers from (0, 1) it is made of.
     """
-    low = jnp.broadcast_to((x - (1.0 - t)) / t, (count, x.shape[-1]))
-    high = jnp.broadcast_to((x + (1.0 - t)) / t, (count, x.shape[-1]))
-    noise = truncated_normal(key, low, high)
+    noise = truncated_normal(uniform, (x - (1.0 - t)) / t, (x + (1.0 - t)) / t)
     return jnp.clip((x - t * noise) / (1.0 - t), -1.0, 1.0)
 
 
-def gaussian_with_prior(key: PRNGKeyArray, x: Vector, t: Scalar, count: int) -> tuple[Candidates, LogWeights]:
+def gaussian_with_prior(normal: Candidates, x: Vector, t: Scalar) -> tuple[Candidates, LogWeights]:
     """Candidates from the product of N(x / (1 - t), (t / (1 - t))^2 I) and a standard normal prior.
 
     For targets without bounds the plain Gaussian is useless near t = 1 (infinitely wide); the prior keeps it
-    proper up to and including t = 1. Needs t > 0.
+    proper up to and including t = 1. Needs t > 0. ``normal`` are the standard normal numbers to make them of.
 
     Returns:
         ``(candidates, log_prior)``: the log-weight of a candidate is log p(a) - log_prior (+ const).
     """
     precision = ((1.0 - t) / t) ** 2 + 1.0
     mean = (1.0 - t) / (t * t) * x / precision
-    candidates = mean + jax.random.normal(key, (count, x.shape[-1])) * lax.rsqrt(precision)
+    candidates = mean + normal * lax.rsqrt(precision)
     return candidates, -0.5 * jnp.sum(candidates**2, axis=-1)

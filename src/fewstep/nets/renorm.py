@@ -6,6 +6,7 @@ else changes them. Everything here is for a whole batch, except evaluation, whic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -47,6 +48,22 @@ class Stats(eqx.Module):
         return Stats(jnp.zeros(size), jnp.ones(size), jnp.int32(0))
 
 
+class Affine(NamedTuple):
+    """The batch ``rows * slope + shift``, not yet computed.
+
+    A linear layer behind it takes slope and shift into its weights, so that forward and backward pass over
+    the rows once less each, and the gradients of slope and shift are sums over the weights.
+    """
+
+    rows: Float[Array, "batch size"]
+    slope: Float[Array, "size"]
+    shift: Float[Array, "size"]
+
+    def through(self, layer: Linear) -> Float[Array, "batch outputs"]:
+        """``layer`` of the batch."""
+        return self.rows @ (self.slope[:, None] * layer.weight) + (self.shift @ layer.weight + layer.bias)
+
+
 class BatchRenorm(eqx.Module):
     """The learnt scale and shift behind the normalisation."""
 
@@ -72,31 +89,37 @@ class BatchRenorm(eqx.Module):
             start = stop
         return tuple(out)
 
-    def train(
-        self, cfg: RenormConfig, stats: Stats, x: Float[Array, "batch size"]
-    ) -> tuple[Float[Array, "batch size"], Stats]:
+    def train(self, cfg: RenormConfig, stats: Stats, x: Float[Array, "batch size"]) -> tuple[Affine, Stats]:
         """Normalise a batch by its own (corrected) statistics; return it with the new running statistics.
 
         y = ((x - mean_batch) / std_batch * r + d) * scale + bias, where r = std_batch / std_running in
         [1 / r_max, r_max] and d = (mean_batch - mean_running) / std_running in [-d_max, d_max] carry no
         gradient: without the limits y would be normalised by the running statistics while gradients see those
         of the batch.
+
+        y comes as an affine map of centred rows. They are centred by a constant equal to the mean, which
+        keeps float32 exact; the mean's gradient goes through ``shift``, and through the small vectors there
+        instead of the rows.
         """
         mean = x.mean(0)
-        variance = jnp.mean((x - mean) ** 2, axis=0)
+        centre = lax.stop_gradient(mean)
+        rows = x - centre
+        # d variance / dx is 2 (x - mean) / batch whether the mean moves with x or not.
+        variance = jnp.mean(rows * rows, axis=0)
         std, running = jnp.sqrt(variance + cfg.epsilon), jnp.sqrt(stats.variance + cfg.epsilon)
         warm = stats.batches >= cfg.warm_up
         r = jnp.where(warm, jnp.clip(std / running, 1.0 / cfg.r_max, cfg.r_max), 1.0)
         d = jnp.where(warm, jnp.clip((mean - stats.mean) / running, -cfg.d_max, cfg.d_max), 0.0)
         r, d = lax.stop_gradient((r, d))
-        y = ((x - mean) / std * r + d) * self.scale + self.bias
+        slope = self.scale * r / std
+        shift = self.bias + d * self.scale - (mean - centre) * slope
         m = cfg.momentum
         moved = Stats(
             m * stats.mean + (1.0 - m) * mean,
             m * stats.variance + (1.0 - m) * variance,
             stats.batches + 1,
         )
-        return y, lax.stop_gradient(moved)
+        return Affine(rows, slope, shift), lax.stop_gradient(moved)
 
 
 class RenormMLP(eqx.Module):
@@ -146,9 +169,9 @@ class RenormMLP(eqx.Module):
     ) -> tuple[Float[Array, "batch outputs"], tuple[Stats, ...]]:
         """A batch by its own statistics, and the running statistics that have seen it."""
         activate = ACTIVATIONS[self.activation]
-        x, first = self.norms[0].train(self.cfg, stats[0], x)
+        y, first = self.norms[0].train(self.cfg, stats[0], x)
         moved = [first]
         for layer, norm, seen in zip(self.layers, self.norms[1:], stats[1:], strict=True):
-            x, after = norm.train(self.cfg, seen, activate(layer(x)))
+            y, after = norm.train(self.cfg, seen, activate(y.through(layer)))
             moved.append(after)
-        return self.head(x), tuple(moved)
+        return y.through(self.head), tuple(moved)

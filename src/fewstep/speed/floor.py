@@ -105,21 +105,23 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
         more_steps = (a.steps - 1) * sum(n.forward(0, states * each) for n in net)
         return sum(n.forward(states, states * each) for n in net) + more_steps
 
-    def regression(n: Perceptron, rows: int) -> int:
+    def regression(n: Perceptron, states: int, rows: int) -> int:
         apart = rows - int(cfg.times.equal_share * rows)
         tangent = n.tangent(apart, own_conditions=True) + 2 * times.tangent(apart)
         # The frequencies learn, so gradients go back to the features.
         embedding = times.forward(0, rows) + times.weight_gradient(0, rows)
         embedding += times.input_gradient(rows, wanted=a.time_features)
-        return n.training(rows, rows, own_conditions=True) + tangent + 2 * embedding
+        return n.training(states, rows, own_conditions=True) + tangent + 2 * embedding
 
     critics = drawn(batch, 1) + 2 * critic.forward(batch, batch) + 2 * critic.training(batch, batch)
     states = min(a.batch_size or batch, batch)
     improvement = drawn(states, cfg.proposals.policy)
-    improvement += 2 * critic.forward(states, states * (cfg.proposals.policy + cfg.proposals.gaussian))
-    improvement += regression(net[0], states) + regression(net[1], states)
-    improvement += net[0].forward(states, states, own_conditions=True)
-    improvement += cfg.divergence.probes * net[0].tangent(states)
+    points = states * cfg.proposals.points
+    candidates = states * cfg.proposals.policy + points * cfg.proposals.gaussian
+    improvement += 2 * critic.forward(states, candidates)
+    improvement += regression(net[0], states, points) + regression(net[1], states, points)
+    improvement += net[0].forward(states, points, own_conditions=True)
+    improvement += cfg.divergence.probes * net[0].tangent(points)
     return critics + improvement / a.delay
 
 

@@ -11,6 +11,7 @@ from fewstep.algos.temperature import TemperatureConfig
 from fewstep.critics.categorical import Twin
 from fewstep.errors import require, require_sizes
 from fewstep.flows.bounds import Bound
+from fewstep.flows.noises import Spread
 
 
 @dataclass(frozen=True)
@@ -118,18 +119,31 @@ class ProposalConfig:
     """Candidates of the importance-sampled velocity.
 
     Fields:
-        policy, gaussian: K1 and K2, candidates per state from each proposal.
+        policy: K1, candidates per state from the policy.
+        gaussian: K2, candidates per point from the Gaussian proposal.
+        points: points (x, t) regressed on per state. They share the state's policy candidates and each is
+            noised from another of them, so there may not be more than K1. The rows of a policy update are
+            ``points`` times its states (``actor.batch_size``).
+        noise: of both proposals' candidates; ``stratified`` spreads each state's (or point's) evenly.
+        mixing: the two estimates are weighed by ``ess`` (authors) or by ``ess_per_candidate``, ESS / K.
         block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
             once (a GPU). A matter of speed only.
     """
 
     policy: int = 16
     gaussian: int = 32
+    points: int = 1
+    noise: Spread = "independent"
+    mixing: Literal["ess", "ess_per_candidate"] = "ess"
     block: int = 8
 
     def __post_init__(self) -> None:
         require(self.policy >= 1, f"proposals.policy must be at least 1, got {self.policy}")
         require(self.gaussian >= 1, f"proposals.gaussian must be at least 1, got {self.gaussian}")
+        require(
+            1 <= self.points <= self.policy,
+            f"proposals.points must be from 1 to proposals.policy = {self.policy}, got {self.points}",
+        )
         require(self.block >= 0, "proposals.block must not be negative (0 means all states at once)")
 
 

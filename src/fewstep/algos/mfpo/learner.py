@@ -172,19 +172,30 @@ def _times(cfg: MFPOConfig, key: PRNGKeyArray, count: int) -> tuple[TimeRows, Ro
     return rows, r, t
 
 
+def _rows(of_states: Float[Array, "states points act"]) -> Float[Array, "batch act"]:
+    """One row per point, all states' first points first: each kind of times falls on every state."""
+    return of_states.swapaxes(0, 1).reshape(-1, of_states.shape[-1])
+
+
+def _repeat(obs: ObsRows, points: int) -> ObsRows:
+    """The states of ``_rows``."""
+    return jnp.tile(obs, (points, 1))
+
+
 def update_actor(
     cfg: MFPOConfig, state: State, q: QFunction, obs: ObsRows
 ) -> tuple[State, Estimate, Metrics]:
     """Regress the average velocity on the Boltzmann velocity of ``q``; hand on what was sampled."""
-    count, alpha = obs.shape[0], jnp.exp(state.log_alpha)
-    rows, r, t = _times(cfg, use_key(state, Use.ACTOR_TIMES), count)
+    count, points, alpha = obs.shape[0], cfg.proposals.points, jnp.exp(state.log_alpha)
+    rows, r, t = _times(cfg, use_key(state, Use.ACTOR_TIMES), count * points)
     found = lax.map(
         lambda row: estimate_velocity(cfg, state.actor, state.divergence, q, alpha, *row),
-        (obs, t, jax.random.split(use_key(state, Use.CANDIDATES), count)),
+        (obs, t.reshape(points, count).T, jax.random.split(use_key(state, Use.CANDIDATES), count)),
         batch_size=cfg.proposals.block or count,
     )
     regression = jax.value_and_grad(losses.actor_regression)
-    loss, grads = regression(state.actor, rows.equal, obs, found.x, found.v, r, t)
+    x, v = _rows(found.x), _rows(found.v)
+    loss, grads = regression(state.actor, rows.equal, _repeat(obs, points), x, v, r, t)
     actor, moments = Adam(cfg.actor.learning_rate).step(state.actor, grads, state.optimisers.actor)
     state = replace(state, actor=actor, optimisers=replace(state.optimisers, actor=moments))
     return (
@@ -192,7 +203,7 @@ def update_actor(
         found,
         {
             "actor/loss": loss,
-            "actor/velocity_norm": jnp.linalg.norm(found.v, axis=-1).mean(),
+            "actor/velocity_norm": jnp.linalg.norm(v, axis=-1).mean(),
             "policy/entropy": -found.log_prob.mean(),
             "policy/clipped_share": found.clipped.mean(),
             "policy/candidate_q_gap": found.q_gap.mean(),
@@ -205,9 +216,10 @@ def update_actor(
 
 def update_divergence(cfg: MFPOConfig, state: State, found: Estimate, obs: ObsRows) -> tuple[State, Metrics]:
     """Regress the average divergence on that of the (new) actor, at fresh times and noise."""
+    sample, obs = _rows(found.sample), _repeat(obs, cfg.proposals.points)
     rows, r, t = _times(cfg, use_key(state, Use.DIVERGENCE_TIMES), obs.shape[0])
-    noise = jax.random.normal(use_key(state, Use.DIVERGENCE_NOISE), found.sample.shape)
-    x = jax.vmap(meanflow.interpolate)(found.sample, noise, t)
+    noise = jax.random.normal(use_key(state, Use.DIVERGENCE_NOISE), sample.shape)
+    x = jax.vmap(meanflow.interpolate)(sample, noise, t)
     draw_probes = jax.random.rademacher if cfg.divergence.probe == "rademacher" else jax.random.normal
     shape = (obs.shape[0], cfg.divergence.probes, x.shape[-1])
     probes = draw_probes(use_key(state, Use.PROBES), shape, jnp.float32)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.mfpo.policy import Critics, Draw, Obs, QFunction, Scalar, Vector, draw
 from fewstep.critics import categorical
-from fewstep.flows import bounds, meanflow, velocity
+from fewstep.flows import bounds, meanflow, noises, velocity
 from fewstep.nets.flow_net import FlowNet
 from fewstep.types import Transition
 
@@ -34,18 +34,62 @@ def critic_target(
     return target, saturated
 
 
-class Estimate(NamedTuple):
-    """One state's velocity estimate ``v`` at (x, t) and its making; ``sample`` is a policy sample."""
+class PolicyCandidates(NamedTuple):
+    """K1 policy samples of one state.
 
-    x: Vector
-    v: Vector
-    sample: Vector
+    ``points`` are they in the space the flow lives in: the box itself when clipping, the whole space below
+    tanh.
+    """
+
+    points: Float[Array, "K1 act"]
+    q: Float[Array, "K1"]
     log_prob: Float[Array, "K1"]
-    ess_policy: Scalar
-    ess_gaussian: Scalar
-    rho: Scalar
+    clipped: Scalar
+
+
+class Estimate(NamedTuple):
+    """Velocity estimates ``v`` at points (x, t) of a state and their making.
+
+    ``sample`` is the policy sample that was noised to x; what has no axis of points belongs to the state.
+    """
+
+    x: Float[Array, "points act"]
+    v: Float[Array, "points act"]
+    sample: Float[Array, "points act"]
+    ess_policy: Float[Array, "points"]
+    ess_gaussian: Float[Array, "points"]
+    rho: Float[Array, "points"]
+    log_prob: Float[Array, "K1"]
     clipped: Scalar
     q_gap: Scalar
+
+
+def policy_candidates(
+    cfg: MFPOConfig, actor: FlowNet, div: FlowNet, q: QFunction, s: Obs, key: PRNGKeyArray
+) -> PolicyCandidates:
+    """Draw from the policy at one state and judge what was drawn."""
+    act_size = actor.body.head.bias.shape[0]
+    noise = noises.normals(key, cfg.proposals.noise, (cfg.proposals.policy, act_size))
+    draws = jax.vmap(lambda e: draw(cfg, actor, div, s, e))(noise)
+    return PolicyCandidates(
+        points=draws.action if cfg.actor.bound == "clip" else draws.z,
+        q=jax.vmap(lambda a: q(s, a))(draws.action),
+        log_prob=draws.log_prob,
+        clipped=jnp.mean(jnp.abs(draws.z) > 1.0),
+    )
+
+
+def gaussian_candidates(
+    cfg: MFPOConfig, x: Float[Array, "points act"], t: Float[Array, "points"], key: PRNGKeyArray
+) -> tuple[Float[Array, "points K2 act"], Float[Array, "points K2"]]:
+    """K2 candidates around each point, and their log-weights but for Q / alpha."""
+    shape = (x.shape[0], cfg.proposals.gaussian, x.shape[1])
+    if cfg.actor.bound == "clip":
+        uniform = noises.uniforms(key, cfg.proposals.noise, shape)
+        return jax.vmap(velocity.gaussian_in_box)(uniform, x, t), jnp.zeros(shape[:2])
+    normal = noises.normals(key, cfg.proposals.noise, shape)
+    found, log_prior = jax.vmap(velocity.gaussian_with_prior)(normal, x, t)
+    return found, bounds.log_det(cfg.actor.bound, found) - log_prior
 
 
 def estimate_velocity(
@@ -55,46 +99,44 @@ def estimate_velocity(
     q: QFunction,
     alpha: Scalar,
     s: Obs,
-    t: Scalar,
+    t: Float[Array, "points"],
     key: PRNGKeyArray,
 ) -> Estimate:
-    """Velocity at time ``t`` of the flow towards exp(Q(s, .) / alpha) / Z, at a noised policy sample.
+    """Velocity at the times ``t`` of the flow towards exp(Q(s, .) / alpha) / Z, at noised policy samples.
 
-    K1 policy samples and K2 Gaussian proposals each give a self-normalised estimate; the two are mixed by
-    effective sample size. The noised sample stays among the K1: without it the policy's
-    estimate is far worse at small t. Nothing here is differentiated.
+    K1 policy samples, the same for all points, and K2 Gaussian proposals each give a self-normalised
+    estimate; the two are mixed by effective sample size. The noised sample stays among the K1: without it
+    the policy's estimate is far worse at small t. Nothing here is differentiated.
     """
     k_policy, k_noise, k_gauss = jax.random.split(key, 3)
-    act_size = actor.body.head.bias.shape[0]
-    noise = jax.random.normal(k_policy, (cfg.proposals.policy, act_size))
-    draws = jax.vmap(lambda e: draw(cfg, actor, div, s, e))(noise)
-    # The space the flow lives in: the box itself when clipping, the whole space below tanh.
-    points = draws.action if cfg.actor.bound == "clip" else draws.z
-    q_policy = jax.vmap(lambda a: q(s, a))(draws.action)
-    x = meanflow.interpolate(points[0], jax.random.normal(k_noise, (act_size,)), t)
-
+    found = policy_candidates(cfg, actor, div, q, s, k_policy)
+    sample = found.points[: t.shape[0]]
+    x = jax.vmap(meanflow.interpolate)(sample, jax.random.normal(k_noise, sample.shape), t)
     t_in = jnp.clip(t, cfg.times.clamp, 1.0 - cfg.times.clamp)
-    log_w = velocity.policy_log_weights(q_policy / alpha, draws.log_prob, points, x, t_in)
-    v_p, ess_p = velocity.snis_velocity(log_w, points, x, t_in)
+    proposals, base = gaussian_candidates(cfg, x, t_in, k_gauss)
+    actions = bounds.to_action(cfg.actor.bound, proposals)
+    # One evaluation over all points and candidates: the critics see a plain batch.
+    q_gauss = jax.vmap(lambda a: q(s, a))(actions.reshape(-1, x.shape[1])).reshape(base.shape)
 
-    if cfg.actor.bound == "clip":
-        proposals = velocity.gaussian_in_box(k_gauss, x, t_in, cfg.proposals.gaussian)
-        base = jnp.zeros(cfg.proposals.gaussian)
-    else:
-        proposals, log_prior = velocity.gaussian_with_prior(k_gauss, x, t_in, cfg.proposals.gaussian)
-        base = bounds.log_det(cfg.actor.bound, proposals) - log_prior
-    q_gauss = jax.vmap(lambda a: q(s, a))(bounds.to_action(cfg.actor.bound, proposals))
-    v_g, ess_g = velocity.snis_velocity(q_gauss / alpha + base, proposals, x, t_in)
+    per_candidate = cfg.proposals.mixing == "ess_per_candidate"
+    sizes = (cfg.proposals.policy, cfg.proposals.gaussian) if per_candidate else (1, 1)
 
-    v, rho = velocity.mix_by_ess(v_p, ess_p, v_g, ess_g)
+    def mixed(x: Vector, t: Scalar, candidates: Array, log_w_g: Array) -> tuple[Array, ...]:
+        log_w = velocity.policy_log_weights(found.q / alpha, found.log_prob, found.points, x, t)
+        v_p, ess_p = velocity.snis_velocity(log_w, found.points, x, t)
+        v_g, ess_g = velocity.snis_velocity(log_w_g, candidates, x, t)
+        v, rho = velocity.mix_by_ess(v_p, ess_p / sizes[0], v_g, ess_g / sizes[1])
+        return v, ess_p, ess_g, rho
+
+    v, ess_p, ess_g, rho = jax.vmap(mixed)(x, t_in, proposals, q_gauss / alpha + base)
     return Estimate(
         x=x,
         v=v,
-        sample=points[0],
-        log_prob=draws.log_prob,
+        sample=sample,
         ess_policy=ess_p,
         ess_gaussian=ess_g,
         rho=rho,
-        clipped=jnp.mean(jnp.abs(draws.z) > 1.0),
-        q_gap=q_policy.max() - q_policy.mean(),
+        log_prob=found.log_prob,
+        clipped=found.clipped,
+        q_gap=found.q.max() - found.q.mean(),
     )
