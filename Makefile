@@ -28,7 +28,8 @@ types: $(STAMP)
 	@$(BIN)/basedpyright
 
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks
+	@echo "[bench] measuring this machine, some minutes (stop other programs first); what is recorded: $(BIN)/python -m benchmarks"
+	@for what in envs act train update; do $(BIN)/python -m fewstep bench $$what || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,4 +1,4 @@
-"""Print every recorded result: ``python -m benchmarks`` (``make bench``)."""
+"""Print every recorded result: ``python -m benchmarks``."""
 
 import json
 

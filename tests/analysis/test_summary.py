@@ -39,12 +39,15 @@ def test_cost_by_hand(tmp_path):
     rows = [
         {"env_steps": 100, "updates": 0, "wall_seconds": 10.0},
         {"env_steps": 200, "updates": 50, "wall_seconds": 60.0},
-        {"env_steps": 400, "updates": 450, "wall_seconds": 120.0},
+        {"env_steps": 300, "updates": 250, "wall_seconds": 90.0, "wall_update_ms": 4.0, "wall_act_ms": 0.2},
+        {"env_steps": 350, "updates": 350, "wall_seconds": 100.0, "wall_update_ms": 9.0, "wall_act_ms": 0.1},
+        {"env_steps": 400, "updates": 450, "wall_seconds": 120.0, "wall_update_ms": 5.0, "wall_act_ms": 0.3},
     ]
     cost = summary.cost(run_with(tmp_path / "run", rows, "metrics.jsonl"))
     assert (cost.env_steps, cost.updates, cost.minutes) == (400, 450, 2)
     assert cost.utd == 2  # 400 updates in the last 200 steps; the warm-up does not count
     assert cost.steps_per_second == pytest.approx(400 / 120)
+    assert (cost.update_ms, cost.act_ms) == (5.0, 0.2)
 
 
 def test_a_clock_that_restarts_is_added_up():

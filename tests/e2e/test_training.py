@@ -280,6 +280,18 @@ def test_the_run_says_where_it_came_from(tmp_path):
     assert policy["native_actions"] == "best-of-4"
 
 
+def test_one_update_and_one_action_per_interval_are_timed(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=200, sets=["training.log_every=20"]) == 0
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timed = [all(row.get(f"wall_{what}_ms", 0) > 0 for what in ("act", "update")) for row in found]
+    learning = [row["updates"] > 0 for row in found]
+    first = learning.index(True)
+    # Not before the first update, which compiles; the interval after it at the latest.
+    assert not any(timed[:first])
+    assert all(timed[first + 1 :])
+
+
 def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
     run = tmp_path / "run"
     assert train(run, steps=200) == 0

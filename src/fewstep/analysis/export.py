@@ -66,7 +66,7 @@ def runs_sheet(groups: Sequence[Group]) -> Sheet:
         (
             *(group.env, group.mujoco, variant.label, run.seed, result.actions),
             *(result.final, result.last_ten, result.best, result.area, result.evaluations, result.episodes),
-            *(used.env_steps, used.updates, used.utd, used.minutes),
+            *(used.env_steps, used.updates, used.utd, used.minutes, used.update_ms, used.act_ms),
         )
         for group in groups
         for variant in group.variants
@@ -76,7 +76,8 @@ def runs_sheet(groups: Sequence[Group]) -> Sheet:
     ]
     head = ("environment", "mujoco", "variant", "seed", "actions", "final", "last 10", "best", "area")
     more = ("evaluations", "episodes", "env steps", "updates", "UTD", "minutes")
-    return Sheet("runs", "Mean returns of every run, and what it cost", (*head, *more), rows)
+    last = ("ms per update", "ms per action")
+    return Sheet("runs", "Mean returns of every run, and what it cost", (*head, *more, *last), rows)
 
 
 def seeds_sheet(groups: Sequence[Group]) -> Sheet:

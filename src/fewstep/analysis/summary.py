@@ -43,13 +43,21 @@ class Result:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run used, NaN if not recorded. ``utd``: updates per environment step once updates began."""
+    """What a run used, NaN if not recorded.
+
+    Fields:
+        utd: updates per environment step once updates began.
+        steps_per_second: over the whole run, evaluations and all.
+        update_ms, act_ms: of one update, and of choosing one action for all environments; medians.
+    """
 
     env_steps: float
     updates: float
     utd: float
     minutes: float
     steps_per_second: float
+    update_ms: float = math.nan
+    act_ms: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,9 @@ def cost(run: Run) -> Cost:
     spent = clock_total(seconds) if len(seconds) else math.nan
     rate = float(steps[-1]) / spent if spent > 0 else math.nan
     count = float(updates[-1]) if len(updates) else math.nan
-    return Cost(float(steps[-1]), count, updates_per_step(run), spent / 60, rate)
+    timed = (run.series(f"wall_{what}_ms")[1] for what in ("update", "act"))
+    each = [float(np.median(values)) if len(values) else math.nan for values in timed]
+    return Cost(float(steps[-1]), count, updates_per_step(run), spent / 60, rate, *each)
 
 
 def clock_total(seconds: np.ndarray) -> float:

@@ -72,12 +72,12 @@ def costs_table(groups: Sequence[Group]) -> str:
                 used = cost(run)
                 name = run_name(variant, run) + (f", {run.env}" if several else "")
                 numbers = (used.env_steps, used.updates, used.utd, used.minutes, used.steps_per_second)
+                numbers += (used.update_ms, used.act_ms)
                 versions = [run.version(package) for package in ("mujoco", "gymnasium", "jax")]
                 rows.append((name, *map(number, numbers), *versions))
-    head = ("run", "env steps", "updates", "UTD", "minutes", "steps / s", "mujoco", "gymnasium", "jax")
-    return page.table(
-        head, rows, "lnnnnnlll", "What it cost, and under which versions (UTD: updates per environment step)"
-    )
+    head = ("run", "env steps", "updates", "UTD", "minutes", "steps / s", "ms / update", "ms / action")
+    caption = "What it cost, and under which versions (UTD: updates per environment step; ms: medians)"
+    return page.table((*head, "mujoco", "gymnasium", "jax"), rows, "lnnnnnnnlll", caption)
 
 
 def differences_table(variants: Sequence[Variant]) -> str:

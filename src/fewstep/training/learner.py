@@ -1,5 +1,6 @@
 """The learning half of a run: the algorithm's state, its jitted calls and the sums of its metrics."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ class Learner:
         self.act_key = seeds.key(seed, seeds.Stream.ACT)
         self._totals: Any = compiled.zero_totals(algorithm, cfg, self.state, example)
         self._in_interval = 0
+        self._to_time: set[str] = set()
+        self._times: dict[str, float] = {}
 
     @property
     def policy(self) -> Any:
@@ -39,13 +42,41 @@ class Learner:
 
     def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
         """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
-        return np.asarray(self.choose(self.policy, obs, self.act_key, np.uint32(steps)))
+        start = self._clock("act")
+        action = np.asarray(self.choose(self.policy, obs, self.act_key, np.uint32(steps)))
+        self._stop("act", start, 1)
+        return action
 
     def learn(self, data: Any) -> None:
         """One update per entry of the leading axis, in one dispatch."""
         updates = len(jax.tree.leaves(data)[0])
+        start = self._clock("update")
         self.state, self._totals = self.update(self.state, self._totals, data)
+        self._stop("update", start, updates)
         self._count(updates)
+
+    def take_times(self) -> dict[str, float]:
+        """``wall_act_ms`` of one action and ``wall_update_ms`` of one update since the last call, where there
+        was one; the next of each will be timed.
+
+        A timed call waits for the device before and after, which training otherwise never does. Before the
+        first update nothing is timed: it would be the compiler.
+        """
+        found, self._times, self._to_time = self._times, {}, {"act", "update"}
+        return found
+
+    def _clock(self, what: str) -> float:
+        """Now, with the device at rest, if the call that follows is to be timed."""
+        if what not in self._to_time or not self.updates:
+            return 0.0
+        jax.block_until_ready(self.state)
+        return time.perf_counter()
+
+    def _stop(self, what: str, start: float, count: int) -> None:
+        if start:
+            jax.block_until_ready(self.state)
+            self._times[f"wall_{what}_ms"] = round(1e3 * (time.perf_counter() - start) / count, 4)
+            self._to_time.discard(what)
 
     def _count(self, updates: int) -> None:
         self.updates += updates

@@ -120,6 +120,7 @@ class Recorder:
         row["wall_seconds"] = round(now - self._began, 3)
         elapsed = max(now - self._interval_began, 1e-9)
         row["wall_env_steps_per_second"] = round((steps - self._marks.logged) / elapsed, 2)
+        row |= self._trainer.learner.take_times()
         try:
             self._metrics.append(row)
         except NonFiniteError as error:
