@@ -47,6 +47,30 @@ def updates(algorithm: Algorithm, cfg: Any) -> Updates:
     return jax.jit(many, donate_argnums=(0, 1))
 
 
+@functools.lru_cache(maxsize=16)
+def flat_updates(update: Updates, tree: Any) -> Updates:
+    """``update`` (of ``updates``) on the leaves of a state, which jax gets through in a tenth of the time.
+
+    Leaves and totals are donated.
+    """
+
+    def many(leaves: list[Any], totals: Any, data: Any) -> tuple[list[Any], Any]:
+        state, totals = update(jax.tree.unflatten(tree, leaves), totals, data)
+        return jax.tree.leaves(state), totals
+
+    return jax.jit(many, donate_argnums=(0, 1))
+
+
+@functools.lru_cache(maxsize=16)
+def flat_act(act: Act, tree: Any) -> Act:
+    """``act`` (of ``collect``) on the leaves of a policy and the bits of the key."""
+
+    def chosen(leaves: list[Any], obs: jax.Array, bits: Any, counter: jax.Array) -> jax.Array:
+        return act(jax.tree.unflatten(tree, leaves), obs, jax.random.wrap_key_data(bits), counter)
+
+    return jax.jit(chosen)
+
+
 def zero_totals(algorithm: Algorithm, cfg: Any, state: Any, example: Any) -> dict[str, jax.Array]:
     """Zeros for the metrics that one update on data like ``example`` gives; it is traced for this, and not
     traced again later."""

@@ -1,7 +1,7 @@
 """The learning half of a run: the algorithm's state, its jitted calls and the sums of its metrics."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,8 +15,10 @@ from fewstep.types import Spec
 class Learner:
     """One state that acts and learns.
 
+    Between calls the state is kept as the list of its leaves, because jax takes a tree of modules apart in
+    Python, at every call.
+
     Attributes:
-        state: the algorithm's state. It is donated to each update: read it, do not keep it.
         updates: updates done.
         choose: the jitted call behind ``act``; ``act_key`` is the root of its draws.
         update: the jitted call behind ``learn``.
@@ -25,15 +27,27 @@ class Learner:
     def __init__(self, algorithm: Algorithm, cfg: Any, spec: Spec, seed: int, example: Any) -> None:
         """``example`` has the shapes of one update's data."""
         self._algorithm = algorithm
-        self.state: Any = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
+        state: Any = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
+        self._leaves, self._tree = jax.tree.flatten(state)
         self.updates = 0
         self.update = compiled.updates(algorithm, cfg)
         self.choose = compiled.collect(algorithm, cfg)
         self.act_key = seeds.key(seed, seeds.Stream.ACT)
-        self._totals: Any = compiled.zero_totals(algorithm, cfg, self.state, example)
+        self._update_leaves = compiled.flat_updates(self.update, self._tree)
+        self._act = self._act_on_leaves() or self._act_on_policy
+        self._totals: Any = compiled.zero_totals(algorithm, cfg, state, example)
         self._in_interval = 0
         self._to_time: set[str] = set()
         self._times: dict[str, float] = {}
+
+    @property
+    def state(self) -> Any:
+        """The algorithm's state. It is donated to each update: read it, do not keep it."""
+        return jax.tree.unflatten(self._tree, self._leaves)
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._leaves = jax.tree.leaves(state)
 
     @property
     def policy(self) -> Any:
@@ -43,7 +57,7 @@ class Learner:
     def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
         """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
         start = self._clock("act")
-        action = np.asarray(self.choose(self.policy, obs, self.act_key, np.uint32(steps)))
+        action = np.asarray(self._act(obs, np.uint32(steps)))
         self._stop("act", start, 1)
         return action
 
@@ -51,9 +65,22 @@ class Learner:
         """One update per entry of the leading axis, in one dispatch."""
         updates = len(jax.tree.leaves(data)[0])
         start = self._clock("update")
-        self.state, self._totals = self.update(self.state, self._totals, data)
+        self._leaves, self._totals = self._update_leaves(self._leaves, self._totals, data)
         self._stop("update", start, updates)
         self._count(updates)
+
+    def _act_on_leaves(self) -> Callable[[Any, Any], jax.Array] | None:
+        """How to act without building the policy; None if it is more than some leaves of the state."""
+        places = {id(leaf): place for place, leaf in enumerate(self._leaves)}
+        picked, tree = jax.tree.flatten(self.policy)
+        if not all(id(leaf) in places for leaf in picked):
+            return None
+        wanted = [places[id(leaf)] for leaf in picked]
+        act, bits = compiled.flat_act(self.choose, tree), np.asarray(jax.random.key_data(self.act_key))
+        return lambda obs, steps: act([self._leaves[place] for place in wanted], obs, bits, steps)
+
+    def _act_on_policy(self, obs: Any, steps: Any) -> jax.Array:
+        return self.choose(self.policy, obs, self.act_key, steps)
 
     def take_times(self) -> dict[str, float]:
         """``wall_act_ms`` of one action and ``wall_update_ms`` of one update since the last call, where there
@@ -69,12 +96,12 @@ class Learner:
         """Now, with the device at rest, if the call that follows is to be timed."""
         if what not in self._to_time or not self.updates:
             return 0.0
-        jax.block_until_ready(self.state)
+        jax.block_until_ready(self._leaves)
         return time.perf_counter()
 
     def _stop(self, what: str, start: float, count: int) -> None:
         if start:
-            jax.block_until_ready(self.state)
+            jax.block_until_ready(self._leaves)
             self._times[f"wall_{what}_ms"] = round(1e3 * (time.perf_counter() - start) / count, 4)
             self._to_time.discard(what)
 
@@ -85,7 +112,7 @@ class Learner:
     def lend(self) -> tuple[Any, Any]:
         """Give state and sums of metrics away; until ``take_back`` this learner can do nothing."""
         lent = self.state, self._totals
-        self.state = self._totals = None
+        self._leaves, self._totals = [], None
         return lent
 
     def take_back(self, state: Any, totals: Any, updates: int) -> None:
