@@ -78,7 +78,7 @@ def test_a_single_finished_run(tmp_path):
         row = f"{mode} {number(means[-1])} {number(last_ten)} {number(max(means))} {number(area)}"
         assert f"mfpo, seed 0 {row} 20 × 5 episodes 3.17.0" in words
     assert "trained on HalfCheetah-v4, MuJoCo 3.17.0 with seed 0 for 20,000 environment steps" in words
-    assert "mfpo, seed 0 20,000 19,000 1 4 83.3 3.17.0 1.3.0 0.10.2" in words
+    assert "mfpo, seed 0 20,000 19,000 1 4 83.3 – – 3.17.0 1.3.0 0.10.2" in words
     assert "Fewer than 3 seeds: mfpo on HalfCheetah-v4 (1 seed)" in words
     assert "steers to (−0.5 per action dimension)" in words
     assert "Of 16 policy and 32 Gaussian proposals" in words
