@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks import record
 from benchmarks.update_speed import HALF_CHEETAH, SIZES, prepare, row_name
 from fewstep.speed import peak
+from fewstep.speed.machine import cores
 from fewstep.speed.updates import update_times
 
 ROWS: list[tuple[str, str, str]] = [
@@ -41,7 +42,7 @@ def main() -> None:
             continue
         found = update_times(prepare(*row, {}), arguments.repeats, peak.gemm_peak())
         del found["compile_seconds"]  # of ``update_speed``; here a warm compilation cache does no harm
-        record.update("floor", name, found)
+        record.update("floor", f"{name}, {cores()} core(s)", found)
         keys = ("min_ms", "median_ms", "cpu_ms", "floor_ms", "ratio", "cpu_ratio", "temporaries_mb")
         table.add_row(name, *(f"{found[key]:.2f}" for key in keys))
     Console().print(table)
