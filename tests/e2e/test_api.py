@@ -7,6 +7,7 @@ import pytest
 import fewstep
 from fewstep.cli import main
 from fewstep.errors import NonFiniteError, UsageError
+from fewstep.training import acting
 from tests.e2e.helpers import TINY, train
 
 FAST = {
@@ -90,6 +91,16 @@ def test_deterministic_repeats_and_samples_differ(model):
 def test_an_observation_that_does_not_fit_is_refused(model, bad):
     with pytest.raises(UsageError, match=r"does not fit Pendulum-v1"):
         model.predict(bad)
+
+
+def test_predict_takes_the_policy_apart_once_until_it_has_changed(model, monkeypatch):
+    """Doing it at every call would cost four times the action itself."""
+    bound, bind = [], acting.bind
+    monkeypatch.setattr(acting, "bind", lambda *arguments: bound.append(1) or bind(*arguments))
+    model._bound_to = None
+    for _ in range(3):
+        model.predict(np.zeros(3, np.float32))
+    assert len(bound) == 1
 
 
 def test_predict_sees_what_was_learned_since(model):

@@ -28,6 +28,7 @@ class Learner:
         """``example`` has the shapes of one update's data."""
         self._algorithm = algorithm
         state: Any = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
+        self._state: Any = state
         self._leaves, self._tree = jax.tree.flatten(state)
         self.updates = 0
         self.update = compiled.updates(algorithm, cfg)
@@ -42,12 +43,17 @@ class Learner:
 
     @property
     def state(self) -> Any:
-        """The algorithm's state. It is donated to each update: read it, do not keep it."""
-        return jax.tree.unflatten(self._tree, self._leaves)
+        """The algorithm's state, the same object until the next update.
+
+        Its arrays are given to that update: read it, do not keep it.
+        """
+        if self._state is None:
+            self._state = jax.tree.unflatten(self._tree, self._leaves)
+        return self._state
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._leaves = jax.tree.leaves(state)
+        self._state, self._leaves = state, jax.tree.leaves(state)
 
     @property
     def policy(self) -> Any:
@@ -65,6 +71,7 @@ class Learner:
         """One update per entry of the leading axis, in one dispatch."""
         updates = len(jax.tree.leaves(data)[0])
         start = self._clock("update")
+        self._state = None
         self._leaves, self._totals = self._update_leaves(self._leaves, self._totals, data)
         self._stop("update", start, updates)
         self._count(updates)
@@ -112,7 +119,7 @@ class Learner:
     def lend(self) -> tuple[Any, Any]:
         """Give state and sums of metrics away; until ``take_back`` this learner can do nothing."""
         lent = self.state, self._totals
-        self._leaves, self._totals = [], None
+        self._state, self._leaves, self._totals = None, [], None
         return lent
 
     def take_back(self, state: Any, totals: Any, updates: int) -> None:
