@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fewstep import deploy
-from fewstep.deploy import artefact, formats
+from fewstep.deploy import artefact, formats, tensors
 from fewstep.deploy.description import Exported
 from fewstep.deploy.program import Instruction, Program
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
@@ -87,7 +87,7 @@ def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
         text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 2', '"format": 3')
-    header = json.dumps({"content": text, "sha256": artefact._digest(text, constants)})
+    header = json.dumps({"content": text, "sha256": tensors.digest(text, constants)})
     save_file(constants, saved, metadata={"fewstep": header})
     with pytest.raises(FewstepError, match="has format 3; this fewstep reads format 2"):
         deploy.load(saved)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewstep import deploy
-from fewstep.deploy import formats
+from fewstep.deploy import formats, stablehlo, tensors
 from fewstep.deploy.numpy_runtime import NumpyPolicy
 from fewstep.errors import FewstepError
 from tests.deploy.helpers import SPEC, TINY, exported, from_jax, observations
@@ -39,3 +39,10 @@ def test_one_observation_and_no_noise(tmp_path):
     obs = observations(SPEC.obs_size, 60)[59]
     assert policy.act(obs).shape == (SPEC.act_size,)
     np.testing.assert_allclose(policy.act(obs), NumpyPolicy(artefact).act(obs), atol=1e-5)
+
+
+def test_a_sealed_file_of_other_tensors_is_refused(tmp_path):
+    path = tmp_path / "policy.stablehlo"
+    path.write_bytes(tensors.to_bytes({"format": stablehlo.FORMAT}, {"weight": np.zeros(2, np.float32)}))
+    with pytest.raises(FewstepError, match="holds other tensors"):
+        stablehlo.StableHloPolicy(path)

@@ -5,16 +5,13 @@ header says what they are and has their SHA-256 sum. Weights are inside. Only th
 jax, and only when it is used.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from fewstep.deploy import tensors
 from fewstep.deploy.description import Description, Exported
 from fewstep.deploy.extras import need
 from fewstep.deploy.program import EPSILON, NOISE, OBS, FloatArray, Instruction
@@ -50,9 +47,7 @@ def to_bytes(exported: Exported) -> bytes:
         "calling_convention": made.calling_convention_version,
         "platforms": PLATFORMS,
     }
-    text = json.dumps(content, sort_keys=True)
-    header = json.dumps({"content": text, "sha256": _digest(text, blob)})
-    return save({TENSOR: np.frombuffer(blob, np.uint8)}, metadata={"fewstep": header})
+    return tensors.to_bytes(content, {TENSOR: np.frombuffer(blob, np.uint8)})
 
 
 def ports(exported: Exported) -> tuple[str, ...]:
@@ -138,8 +133,12 @@ class StableHloPolicy(DeployedPolicy):
         import jax
         from jax import export
 
-        content, blob = _read(path)
-        self.exported = export.deserialize(bytearray(blob))
+        content, held = tensors.read(path, FORMAT)
+        if set(held) != {TENSOR}:
+            raise FewstepError(
+                f"{path} is damaged or not an exported policy: it does not hold {TENSOR!r} alone"
+            )
+        self.exported = export.deserialize(bytearray(held[TENSOR].tobytes()))
         call = jax.jit(self.exported.call)
 
         def run(obs: FloatArray, noise: FloatArray | None) -> Any:
@@ -148,28 +147,3 @@ class StableHloPolicy(DeployedPolicy):
 
         sizes: Any = tuple(content["sizes"])
         super().__init__(Description.from_json(content["description"]), sizes, run, seed)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], bytes]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            blob: bytes = file.get_tensor(TENSOR).tobytes()
-        header = json.loads(metadata["fewstep"])
-        text, digest = str(header["content"]), str(header["sha256"])
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise FewstepError(f"{path} is damaged or not an exported policy: {error}") from error
-    if _digest(text, blob) != digest:
-        raise FewstepError(
-            f"{path} is damaged: its content does not have the SHA-256 sum it was written with"
-        )
-    content = json.loads(text)
-    if content["format"] != FORMAT:
-        raise FewstepError(
-            f"{path} has format {content['format']}; this fewstep reads format {FORMAT}; export it again"
-        )
-    return content, blob
-
-
-def _digest(text: str, blob: bytes) -> str:
-    return hashlib.sha256(text.encode() + b"\0" + blob).hexdigest()
