@@ -135,9 +135,7 @@ class StableHloPolicy(DeployedPolicy):
 
         content, held = tensors.read(path, FORMAT)
         if set(held) != {TENSOR}:
-            raise FewstepError(
-                f"{path} is damaged or not an exported policy: it does not hold {TENSOR!r} alone"
-            )
+            raise FewstepError(f"{path} is not a policy exported to stablehlo: it holds other tensors")
         self.exported = export.deserialize(bytearray(held[TENSOR].tobytes()))
         call = jax.jit(self.exported.call)
 
