@@ -135,7 +135,7 @@ class ProposalConfig:
     points: int = 1
     noise: Spread = "independent"
     mixing: Literal["ess", "ess_per_candidate"] = "ess"
-    block: int = 8
+    block: int = 64
 
     def __post_init__(self) -> None:
         require(self.policy >= 1, f"proposals.policy must be at least 1, got {self.policy}")
