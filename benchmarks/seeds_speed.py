@@ -15,9 +15,10 @@ import jax
 import numpy as np
 
 from benchmarks import record
-from benchmarks.update_speed import HALF_CHEETAH, SIZES, TOGETHER, batch
+from benchmarks.update_speed import HALF_CHEETAH, SIZES
 from fewstep import config
 from fewstep.algos import registry
+from fewstep.speed.updates import TOGETHER, batch
 from fewstep.training import compiled, seeds, stacked
 
 ROWS = ["sac", "smfp", "mfpo"]
