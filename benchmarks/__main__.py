@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmarks.record import FOLDER
 
-HIDDEN = {"command", "machine", "runs"}
+HIDDEN = {"command", "machine", "runs", "curves"}
 
 
 def show(value: object) -> str:
