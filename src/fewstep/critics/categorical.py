@@ -38,7 +38,9 @@ def soft_atoms(
     return reward + jnp.where(terminated, 0.0, continued)
 
 
-def project(probabilities: Atoms, values: Atoms, z: Atoms) -> Atoms:
+def project(
+    probabilities: Float[Array, "*twins atoms"], values: Atoms, z: Atoms
+) -> Float[Array, "*twins atoms"]:
     """Distribute mass at arbitrary ``values`` onto the grid ``z`` (Bellemare et al. 2017, eq. 7).
 
     Values outside the grid count as its nearest end; inside, the mass is shared by the two neighbours so that
@@ -52,9 +54,11 @@ def project(probabilities: Atoms, values: Atoms, z: Atoms) -> Atoms:
     return probabilities @ share
 
 
-def saturated_share(probabilities: Atoms, values: Atoms, z: Atoms) -> Scalar:
+def saturated_share(
+    probabilities: Float[Array, "*twins atoms"], values: Atoms, z: Atoms
+) -> Float[Array, "*twins"]:
     """Probability mass whose value lies outside the grid and is cut: if not near 0, widen the support."""
-    return jnp.sum(probabilities * ((values < z[0]) | (values > z[-1])))
+    return jnp.sum(probabilities * ((values < z[0]) | (values > z[-1])), axis=-1)
 
 
 def combine_targets(first: Atoms, second: Atoms, z: Atoms, twin: Twin) -> Atoms:

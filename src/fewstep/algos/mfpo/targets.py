@@ -24,14 +24,10 @@ def critic_target(
     z = categorical.support(cfg.critic.v_min, cfg.critic.v_max, cfg.critic.atoms)
     log_prob = nxt.log_prob if cfg.critic.entropy_in_target else jnp.zeros(())
     values = categorical.soft_atoms(z, step.reward, step.terminated, cfg.discount, alpha, log_prob)
-    first, second = (jax.nn.softmax(critic(step.next_obs, nxt.action)) for critic in targets)
-    target = categorical.combine_targets(
-        categorical.project(first, values, z), categorical.project(second, values, z), z, cfg.critic.twin
-    )
-    saturated = 0.5 * (
-        categorical.saturated_share(first, values, z) + categorical.saturated_share(second, values, z)
-    )
-    return target, saturated
+    twins = jnp.stack([jax.nn.softmax(critic(step.next_obs, nxt.action)) for critic in targets])
+    first, second = categorical.project(twins, values, z)
+    target = categorical.combine_targets(first, second, z, cfg.critic.twin)
+    return target, jnp.mean(categorical.saturated_share(twins, values, z))
 
 
 class PolicyCandidates(NamedTuple):
