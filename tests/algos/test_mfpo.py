@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fewstep import settings
 from fewstep.algos import temperature
 from fewstep.algos.mfpo import config as c
 from fewstep.algos.mfpo import learner, losses, policy, targets
 from fewstep.critics import categorical
 from fewstep.errors import UsageError
 from fewstep.flows import meanflow
+from fewstep.nets.layers import with_kernels
 from fewstep.types import Spec, Transition
 
 SPEC = Spec(3, 2)
@@ -320,10 +322,43 @@ def test_rows_of_points_stand_beside_the_states_they_belong_to():
     np.testing.assert_array_equal(rows[:4, 0], jnp.arange(4.0))
 
 
+BFLOAT16 = replace(TINY, proposals=replace(TINY.proposals, precision="bfloat16"))
+
+
+def test_candidates_in_bfloat16_are_judged_nearly_alike():
+    """The default critic with a random head, on +-1600: Q has a spread of 62 and moves by 0.51 (rms)."""
+    cfg = c.MFPOConfig(critic=c.CriticConfig(head_init="xavier_uniform"))
+    critics, rng = state(cfg, Spec(17, 6)).critics, np.random.default_rng(0)
+    obs, act = rng.normal(size=(400, 17)).astype(np.float32), rng.uniform(-1, 1, (400, 6)).astype(np.float32)
+    exact, rough = (
+        jax.vmap(policy.q_value(cfg, with_kernels(p, critics)))(obs, act) for p in ("float32", "bfloat16")
+    )
+    assert rough.dtype == jnp.float32
+    error = float(jnp.sqrt(jnp.mean((rough - exact) ** 2)))
+    assert 0.1 < error < 0.8
+    assert error < 0.015 * float(exact.std())
+
+
+def test_candidates_in_bfloat16_leave_the_state_in_float32_and_the_critics_alone():
+    plain, s = updated(TINY)[0], updated(BFLOAT16)[0]
+    assert [x.dtype for x in jax.tree.leaves(s)] == [x.dtype for x in jax.tree.leaves(plain)]
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((s.actor, s.divergence, s.held)))
+    for x, y in zip(jax.tree.leaves(s.critics), jax.tree.leaves(plain.critics), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_precision_that_does_not_exist_is_named_with_those_that_do():
+    with pytest.raises(UsageError) as caught:
+        settings.assignments(["proposals.precision=float16"], settings.schema(c.MFPOConfig))
+    message = "--set: proposals.precision must be one of float32, bfloat16; got 'float16'"
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"proposals": {"points": 2, "noise": "stratified", "mixing": "ess_per_candidate"}},
+        {"proposals": {"precision": "bfloat16"}},
         {"actor": {"bound": "tanh"}},
         {"actor": {"batch_size": 8}},
         {"actor": {"steps": 4}},

@@ -1,7 +1,7 @@
 """Linear maps and normalisation; the initialiser is a named choice, because codes to match differ in it."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,6 +18,9 @@ Init = Literal[
     "zeros",
 ]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
+Precision = Literal["float32", "bfloat16"]
+
+Nets = TypeVar("Nets")
 
 INITIALISERS: dict[Init, Callable[..., Array]] = {
     "xavier_uniform": jax.nn.initializers.xavier_uniform(),
@@ -52,7 +55,8 @@ class Linear(eqx.Module):
 
     The sum is what makes broadcasting cheap: under ``vmap`` over actions with the state unmapped, the state's
     product is computed once per state and not once per action, with no code in the caller. Wide outputs are
-    computed with columns of zeros up to a multiple of ``WIDTH``, which are then dropped.
+    computed with columns of zeros up to a multiple of ``WIDTH``, which are then dropped. A product takes its
+    inputs in the kernel's type and adds up in the bias's (see ``with_kernels``).
     """
 
     weight: Float[Array, "inputs outputs"]
@@ -74,7 +78,8 @@ class Linear(eqx.Module):
         weight, out = jnp.pad(self.weight, ((0, 0), (0, spare))), jnp.pad(self.bias, (0, spare))
         start = 0
         for part in parts:
-            out = out + part @ weight[start : start + part.shape[-1]]
+            rows = weight[start : start + part.shape[-1]]
+            out = out + jnp.matmul(part.astype(rows.dtype), rows, preferred_element_type=out.dtype)
             start += part.shape[-1]
         return out[:outputs]
 
@@ -95,3 +100,19 @@ class LayerNorm(eqx.Module):
         centred = x - x.mean(-1, keepdims=True)
         variance = (centred * centred).mean(-1, keepdims=True)
         return centred * jax.lax.rsqrt(variance + 1e-6) * self.scale + self.bias
+
+
+def with_kernels(precision: Precision, nets: Nets) -> Nets:
+    """The same network(s) with the kernel of every ``Linear`` rounded to ``precision``.
+
+    With bfloat16 kernels the inputs of a matrix product are rounded too (to 8 significant bits); it adds up
+    in float32, and all between two products (bias, normalisation, activation) stays float32. For what nobody
+    differentiates: parameters that are trained keep float32.
+    """
+
+    def rounded(node: object) -> object:
+        if not isinstance(node, Linear):
+            return node
+        return Linear(node.weight.astype(precision), node.bias)
+
+    return jax.tree.map(rounded, nets, is_leaf=lambda node: isinstance(node, Linear))

@@ -22,6 +22,7 @@ from fewstep.errors import require
 from fewstep.flows import meanflow
 from fewstep.flows.times import TimeRows, sample_times
 from fewstep.nets.flow_net import FlowNet
+from fewstep.nets.layers import with_kernels
 from fewstep.nets.mlp import MLP
 from fewstep.types import Spec, Transition
 
@@ -188,8 +189,10 @@ def update_actor(
     """Regress the average velocity on the Boltzmann velocity of ``q``; hand on what was sampled."""
     count, points, alpha = obs.shape[0], cfg.proposals.points, jnp.exp(state.log_alpha)
     rows, r, t = _times(cfg, use_key(state, Use.ACTOR_TIMES), count * points)
+    # Outside of the blocks: the kernels are rounded once per update, not once per block.
+    drawing = with_kernels(cfg.proposals.precision, (state.actor, state.divergence))
     found = lax.map(
-        lambda row: estimate_velocity(cfg, state.actor, state.divergence, q, alpha, *row),
+        lambda row: estimate_velocity(cfg, *drawing, q, alpha, *row),
         (obs, t.reshape(points, count).T, jax.random.split(use_key(state, Use.CANDIDATES), count)),
         batch_size=cfg.proposals.block or count,
     )
@@ -267,7 +270,8 @@ def update(cfg: MFPOConfig, state: State, batch: Transition) -> tuple[State, Met
     obs = batch.obs[: cfg.actor.batch_size] if cfg.actor.batch_size else batch.obs
 
     def improve(st: State) -> State:
-        st, metrics = improve_policy(cfg, st, q_value(cfg, st.critics), obs)
+        q = q_value(cfg, with_kernels(cfg.proposals.precision, st.critics))
+        st, metrics = improve_policy(cfg, st, q, obs)
         return replace(st, held=metrics)
 
     state = every(cfg.actor.delay, state, improve)
