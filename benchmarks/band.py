@@ -1,4 +1,4 @@
-"""Our SAC and TD3 beside SBX's under one protocol: the curves, and whether ours lie in the library's band.
+"""Our SAC and TD3 beside other libraries' under one protocol: do ours learn inside their band?
 
     fewstep train sac HalfCheetah-v4 --preset small --steps 100000 --seed 0 --out OURS/sac-small/seed-0
     PYTHON benchmarks/peers/train.py sbx sac HalfCheetah-v4 --seed 0 --out PEERS
@@ -21,12 +21,20 @@ from fewstep.analysis import style
 
 ENV, LAST = "HalfCheetah-v4", 10
 Curves = dict[str, dict[int, float]]
+PEERS = {"sbx": "SBX", "sb3": "Stable-Baselines3"}
 
 
 def curve(path: Path) -> dict[int, float]:
     """Mean return by environment step, of one file of evaluations (ours or a peer's)."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {row["env_steps"]: fmean(row["returns"]) for row in rows if row.get("actions", "mode") == "mode"}
+
+
+def peer(folder: Path, library: str, algo: str) -> Curves:
+    """What ``benchmarks/peers/train.py`` wrote, by seed."""
+    return {
+        p.stem.split(f"{ENV}-")[1]: curve(p) for p in sorted(folder.glob(f"{library}-{algo}-{ENV}-*.jsonl"))
+    }
 
 
 def summary(curves: Curves) -> dict[str, object]:
@@ -71,11 +79,10 @@ def main() -> None:
         ours = {
             p.parent.name: curve(p) for p in sorted(chosen.ours.glob(f"{algo}-small/*/evaluations.jsonl"))
         }
-        peers = {
-            p.stem.split(f"{ENV}-")[1]: curve(p) for p in sorted(chosen.peers.glob(f"sbx-{algo}-{ENV}-*"))
+        sides = {"fewstep": ours} | {
+            name: peer(chosen.peers, library, algo) for library, name in PEERS.items()
         }
-        if ours and peers:
-            found[algo] = {"fewstep": ours, "SBX": peers}
+        found[algo] = {side: curves for side, curves in sides.items() if curves}
     for algo, sides in found.items():
         for side, curves in sides.items():
             record.update("band", f"{algo} {side} {ENV}", summary(curves))
