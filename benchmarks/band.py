@@ -6,6 +6,7 @@
 
 Noise-free actions of separate evaluation episodes, every 5,000 steps. The
 band is what lies between the lowest and the highest of the library's seeds; three seeds make it a rough one.
+Runs that have not reached the end are left out.
 """
 
 import argparse
@@ -60,7 +61,12 @@ def draw(found: dict[str, dict[str, Curves]]) -> None:
                 steps = sorted(set.intersection(*(set(one) for one in curves.values())))
                 values = np.array([[one[s] for s in steps] for one in curves.values()])
                 axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
-                axes.plot(steps, values.mean(0), color=colour, label=f"{side}, {len(values)} seeds")
+                axes.plot(
+                    steps,
+                    values.mean(0),
+                    color=colour,
+                    label=f"{side}, {len(values)} seed{'s' * (len(values) > 1)}",
+                )
             axes.set_title(f"{algo.upper()}, {ENV}")
             axes.set_xlabel("environment steps")
             axes.legend()
@@ -82,7 +88,9 @@ def main() -> None:
         sides = {"fewstep": ours} | {
             name: peer(chosen.peers, library, algo) for library, name in PEERS.items()
         }
-        found[algo] = {side: curves for side, curves in sides.items() if curves}
+        length = max(max(one) for curves in sides.values() for one in curves.values())
+        whole = {side: {k: one for k, one in c.items() if max(one) == length} for side, c in sides.items()}
+        found[algo] = {side: curves for side, curves in whole.items() if curves}
     for algo, sides in found.items():
         for side, curves in sides.items():
             record.update("band", f"{algo} {side} {ENV}", summary(curves))
