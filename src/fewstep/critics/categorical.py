@@ -43,6 +43,10 @@ def project(
 ) -> Float[Array, "*twins atoms"]:
     """Distribute mass at arbitrary ``values`` onto the grid ``z`` (Bellemare et al. 2017, eq. 7).
 
+    Args:
+        probabilities: of one distribution, or of several over the same ``values``.
+        values: returns, in reward units; z: the grid.
+
     Values outside the grid count as its nearest end; inside, the mass is shared by the two neighbours so that
         the mean is kept.
     Written as a triangular kernel: dense, deterministic, and free of the special case of a value exactly on

@@ -47,7 +47,7 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
 
 
 WIDTH = 64
-"""Columns that a CPU's matrix product computes together: 101 of them cost more than twice what 128 do."""
+"""Columns that a CPU's matrix product computes together: 101 of them cost as much as 256 do."""
 
 
 class Linear(eqx.Module):
