@@ -92,8 +92,10 @@ def print_runs(paths: Sequence[Path], failures: "Sequence[Failure]") -> None:
     """Print the directories of the finished runs, one a line.
 
     Raises:
-        FewstepError: a run failed; the message names the seed.
+        FewstepError: a run failed; the message names the seed, of several the lowest: which of them failed
+            first in time depends on the machine.
     """
+    failures = sorted(failures, key=lambda failure: failure.seed)
     failed = {failure.run for failure in failures}
     for path in paths:
         if path not in failed:
