@@ -33,7 +33,7 @@ from fewstep.algos import registry
 from fewstep.algos.mfpo import learner, policy, targets
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.flows import bounds, meanflow, velocity
-from fewstep.nets.layers import Precision, with_kernels
+from fewstep.nets.frozen import Precision, frozen
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.speed import updates
@@ -52,11 +52,11 @@ def differences(cfg: MFPOConfig, state: learner.State, s: jax.Array, key: jax.Ar
     noise = jax.random.normal(k_noise, (cfg.proposals.policy, act_size))
 
     def draws(precision: Precision) -> policy.Draw:
-        nets = with_kernels(precision, (state.actor, state.divergence))
+        nets = frozen((state.actor, state.divergence), precision)
         return jax.vmap(lambda e: policy.draw(cfg, *nets, s, e))(noise)
 
     def values(precision: Precision, critics: policy.Critics, actions: jax.Array) -> jax.Array:
-        q = policy.q_value(cfg, with_kernels(precision, critics))
+        q = policy.q_value(cfg, frozen(critics, precision))
         return jax.vmap(lambda a: q(s, a))(actions)
 
     exact, rough = (draws(precision) for precision in BOTH)

@@ -144,8 +144,10 @@ class Model:
         if self._bound_to is not state:
             self._bound_to, self._bound = state, {}
         if mode not in self._bound:
-            algorithm, cfg = self._algorithm, self.config.algorithm
-            self._bound[mode] = acting.bind(algorithm, cfg, mode, self._trainer.policy, self._predict_key)
+            algorithm, cfg, spec = self._algorithm, self.config.algorithm, self._trainer.spec
+            self._bound[mode] = acting.bind(
+                algorithm, cfg, spec, mode, self._trainer.policy, self._predict_key
+            )
         return self._bound[mode]
 
     def evaluate(

@@ -16,7 +16,7 @@ from fewstep.algos.mfpo import learner, losses, policy, targets
 from fewstep.critics import categorical
 from fewstep.errors import UsageError
 from fewstep.flows import meanflow
-from fewstep.nets.layers import with_kernels
+from fewstep.nets.frozen import frozen
 from fewstep.types import Spec, Transition
 
 SPEC = Spec(3, 2)
@@ -331,7 +331,7 @@ def test_candidates_in_bfloat16_are_judged_nearly_alike():
     critics, rng = state(cfg, Spec(17, 6)).critics, np.random.default_rng(0)
     obs, act = rng.normal(size=(400, 17)).astype(np.float32), rng.uniform(-1, 1, (400, 6)).astype(np.float32)
     exact, rough = (
-        jax.vmap(policy.q_value(cfg, with_kernels(p, critics)))(obs, act) for p in ("float32", "bfloat16")
+        jax.vmap(policy.q_value(cfg, frozen(critics, p)))(obs, act) for p in ("float32", "bfloat16")
     )
     assert rough.dtype == jnp.float32
     error = float(jnp.sqrt(jnp.mean((rough - exact) ** 2)))

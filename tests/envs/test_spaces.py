@@ -5,6 +5,7 @@ from fake_env import FakeEnv, act
 from gymnasium import spaces
 
 from fewstep import envs
+from fewstep.envs.spaces import BadValue, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 
 NESTED = spaces.Dict(
@@ -42,6 +43,29 @@ def test_flattening_agrees_with_gymnasium():
         value = NESTED.sample()
         flat = with_observations(NESTED, value).reset([0])[0]
         np.testing.assert_array_equal(flat, spaces.flatten(NESTED, value).astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_box_of_floats_takes_the_short_way_to_the_same_numbers(dtype):
+    view = ObservationView(spaces.Box(-np.inf, np.inf, (2, 3), dtype), "some/Env-v0")
+    value = np.random.default_rng(0).normal(size=(4, 3)).astype(dtype)[::2]  # not contiguous
+    plain = view.plain(value)
+    assert plain is not None
+    assert plain.dtype == np.float32
+    np.testing.assert_array_equal(plain, value.astype(np.float32).ravel())
+    np.testing.assert_array_equal(view.flatten(value.tolist()), plain)  # the long way
+    assert not np.shares_memory(plain, value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_numbers_go_through_and_too_large_ones_are_named(dtype):
+    """Their squares do not fit into float32: the long way decides, and no warning is seen."""
+    view = ObservationView(spaces.Box(-np.inf, np.inf, (2,), dtype), "some/Env-v0")
+    np.testing.assert_array_equal(view.flatten(np.array([3e38, -1e30], dtype)), np.float32([3e38, -1e30]))
+    with np.errstate(over="ignore"):
+        too_large = np.array([1.0, 4e38], dtype)
+    with pytest.raises(BadValue, match=r"observation\[1\] is (inf|4e\+38 in float32), not a finite number"):
+        view.flatten(too_large)
 
 
 def test_a_plain_float_is_a_scalar_observation():

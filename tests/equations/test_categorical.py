@@ -8,6 +8,10 @@ from fewstep.critics import categorical
 Z = categorical.support(-10.0, 10.0, 21)
 
 
+PROJECTIONS = [categorical.project, categorical.project_by_adding, categorical.project_by_product]
+every_projection = pytest.mark.parametrize("project", PROJECTIONS, ids=lambda f: f.__name__)
+
+
 def one_hot(index):
     return jnp.zeros(21).at[index].set(1.0)
 
@@ -26,25 +30,28 @@ def bellemare_projection(p, y, z):
     return m
 
 
-def test_projection_equals_the_algorithm_of_the_paper():
+@every_projection
+def test_projection_equals_the_algorithm_of_the_paper(project):
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(21)), rng.uniform(-14, 14, 21)
     expected = bellemare_projection(p, y, np.asarray(Z, np.float64))
-    got = categorical.project(jnp.asarray(p, jnp.float32), jnp.asarray(y, jnp.float32), Z)
+    got = project(jnp.asarray(p, jnp.float32), jnp.asarray(y, jnp.float32), Z)
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
-def test_projection_conserves_mass_and_keeps_the_mean_inside_the_support():
+@every_projection
+def test_projection_conserves_mass_and_keeps_the_mean_inside_the_support(project):
     rng = np.random.default_rng(1)
     p, y = (
         jnp.asarray(rng.dirichlet(np.ones(21)), jnp.float32),
         jnp.asarray(rng.uniform(-10, 10, 21), jnp.float32),
     )
-    m = categorical.project(p, y, Z)
+    m = project(p, y, Z)
     assert jnp.allclose(m.sum(), 1.0, atol=1e-6)
     assert jnp.allclose(m @ Z, p @ y, atol=1e-5)
 
 
+@every_projection
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -57,12 +64,30 @@ def test_projection_conserves_mass_and_keeps_the_mean_inside_the_support():
         (-9.5, {0: 0.5, 1: 0.5}),
     ],
 )
-def test_projection_of_a_single_value(value, expected):
-    m = categorical.project(one_hot(4), jnp.full(21, value), Z)
+def test_projection_of_a_single_value(value, expected, project):
+    m = project(one_hot(4), jnp.full(21, value), Z)
     want = jnp.zeros(21)
     for index, mass in expected.items():
         want = want.at[index].set(mass)
     assert jnp.allclose(m, want, atol=1e-6)
+
+
+@every_projection
+def test_twins_and_batches_are_projected_one_by_one(project):
+    rng = np.random.default_rng(2)
+    p = jnp.asarray(rng.dirichlet(np.ones(21), (5, 2)), jnp.float32)
+    y = jnp.asarray(rng.uniform(-14, 14, (5, 21)), jnp.float32)
+    got = jax.jit(jax.vmap(lambda p, y: project(p, y, Z)))(p, y)
+    for twins, values, found in zip(p, y, got, strict=True):
+        for one, m in zip(twins, found, strict=True):
+            expected = bellemare_projection(*(np.asarray(v, np.float64) for v in (one, values, Z)))
+            np.testing.assert_allclose(m, expected, atol=2e-6)
+
+
+@every_projection
+def test_a_value_that_is_not_a_number_is_not_lost(project):
+    values = jnp.zeros(21).at[3].set(jnp.nan)
+    assert jnp.isnan(project(jnp.full(21, 1 / 21), values, Z)).any()
 
 
 def test_the_authors_grid_has_a_spacing_of_32():

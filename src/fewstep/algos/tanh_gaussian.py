@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from fewstep.algos import twins
 from fewstep.algos.contract import ActionMode
 from fewstep.flows import bounds
-from fewstep.nets.layers import Activation
+from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
 from fewstep.types import Spec
 

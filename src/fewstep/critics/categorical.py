@@ -49,13 +49,38 @@ def project(
 
     Values outside the grid count as its nearest end; inside, the mass is shared by the two neighbours so that
         the mean is kept.
-    Written as a triangular kernel: dense, deterministic, and free of the special case of a value exactly on
-        the grid.
+    A CPU adds two shares per value; elsewhere, where additions to one place come in any order, the sums are
+        a dense product.
     """
-    spacing = z[1] - z[0]
-    position = (jnp.clip(values, z[0], z[-1]) - z[0]) / spacing
-    share = jax.nn.relu(1.0 - jnp.abs(position[:, None] - jnp.arange(z.shape[0], dtype=z.dtype)))
+    return jax.lax.platform_dependent(
+        probabilities, values, z, cpu=project_by_adding, default=project_by_product
+    )
+
+
+def project_by_adding(
+    probabilities: Float[Array, "*twins atoms"], values: Atoms, z: Atoms
+) -> Float[Array, "*twins atoms"]:
+    """``project`` as additions to the two neighbours of every value."""
+    position = _position(values, z)
+    # The bounds are for a value that is not a number: it must reach the target and not fall off the grid.
+    lower = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, z.shape[0] - 1)
+    upper = jnp.minimum(lower + 1, z.shape[0] - 1)
+    share = position - lower
+    empty = jnp.zeros_like(probabilities)
+    return empty.at[..., lower].add(probabilities * (1.0 - share)).at[..., upper].add(probabilities * share)
+
+
+def project_by_product(
+    probabilities: Float[Array, "*twins atoms"], values: Atoms, z: Atoms
+) -> Float[Array, "*twins atoms"]:
+    """``project`` as a product with the triangular kernel: deterministic, atoms^2 numbers per sample."""
+    share = jax.nn.relu(1.0 - jnp.abs(_position(values, z)[:, None] - jnp.arange(z.shape[0], dtype=z.dtype)))
     return probabilities @ share
+
+
+def _position(values: Atoms, z: Atoms) -> Atoms:
+    """In units of the grid's spacing from its lower end."""
+    return (jnp.clip(values, z[0], z[-1]) - z[0]) / (z[1] - z[0])
 
 
 def saturated_share(

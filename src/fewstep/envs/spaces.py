@@ -69,6 +69,7 @@ class ObservationView:
     """
 
     def __init__(self, space: spaces.Space[Any], env_id: str) -> None:
+        self._box = space.shape if isinstance(space, spaces.Box) else None
         self._parts = list(_parts(space, "observation", (), env_id))
         self.size = sum(part.size for part in self._parts)
         if self.size == 0:
@@ -79,6 +80,23 @@ class ObservationView:
 
         Raises BadValue for wrong structure, shape, type or a non-finite value.
         """
+        plain = self.plain(observation)
+        return self._any(observation) if plain is None else plain
+
+    def plain(self, observation: Any) -> FloatVector | None:
+        """``flatten`` for what is as it nearly always is, in a third of the time: an array of floats of a
+        Box's shape, all of them finite. None for all else, good or bad."""
+        if type(observation) is not np.ndarray or observation.shape != self._box:
+            return None
+        if observation.dtype.kind != "f":
+            return None
+        vector = observation.ravel()
+        # One sum instead of a pass per condition; a sum that overflows, or is not a number, says no.
+        with np.errstate(over="ignore", invalid="ignore"):
+            fine = float(vector.dot(vector)) <= _FLOAT32_MAX**2
+        return vector.astype(np.float32) if fine else None
+
+    def _any(self, observation: Any) -> FloatVector:
         vectors = [part.flatten(_reach(observation, part)) for part in self._parts]
         vector = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         if float(np.maximum.reduce(np.abs(vector))) <= _FLOAT32_MAX:  # nearly always; False for a NaN

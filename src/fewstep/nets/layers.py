@@ -1,7 +1,7 @@
 """Linear maps and normalisation; the initialiser is a named choice, because codes to match differ in it."""
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -17,10 +17,6 @@ Init = Literal[
     "orthogonal_hundredth",
     "zeros",
 ]
-Activation = Literal["gelu", "relu", "silu", "tanh"]
-Precision = Literal["float32", "bfloat16"]
-
-Nets = TypeVar("Nets")
 
 INITIALISERS: dict[Init, Callable[..., Array]] = {
     "xavier_uniform": jax.nn.initializers.xavier_uniform(),
@@ -30,19 +26,6 @@ INITIALISERS: dict[Init, Callable[..., Array]] = {
     "orthogonal_sqrt2": jax.nn.initializers.orthogonal(2.0**0.5),
     "orthogonal_hundredth": jax.nn.initializers.orthogonal(0.01),
     "zeros": jax.nn.initializers.zeros,
-}
-
-
-def gelu(x: Array) -> Array:
-    """GELU in its tanh approximation (what flax calls ``gelu``)."""
-    return jax.nn.gelu(x, approximate=True)
-
-
-ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
-    "gelu": gelu,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "tanh": jnp.tanh,
 }
 
 
@@ -56,7 +39,7 @@ class Linear(eqx.Module):
     The sum is what makes broadcasting cheap: under ``vmap`` over actions with the state unmapped, the state's
     product is computed once per state and not once per action, with no code in the caller. Wide outputs are
     computed with columns of zeros up to a multiple of ``WIDTH``, which are then dropped. A product takes its
-    inputs in the kernel's type and adds up in the bias's (see ``with_kernels``).
+    inputs in the kernel's type and adds up in the bias's (see ``frozen``).
     """
 
     weight: Float[Array, "inputs outputs"]
@@ -74,21 +57,25 @@ class Linear(eqx.Module):
                 f"parts {[p.shape for p in parts]} do not add up to {self.weight.shape[0]} inputs"
             )
         outputs = self.bias.shape[0]
-        spare = -outputs % WIDTH if outputs > WIDTH else 0
-        weight, out = jnp.pad(self.weight, ((0, 0), (0, spare))), jnp.pad(self.bias, (0, spare))
-        start = 0
+        weight, out, start = self.weight, self.bias, 0
+        if spare := -outputs % WIDTH if outputs > WIDTH else 0:
+            weight, out = jnp.pad(weight, ((0, 0), (0, spare))), jnp.pad(out, (0, spare))
         for part in parts:
             rows = weight[start : start + part.shape[-1]]
             out = out + jnp.matmul(part.astype(rows.dtype), rows, preferred_element_type=out.dtype)
             start += part.shape[-1]
-        return out[:outputs]
+        return out[:outputs] if spare else out
 
 
 class LayerNorm(eqx.Module):
-    """Normalise a vector to mean 0 and variance 1 (epsilon 1e-6 inside the root), then scale and shift."""
+    """Normalise a vector to mean 0 and variance 1 (epsilon 1e-6 inside the root), then scale and shift.
+
+    ``centred`` says that the inputs have mean 0 as they come (see ``frozen``).
+    """
 
     scale: Float[Array, "size"]
     bias: Float[Array, "size"]
+    centred: bool = eqx.field(static=True, default=False)
 
     @staticmethod
     def create(size: int) -> "LayerNorm":
@@ -97,22 +84,6 @@ class LayerNorm(eqx.Module):
 
     def __call__(self, x: Float[Array, "size"]) -> Float[Array, "size"]:
         """Statistics over the last axis."""
-        centred = x - x.mean(-1, keepdims=True)
+        centred = x if self.centred else x - x.mean(-1, keepdims=True)
         variance = (centred * centred).mean(-1, keepdims=True)
         return centred * jax.lax.rsqrt(variance + 1e-6) * self.scale + self.bias
-
-
-def with_kernels(precision: Precision, nets: Nets) -> Nets:
-    """The same network(s) with the kernel of every ``Linear`` rounded to ``precision``.
-
-    With bfloat16 kernels the inputs of a matrix product are rounded too (to 8 significant bits); it adds up
-    in float32, and all between two products (bias, normalisation, activation) stays float32. For what nobody
-    differentiates: parameters that are trained keep float32.
-    """
-
-    def rounded(node: object) -> object:
-        if not isinstance(node, Linear):
-            return node
-        return Linear(node.weight.astype(precision), node.bias)
-
-    return jax.tree.map(rounded, nets, is_leaf=lambda node: isinstance(node, Linear))

@@ -6,7 +6,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.nets.layers import ACTIVATIONS, Activation, Init, LayerNorm, Linear
+from fewstep.nets.activations import ACTIVATIONS, Activation
+from fewstep.nets.layers import Init, LayerNorm, Linear
 
 
 class MLP(eqx.Module):

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fewstep.nets.layers import ACTIVATIONS, Activation, Init, Linear
+from fewstep.nets.activations import ACTIVATIONS, Activation
+from fewstep.nets.layers import Init, Linear
 
 
 @dataclass(frozen=True)

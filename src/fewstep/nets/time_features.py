@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.nets.layers import Linear, gelu
+from fewstep.nets.activations import gelu
+from fewstep.nets.layers import Linear
 
 
 class TimeEmbedding(eqx.Module):

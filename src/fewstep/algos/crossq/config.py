@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fewstep.algos.temperature import TemperatureConfig
 from fewstep.algos.twins import CriticConfig
 from fewstep.errors import require, require_sizes
-from fewstep.nets.layers import Activation
+from fewstep.nets.activations import Activation
 
 
 @dataclass(frozen=True)

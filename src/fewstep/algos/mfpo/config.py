@@ -12,7 +12,7 @@ from fewstep.critics.categorical import Twin
 from fewstep.errors import require, require_sizes
 from fewstep.flows.bounds import Bound
 from fewstep.flows.noises import Spread
-from fewstep.nets.layers import Precision
+from fewstep.nets.frozen import Precision
 
 
 @dataclass(frozen=True)

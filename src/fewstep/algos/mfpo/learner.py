@@ -22,7 +22,7 @@ from fewstep.errors import require
 from fewstep.flows import meanflow
 from fewstep.flows.times import TimeRows, sample_times
 from fewstep.nets.flow_net import FlowNet
-from fewstep.nets.layers import with_kernels
+from fewstep.nets.frozen import frozen
 from fewstep.nets.mlp import MLP
 from fewstep.types import Spec, Transition
 
@@ -189,8 +189,8 @@ def update_actor(
     """Regress the average velocity on the Boltzmann velocity of ``q``; hand on what was sampled."""
     count, points, alpha = obs.shape[0], cfg.proposals.points, jnp.exp(state.log_alpha)
     rows, r, t = _times(cfg, use_key(state, Use.ACTOR_TIMES), count * points)
-    # Outside of the blocks: the kernels are rounded once per update, not once per block.
-    drawing = with_kernels(cfg.proposals.precision, (state.actor, state.divergence))
+    # Outside of the blocks: the networks are prepared once per update, not once per block.
+    drawing = frozen((state.actor, state.divergence), cfg.proposals.precision)
     found = lax.map(
         lambda row: estimate_velocity(cfg, *drawing, q, alpha, *row),
         (obs, t.reshape(points, count).T, jax.random.split(use_key(state, Use.CANDIDATES), count)),
@@ -270,7 +270,7 @@ def update(cfg: MFPOConfig, state: State, batch: Transition) -> tuple[State, Met
     obs = batch.obs[: cfg.actor.batch_size] if cfg.actor.batch_size else batch.obs
 
     def improve(st: State) -> State:
-        q = q_value(cfg, with_kernels(cfg.proposals.precision, st.critics))
+        q = q_value(cfg, frozen(st.critics, cfg.proposals.precision))
         st, metrics = improve_policy(cfg, st, q, obs)
         return replace(st, held=metrics)
 

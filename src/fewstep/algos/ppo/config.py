@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fewstep.errors import require, require_sizes
-from fewstep.nets.layers import Activation
+from fewstep.nets.activations import Activation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.nets.layers import Linear, gelu
+from fewstep.nets.activations import gelu
+from fewstep.nets.layers import Linear
 from fewstep.nets.mlp import MLP
 from fewstep.nets.time_features import LOW_FREQUENCIES, TimeEmbedding, low_frequency_features
 from fewstep.types import Spec

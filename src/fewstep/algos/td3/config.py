@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from fewstep.algos.twins import CriticConfig
 from fewstep.errors import require, require_sizes
-from fewstep.nets.layers import Activation
+from fewstep.nets.activations import Activation
 
 
 @dataclass(frozen=True)
