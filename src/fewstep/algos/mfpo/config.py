@@ -128,8 +128,8 @@ class ProposalConfig:
         noise: of both proposals' candidates; ``stratified`` spreads each state's (or point's) evenly.
         mixing: the two estimates are weighed by ``ess`` (authors) or by ``ess_per_candidate``, ESS / K.
         block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
-            once (a GPU). A matter of speed only: on a CPU keep to 2048 Gaussian candidates in a block; at 4096
-            XLA hands whole layers to another library, and an update takes 1.5 times as long.
+            once (a GPU). A matter of speed only. On a CPU keep to 2048 Gaussian candidates in a block: at
+            4096 XLA hands whole layers to another library, and an update takes 1.5 times as long.
         precision: in which the candidates' matrix products (drawing and judging them) take their inputs; they
             add up in float32 either way. ``bfloat16`` is faster where the processor has units for it, at an
             error in Q that docs/algorithms/mfpo.md has measured.
