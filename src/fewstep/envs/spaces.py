@@ -84,8 +84,8 @@ class ObservationView:
         return self._any(observation) if plain is None else plain
 
     def plain(self, observation: Any) -> FloatVector | None:
-        """``flatten`` for what is as it nearly always is, in a third of the time: an array of floats of a
-        Box's shape, all of them finite. None for all else, good or bad."""
+        """``flatten`` the short way, for what it is nearly always given: an array of finite floats in a Box's
+        shape. None for all else, good or bad."""
         if type(observation) is not np.ndarray or observation.shape != self._box:
             return None
         if observation.dtype.kind != "f":

@@ -26,7 +26,8 @@ def bind(
 ) -> Acting:
     """``compiled.act`` with policy and key filled in: the same draws, the same actions.
 
-    The arrays of ``policy`` are kept, so it may not have been given to an update since.
+    ``spec`` has the sizes that ``policy`` was made for; ``key`` is folded with each call's counter. The
+    arrays of ``policy`` are kept, so it may not have been given to an update since.
     """
     leaves, tree = jax.tree.flatten(policy)
     places, act = _act(algorithm, cfg, spec, mode, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
