@@ -62,7 +62,7 @@ class Row:
                 hidden=(128, 128, 128),
                 learning_rate=self.learning_rate,
                 samples=self.samples,
-                bound_weight=5.0 if self.anneal else 10.0 * self.alpha,
+                bound_weight=10.0 if self.anneal else 20.0 * self.alpha,
             ),
             critic=c.CriticConfig(hidden=(4,)),
             mirror=c.MirrorConfig(weight=0.0, candidates=2),

@@ -49,14 +49,14 @@ def per_dimension() -> tuple[float, float]:
     return float(np.log(2.0 * density.mean())), float(density[x < 0].sum() / density.sum())
 
 
-def config(components: int, start: str, proposal: str) -> c.SMFPConfig:
+def config(size: int, components: int, start: str, proposal: str) -> c.SMFPConfig:
     return c.SMFPConfig(
         actor=c.ActorConfig(
             hidden=(128, 128, 128),
             output="residual" if start == "residual" else "direct",
             learning_rate=5e-4,
             samples=1 if proposal == "learned" else components + 1,
-            bound_weight=5.0,
+            bound_weight=5.0 * size,
         ),
         critic=c.CriticConfig(hidden=(4,)),
         mirror=c.MirrorConfig(weight=0.0, candidates=2),
@@ -74,7 +74,7 @@ def measure(
     size: int, components: int, seed: int, start: str = "direct", proposal: str = "prior"
 ) -> dict[str, object]:
     """Train one policy and judge it."""
-    cfg = config(components, start, proposal)
+    cfg = config(size, components, start, proposal)
     obs = jnp.ones((ROWS_PER_UPDATE // (components + 1), 1))
     unused = jnp.zeros((obs.shape[0], size))
 

@@ -57,7 +57,7 @@ class Point:
                 hidden=(128, 128, 128),
                 learning_rate=5e-4,
                 samples=self.components + 1 if soft else 1,
-                bound_weight=5.0,
+                bound_weight=10.0,
             ),
             critic=c.CriticConfig(hidden=(4,)),
             mirror=c.MirrorConfig(weight=self.weight),

@@ -73,31 +73,58 @@ def test_running_statistics_carry_no_gradient():
 
 
 def textbook(norm, cfg, stats, x):
-    """The formula of Ioffe 2017, statistics and all, as one writes it down."""
+    """The formula of Ioffe 2017, or that of CrossQ's code, statistics and all, as one writes it down."""
     mean, variance = x.mean(0), x.var(0)
     std, running = jnp.sqrt(variance + cfg.epsilon), jnp.sqrt(stats.variance + cfg.epsilon)
     r = jax.lax.stop_gradient(jnp.clip(std / running, 1 / cfg.r_max, cfg.r_max))
     d = jax.lax.stop_gradient(jnp.clip((mean - stats.mean) / running, -cfg.d_max, cfg.d_max))
+    if cfg.form == "crossq":
+        corrected = (x - mean + d * jnp.sqrt(variance) / r) / jnp.sqrt(variance / r**2 + cfg.epsilon)
+        return corrected * norm.scale + norm.bias
     return ((x - mean) / std * r + d) * norm.scale + norm.bias
 
 
-def test_through_a_layer_values_and_gradients_are_the_textbooks():
+@pytest.mark.parametrize("form", ["ioffe", "crossq"])
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_through_a_layer_values_and_gradients_are_the_textbooks(form, scale):
     """With running statistics far enough away that both corrections are at work, one of them at its limit."""
-    stats = Stats(ROWS.mean(0) + jnp.array([0.5, 90.0, -1.0, 0.0]), 1.7 * ROWS.var(0), jnp.int32(0))
+    cfg, rows = RenormConfig(warm_up=0, form=form), scale * ROWS
+    away = scale * jnp.array([0.5, 90.0, -1.0, 0.0])
+    stats = Stats(rows.mean(0) + away, 1.7 * rows.var(0), jnp.int32(0))
     linear = Linear(jax.random.normal(jax.random.key(2), (4, 3)), jnp.arange(3.0))
 
     def fast(norm, linear, x):
-        return jnp.sum(jnp.tanh(norm.train(WARM, stats, x)[0].through(linear)) ** 3)
+        return jnp.sum(jnp.tanh(norm.train(cfg, stats, x)[0].through(linear)) ** 3)
 
     def plain(norm, linear, x):
-        y = textbook(norm, WARM, stats, x)
+        y = textbook(norm, cfg, stats, x)
         return jnp.sum(jnp.tanh(y @ linear.weight + linear.bias) ** 3)
 
     # Small weights keep tanh away from its ends, where gradients vanish.
     linear = jax.tree.map(lambda w: 0.1 * w, linear)
-    found, wanted = (jax.value_and_grad(f, (0, 1, 2))(layer(), linear, ROWS) for f in (fast, plain))
+    found, wanted = (jax.value_and_grad(f, (0, 1, 2))(layer(), linear, rows) for f in (fast, plain))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize(("variance", "share"), [(1.0, 0.998), (1e-2, 0.915), (1e-3, 0.877)])
+def test_the_forms_part_where_the_variance_is_not_large_beside_epsilon(variance, share):
+    """A batch twice as wide as the running statistics: slope of CrossQ's code over that of the formula,
+    sqrt((v + eps) / (v / r^2 + eps)) / r with r^2 = (v + eps) / (v / 4 + eps)."""
+    rows = (ROWS - ROWS.mean(0)) / ROWS.std(0) * jnp.sqrt(variance)
+    stats = Stats(jnp.zeros(4), jnp.full(4, variance / 4), jnp.int32(0))
+    slopes = [
+        layer().train(RenormConfig(warm_up=0, form=form), stats, rows)[0].slope for form in ("ioffe", "crossq")
+    ]
+    np.testing.assert_allclose(slopes[1] / slopes[0], share, rtol=2e-3)
+
+
+def test_a_constant_feature_has_finite_gradients_in_either_form():
+    rows = ROWS.at[:, 0].set(7.0)
+    for form in ("ioffe", "crossq"):
+        cfg = RenormConfig(warm_up=0, form=form)
+        grad = jax.grad(lambda x, cfg=cfg: jnp.sum(normalised(layer(), cfg, Stats.create(4), x)[0] ** 2))(rows)
+        assert np.isfinite(grad).all()
 
 
 @pytest.mark.parametrize("split", [(4,), (1, 3), (2, 1, 1)])

@@ -16,7 +16,7 @@ from fewstep.critics.crossq import CrossQ, joint_values
 from fewstep.critics.scalar import ScalarCritic, td_target
 from fewstep.errors import require, require_sizes
 from fewstep.nets.mlp import MLP
-from fewstep.nets.renorm import RenormConfig, RenormMLP, Stats
+from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -41,6 +41,7 @@ class CriticConfig:
         tau: Polyak rate of the target critics whenever they follow, in [0, 1] (not with ``crossq``).
         momentum, warm_up: of the running statistics; updates with plain batch statistics before the
             renormalisation sets in (``crossq`` only).
+        renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq`` only).
     """
 
     kind: Literal["crossq", "layernorm", "plain"] = "crossq"
@@ -51,6 +52,7 @@ class CriticConfig:
     tau: float = 0.005
     momentum: float = 0.99
     warm_up: int = 100_000
+    renorm: Form = "ioffe"
 
     def __post_init__(self) -> None:
         require_sizes("critic.hidden", self.hidden)
@@ -65,7 +67,7 @@ def create(cfg: CriticConfig, spec: Spec, first: PRNGKeyArray, second: PRNGKeyAr
     """Fresh critics, one per key, and their slow copies."""
     sizes = (spec.obs_size, spec.act_size, cfg.hidden)
     if cfg.kind == "crossq":
-        renorm = RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up)
+        renorm = RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up, form=cfg.renorm)
         return (CrossQ.create(first, *sizes, renorm), CrossQ.create(second, *sizes, renorm)), ()
     norm = cfg.kind == "layernorm"
     critics = (ScalarCritic.create(first, *sizes, norm=norm), ScalarCritic.create(second, *sizes, norm=norm))

@@ -6,7 +6,7 @@ else changes them. Everything here is for a whole batch, except evaluation, whic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,6 +18,9 @@ from fewstep.nets.activations import ACTIVATIONS, Activation
 from fewstep.nets.layers import Init, Linear
 
 
+Form = Literal["ioffe", "crossq"]
+
+
 @dataclass(frozen=True)
 class RenormConfig:
     """Constants of a batch renormalisation.
@@ -26,6 +29,8 @@ class RenormConfig:
         momentum: of the running statistics per batch.
         epsilon: added to variances below the root.
         r_max, d_max: how far scale and shift are corrected from the batch's towards the running statistics.
+        form: of the correction (``BatchRenorm.train``): as published by ``ioffe``, or as in the ``crossq``
+            authors' code, which applies r and d before epsilon is added.
         warm_up: batches that are normalised by their own statistics alone (plain batch normalisation).
     """
 
@@ -34,6 +39,7 @@ class RenormConfig:
     r_max: float = 3.0
     d_max: float = 5.0
     warm_up: int = 100_000
+    form: Form = "ioffe"
 
 
 class Stats(eqx.Module):
@@ -98,6 +104,10 @@ class BatchRenorm(eqx.Module):
         gradient: without the limits y would be normalised by the running statistics while gradients see those
         of the batch.
 
+        The form ``crossq`` corrects the batch's mean and variance before epsilon is added:
+        y = (x - mean_batch + d sqrt(variance) / r) / sqrt(variance / r^2 + epsilon) * scale + bias. The two are
+        equal where variances are much larger than epsilon, and in the warm-up.
+
         y comes as an affine map of centred rows. They are centred by a constant equal to the mean, which
         keeps float32 exact; the mean's gradient goes through ``shift``, and through the small vectors there
         instead of the rows.
@@ -112,8 +122,14 @@ class BatchRenorm(eqx.Module):
         r = jnp.where(warm, jnp.clip(std / running, 1.0 / cfg.r_max, cfg.r_max), 1.0)
         d = jnp.where(warm, jnp.clip((mean - stats.mean) / running, -cfg.d_max, cfg.d_max), 0.0)
         r, d = lax.stop_gradient((r, d))
-        slope = self.scale * r / std
-        shift = self.bias + d * self.scale - (mean - centre) * slope
+        if cfg.form == "ioffe":
+            slope, offset = self.scale * r / std, d * self.scale
+        else:
+            slope = self.scale * lax.rsqrt(variance / (r * r) + cfg.epsilon)
+            # The root's slope is infinite at 0, where the offset is 0 whatever d is.
+            root = jnp.sqrt(jnp.maximum(variance, jnp.finfo(variance.dtype).tiny))
+            offset = d * root / r * slope
+        shift = self.bias + offset - (mean - centre) * slope
         m = cfg.momentum
         moved = Stats(
             m * stats.mean + (1.0 - m) * mean,

@@ -30,7 +30,7 @@ class RenormGaussian(eqx.Module):
             spec.obs_size,
             cfg.hidden,
             2 * spec.act_size,
-            cfg=RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up),
+            cfg=RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up, form=cfg.renorm),
             activation=cfg.activation,
         )
         return RenormGaussian(net, net.empty_stats())

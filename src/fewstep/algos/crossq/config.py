@@ -1,4 +1,4 @@
-"""CrossQ's hyper-parameters: the defaults are those of the paper and its code."""
+"""CrossQ's hyper-parameters: the defaults are those of the paper (docs/algorithms/crossq.md)."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,7 @@ from fewstep.algos.temperature import TemperatureConfig
 from fewstep.algos.twins import CriticConfig
 from fewstep.errors import require, require_sizes
 from fewstep.nets.activations import Activation
+from fewstep.nets.renorm import Form
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ActorConfig:
         delay: one policy update per this many critic updates.
         momentum, warm_up: of the running statistics; policy updates with plain batch statistics before the
             renormalisation sets in.
+        renorm: form of its correction, see ``nets.renorm.RenormConfig``.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -28,6 +30,7 @@ class ActorConfig:
     delay: int = 3
     momentum: float = 0.99
     warm_up: int = 100_000
+    renorm: Form = "ioffe"
 
     def __post_init__(self) -> None:
         require_sizes("actor.hidden", self.hidden)

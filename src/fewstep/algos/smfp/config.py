@@ -31,7 +31,7 @@ class ActorConfig:
             them on fewer states is the cheap way to the semi-implicit entropy.
         candidates: K of the best-of-K behaviour; the TD target takes half as many, at least one.
         evaluation_candidates: K of the native best-of-K evaluation.
-        bound_weight: weight of the penalty on what lies outside [-1, 1].
+        bound_weight: weight of the penalty on what lies outside [-1, 1], a mean over action dimensions.
         scale_q: divide every Q of the policy's losses by the batch mean of |Q|.
     """
 

@@ -74,7 +74,7 @@ def improvement(
         return Improvement(
             q=values.mean(),
             hinge=below.sum(-1).mean(),
-            bound=jax.nn.relu(jnp.abs(z) - 1.0).sum(-1).mean(),
+            bound=jax.nn.relu(jnp.abs(z) - 1.0).mean(),
             log_std=drawn.log_std.mean(),
             conditional_entropy=conditional,
             entropy=entropy,

@@ -1,0 +1,88 @@
+"""Presets that stand for somebody's published code name every setting they stand for."""
+
+from fewstep import presets, settings
+from fewstep.algos import registry
+from fewstep.config import TrainingConfig, resolve
+
+AUTHORS = {
+    "actor.batch_size": 0,
+    "actor.bound": "clip",
+    "actor.candidates": 10,
+    "actor.delay": 1,
+    "actor.hidden": (256, 256, 256),
+    "actor.learning_rate": 3e-4,
+    "actor.steps": 2,
+    "actor.time_embed": 64,
+    "actor.time_features": 128,
+    "critic.atoms": 101,
+    "critic.entropy_in_target": True,
+    "critic.head_init": "xavier_uniform",
+    "critic.hidden": (256, 256, 256),
+    "critic.learning_rate": 3e-4,
+    "critic.tau": 0.005,
+    "critic.twin": "min",
+    "critic.v_max": 1600.0,
+    "critic.v_min": -1600.0,
+    "discount": 0.99,
+    "divergence.learning_rate": 3e-4,
+    "divergence.log_prob": "averaged",
+    "divergence.probe": "gaussian",
+    "divergence.probes": 2,
+    "proposals.gaussian": 32,
+    "proposals.mixing": "ess",
+    "proposals.noise": "independent",
+    "proposals.points": 1,
+    "proposals.policy": 16,
+    "proposals.precision": "float32",
+    "temperature.automatic": True,
+    "temperature.initial": 0.01,
+    "temperature.learning_rate": 3e-4,
+    "temperature.maximum": 1e12,
+    "temperature.minimum": 1e-12,
+    "temperature.target_entropy_per_dim": -0.5,
+    "times.clamp": 1e-6,
+    "times.equal_share": 0.75,
+    "times.grid_share": 0.0,
+    "times.mean": -0.4,
+    "times.std": 1.0,
+    "training.batch_size": 256,
+    "training.envs": 1,
+    "training.eval_episodes": 10,
+    "training.eval_every": 10_000,
+    "training.learning_starts": 10_000,
+    "training.overlap": False,
+    "training.replay_capacity": 1_000_000,
+    "training.steps": 1_000_000,
+    "training.updates_per_step": 1.0,
+}
+"""The shipped config and learner of the authors' code."""
+
+NO_NUMBER = {
+    "proposals.block",  # the order of work, not its result
+    "training.checkpoint_every",
+    "training.env_process",
+    "training.env_restarts",
+    "training.env_timeout",
+    "training.eval_modes",  # ours adds the single sample
+    "training.keep_checkpoints",
+    "training.log_every",
+    "training.max_episode_steps",  # the task's own
+}
+
+
+def test_mfpo_authors_names_every_setting_that_decides_a_number():
+    named = settings.dotted(presets.load("mfpo", "authors", presets.ROOT))
+    known = set(settings.schema(registry.get("mfpo").config)) | set(
+        settings.schema(TrainingConfig, "training.")
+    )
+    general = {name for name in named if not name.startswith("for.")}
+    assert general == set(AUTHORS)
+    assert known - general == NO_NUMBER
+
+
+def test_mfpo_authors_is_the_authors_list():
+    config = resolve("mfpo", registry.get("mfpo").config, "Ant-v4", preset="authors")
+    values = settings.flatten(config.algorithm) | settings.flatten(config.training, "training.")
+    assert {name: values[name] for name in AUTHORS} == AUTHORS
+    cheetah = resolve("mfpo", registry.get("mfpo").config, "HalfCheetah-v4", preset="authors")
+    assert cheetah.algorithm.critic.twin == "mean"
