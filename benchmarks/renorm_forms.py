@@ -1,9 +1,9 @@
-"""How far the two forms of batch renormalisation give different values: ``python -m benchmarks.renorm_forms``.
+"""How far the two forms of batch renormalisation part: ``python -m benchmarks.renorm_forms``.
 
-One fresh CrossQ critic of HalfCheetah's sizes (2 x 256), a third of its inputs with variances between 1e-4 and
-1e-2, past its warm-up. Batches of 256 rows are those of the running statistics, or wider and shifted, as when
-the policy moves on. Both forms have the same parameters, statistics and batch; what is printed is the rms
-difference of Q over the standard deviation of Q.
+One fresh CrossQ critic of HalfCheetah's sizes (2 x 256), a third of its inputs with variances between 1e-4
+and 1e-2, past its warm-up. Batches of 256 rows are those of the running statistics, or wider and shifted, as
+when the policy moves on. Both forms have the same parameters, statistics and batch; what is printed is the
+rms difference of Q over the standard deviation of Q.
 """
 
 from dataclasses import replace

@@ -113,9 +113,8 @@ def test_the_forms_part_where_the_variance_is_not_large_beside_epsilon(variance,
     sqrt((v + eps) / (v / r^2 + eps)) / r with r^2 = (v + eps) / (v / 4 + eps)."""
     rows = (ROWS - ROWS.mean(0)) / ROWS.std(0) * jnp.sqrt(variance)
     stats = Stats(jnp.zeros(4), jnp.full(4, variance / 4), jnp.int32(0))
-    slopes = [
-        layer().train(RenormConfig(warm_up=0, form=form), stats, rows)[0].slope for form in ("ioffe", "crossq")
-    ]
+    forms = [RenormConfig(warm_up=0, form=form) for form in ("ioffe", "crossq")]
+    slopes = [layer().train(cfg, stats, rows)[0].slope for cfg in forms]
     np.testing.assert_allclose(slopes[1] / slopes[0], share, rtol=2e-3)
 
 
@@ -123,8 +122,11 @@ def test_a_constant_feature_has_finite_gradients_in_either_form():
     rows = ROWS.at[:, 0].set(7.0)
     for form in ("ioffe", "crossq"):
         cfg = RenormConfig(warm_up=0, form=form)
-        grad = jax.grad(lambda x, cfg=cfg: jnp.sum(normalised(layer(), cfg, Stats.create(4), x)[0] ** 2))(rows)
-        assert np.isfinite(grad).all()
+
+        def total(x, cfg=cfg):
+            return jnp.sum(normalised(layer(), cfg, Stats.create(4), x)[0] ** 2)
+
+        assert np.isfinite(jax.grad(total)(rows)).all()
 
 
 @pytest.mark.parametrize("split", [(4,), (1, 3), (2, 1, 1)])

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.nets.activations import ACTIVATIONS, Activation
 from fewstep.nets.layers import Init, Linear
 
-
 Form = Literal["ioffe", "crossq"]
 
 
@@ -105,8 +104,8 @@ class BatchRenorm(eqx.Module):
         of the batch.
 
         The form ``crossq`` corrects the batch's mean and variance before epsilon is added:
-        y = (x - mean_batch + d sqrt(variance) / r) / sqrt(variance / r^2 + epsilon) * scale + bias. The two are
-        equal where variances are much larger than epsilon, and in the warm-up.
+        y = (x - mean_batch + d sqrt(variance) / r) / sqrt(variance / r^2 + epsilon) * scale + bias. The two
+        are equal where variances are much larger than epsilon, and in the warm-up.
 
         y comes as an affine map of centred rows. They are centred by a constant equal to the mean, which
         keeps float32 exact; the mean's gradient goes through ``shift``, and through the small vectors there
