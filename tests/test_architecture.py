@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "fewstep"
-EVERYWHERE = {"types", "errors", "config", "settings", "presets"}
+EVERYWHERE = {"types", "errors", "foreign", "config", "settings", "presets"}
 ARROWS = {
     "types": set(),
     "errors": set(),
+    "foreign": set(),
     "settings": set(),
     "presets": set(),
     "config": {"settings", "presets"},
@@ -47,6 +48,7 @@ ARROWS = {
 WITHOUT_JAX = (
     "types",
     "errors",
+    "foreign",
     "settings",
     "config",
     "presets",

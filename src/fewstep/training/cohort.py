@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep.algos import numerics
 from fewstep.errors import FewstepError
 from fewstep.training import stacked
 from fewstep.training.trainer import Trainer
@@ -70,38 +71,46 @@ class Cohort:
             own = stacked.lane(state, index), stacked.lane(totals, index)
             trainer.learner.take_back(*own, self._updates)
 
-    def advance(self) -> dict[Trainer, Exception]:
+    def advance(self) -> dict[Trainer, FewstepError | OSError]:
         """One step of every trainer's environments, and the updates that belong to it.
 
         Gives the trainers whose environment failed at this step, with the error. They have parted, with what
         they had learned before it, and the others have gone on without them.
+
+        Raises:
+            KeyboardInterrupt: an environment raised it; all else is as above.
         """
         if self._joined is None:
             self._join()
-        failed = self._step()
-        if failed:
-            for trainer in failed:
-                self.drop(trainer)
-            if not self.trainers:
-                return failed
-            self._join()
-        self._learn()
+        failed, interrupted = self._step()
+        for trainer in (*failed, *interrupted):
+            self.drop(trainer)
+        if self.trainers:
+            if self._joined is None:
+                self._join()
+            self._learn()
+        for interruption in interrupted.values():
+            raise interruption
         return failed
 
+    @numerics.own
     def _join(self) -> None:
         states, totals = zip(*(trainer.learner.lend() for trainer in self.trainers), strict=True)
         self._joined = stacked.stack(states), stacked.stack(totals)
         self._keys = jnp.stack([trainer.learner.act_key for trainer in self.trainers])
         self._updates = 0
 
-    def _step(self) -> dict[Trainer, Exception]:
-        failed: dict[Trainer, Exception] = {}
+    def _step(self) -> tuple[dict[Trainer, FewstepError | OSError], dict[Trainer, KeyboardInterrupt]]:
+        failed: dict[Trainer, FewstepError | OSError] = {}
+        interrupted: dict[Trainer, KeyboardInterrupt] = {}
         for trainer, action in zip(self.trainers, self._actions(), strict=True):
             try:
                 trainer.take(action)
             except (FewstepError, OSError) as error:
                 failed[trainer] = error
-        return failed
+            except KeyboardInterrupt as error:
+                interrupted[trainer] = error
+        return failed, interrupted
 
     def _actions(self) -> Sequence[NDArray[np.float32]]:
         """Every trainer's next action, from its own stream whoever computes it."""

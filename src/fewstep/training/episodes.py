@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep import foreign
 from fewstep.envs import StepResult, VectorEnv
 from fewstep.errors import FewstepError
 from fewstep.training import seeds
@@ -26,6 +27,8 @@ class Episodes:
         obs: ``[N, obs_size]`` observation that the next action is for.
         steps: environment steps taken, over all environments.
         count: episodes finished.
+        broken: ``[N]`` bool, which environments are in the midst of a step or a reset that did not end: there
+            is no episode to go on with (``recover``). None between steps.
         largest_reward: the largest size of a reward so far.
     """
 
@@ -40,10 +43,18 @@ class Episodes:
         self._lengths = np.zeros(envs.count, np.int64)
         self._actions: list[list[NDArray[np.float32]]] = [[] for _ in range(envs.count)]
         self._finished: list[tuple[float, int]] = []
-        self.obs = self._start(np.ones(envs.count, bool))
+        self._all = np.ones(envs.count, bool)
+        self._ended = np.zeros(envs.count, bool)
+        self.broken: NDArray[np.bool_] | None = None
+        self.obs = self._start(self._all)
 
     def step(self, action: NDArray[np.float32]) -> StepResult:
-        """One step of every environment; ``obs`` is then that of the next."""
+        """One step of every environment, after which ``begin`` is due, once the result is kept.
+
+        Whatever raises before that is done leaves all environments ``broken``: which of them have moved is
+        not known.
+        """
+        self.broken = self._all
         result = self._envs.step(action)
         self.steps += self._envs.count
         self._returns += result.reward
@@ -52,15 +63,34 @@ class Episodes:
         for taken, row in zip(self._actions, action, strict=True):
             if len(taken) <= LONGEST_KEPT:
                 taken.append(row.copy())
-        ended = result.terminated | result.truncated
-        self.obs = self._finish(ended, result.lost) if ended.any() else result.obs
-        return result
-
-    def _finish(self, ended: NDArray[np.bool_], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
-        for index in np.flatnonzero(ended & ~lost):
+        self.obs = result.obs
+        self._ended = result.terminated | result.truncated
+        for index in np.flatnonzero(self._ended & ~result.lost):
             self._finished.append((float(self._returns[index]), int(self._lengths[index])))
             self.count += 1
-        return self._start(ended)
+        return result
+
+    def begin(self) -> None:
+        """Start the next episode where one has ended; ``obs`` is then what the next action is for."""
+        if self._ended.any():
+            self.broken = self._ended
+            self.obs = self._start(self._ended)
+        self.broken = None
+
+    def recover(self) -> None:
+        """Start new episodes in ``broken`` environments; one that was running there is abandoned, and that is
+        said: it does not count as finished."""
+        if self.broken is None:
+            return
+        lost = np.flatnonzero(self.broken & (self._lengths > 0))
+        if lost.size:
+            which = ", ".join(map(str, lost))
+            foreign.tell(
+                f"step {self.steps:,}: the last step was not completed: the running episode of environment "
+                f"{which} is abandoned and a new one begins"
+            )
+        self.obs = self._start(self.broken)
+        self.broken = None
 
     def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Reset the masked environments, each with the addressed seed of its next episode."""

@@ -35,9 +35,14 @@ class Trainer:
             config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
         )
         self.spec = self.envs.spec
-        self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
-        self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
-        self._episodes = Episodes(self.envs, config.seed)
+        try:
+            self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
+            example = self.experience.example()
+            self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, example)
+            self._episodes = Episodes(self.envs, config.seed)
+        except BaseException:
+            self.envs.close()
+            raise
         self._ahead: Any = None
 
     @property
@@ -70,7 +75,13 @@ class Trainer:
 
         With ``training.overlap`` these wait until the next action has been chosen: the device computes them
         while the environments step, the step is stored and the next batch is drawn.
+
+        It may be called again after it has raised, whatever and wherever: a step that was not completed is
+        not experience, and the episodes that it belonged to are abandoned (``Episodes.recover``).
         """
+        if self._episodes.broken is not None:
+            self.experience.cut(self._episodes.broken)
+            self._episodes.recover()
         action = self.warm_up_action()
         if action is None:
             action = self.learner.act(self.obs, self.env_steps)
@@ -102,6 +113,7 @@ class Trainer:
         """One step of every environment with ``action[N, act_size]``, kept as experience."""
         obs = self._episodes.obs
         self.experience.add(obs, action, self._episodes.step(action))
+        self._episodes.begin()
 
     def due(self) -> Any | None:
         """The data of the updates that are due now, None if none is."""
