@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewstep.cli.common import whole
+
 if TYPE_CHECKING:
     from fewstep.config import RunConfig
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", dest="sets", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings"
     )
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="timings of each row")
+    parser.add_argument("--repeats", type=whole, default=20, metavar="N", help="timings of each row")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the machine there")
 
 

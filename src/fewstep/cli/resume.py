@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fewstep.cli.common import print_runs
+from fewstep.cli.common import print_runs, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", type=Path, nargs="+", help="run directory; several of equal configs but seeds"
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help="new total of environment steps, to extend the run"
+        "--steps", type=whole, metavar="N", help="new total of environment steps, to extend the run"
     )
     parser.add_argument(
         "--without-replay",
