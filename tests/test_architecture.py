@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "fewstep"
-EVERYWHERE = {"types", "errors", "config", "settings", "presets"}
+EVERYWHERE = {"types", "errors", "interrupts", "config", "settings", "presets"}
 ARROWS = {
     "types": set(),
     "errors": set(),
+    "interrupts": set(),
     "settings": set(),
     "presets": set(),
     "config": {"settings", "presets"},

@@ -90,7 +90,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
         seeds = seed_range(text) or tuple(settings.whole(part, "seed") for part in text.split(","))
     except UsageError:
         seeds = ()
-    if not seeds:
+    if not seeds or min(seeds) < 0:
         raise UsageError(f"--seeds must be a range such as 0..4 or a list such as 0,2,7, got {text!r}")
     if len(seeds) > MOST_SEEDS:
         raise UsageError(f"--seeds names {len(seeds)} seeds; one process trains at most {MOST_SEEDS}")

@@ -15,7 +15,7 @@ LONGEST_KEPT = 100_000
 
 
 class Episodes:
-    """Steps N environments and starts the next episode where one has ended.
+    """Steps N environments and starts the next episode where one is over.
 
     Every episode is reset with a seed of its own, addressed by environment and number, so an episode is
     determined by that seed and its actions. A resume takes both from the checkpoint and plays the running
@@ -23,7 +23,8 @@ class Episodes:
     without asking it for its simulator's state, at the price of at most one episode of simulation.
 
     Attributes:
-        obs: ``[N, obs_size]`` observation that the next action is for.
+        obs: ``[N, obs_size]`` observation that the next action is for; the last of its episode where that is
+            over and ``renew`` has yet to begin the next.
         steps: environment steps taken, over all environments.
         count: episodes finished.
         largest_reward: the largest size of a reward so far.
@@ -40,11 +41,19 @@ class Episodes:
         self._lengths = np.zeros(envs.count, np.int64)
         self._actions: list[list[NDArray[np.float32]]] = [[] for _ in range(envs.count)]
         self._finished: list[tuple[float, int]] = []
+        self._over = np.zeros(envs.count, bool)
+        self._torn = False
         self.obs = self._start(np.ones(envs.count, bool))
 
     def step(self, action: NDArray[np.float32]) -> StepResult:
-        """One step of every environment; ``obs`` is then that of the next."""
+        """One step of every environment; where that ends an episode, ``renew`` begins the next.
+
+        What an environment raises passes through. Nothing is counted then; as some of them may have taken the
+        step, ``renew`` abandons the running episodes. (A snapshot still has them, up to the step before.)
+        """
+        self._torn = True
         result = self._envs.step(action)
+        self._torn = False
         self.steps += self._envs.count
         self._returns += result.reward
         self._lengths += 1
@@ -52,25 +61,30 @@ class Episodes:
         for taken, row in zip(self._actions, action, strict=True):
             if len(taken) <= LONGEST_KEPT:
                 taken.append(row.copy())
-        ended = result.terminated | result.truncated
-        self.obs = self._finish(ended, result.lost) if ended.any() else result.obs
-        return result
-
-    def _finish(self, ended: NDArray[np.bool_], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
-        for index in np.flatnonzero(ended & ~lost):
+        self._over = result.terminated | result.truncated
+        for index in np.flatnonzero(self._over & ~result.lost):
             self._finished.append((float(self._returns[index]), int(self._lengths[index])))
             self.count += 1
-        return self._start(ended)
+        self.obs = result.obs
+        return result
+
+    def renew(self) -> None:
+        """Begin the next episode where one is over or abandoned; interrupted, it may be called again."""
+        if self._torn or self._over.any():
+            self.obs = self._start(self._over | self._torn)
+            self._torn = False
 
     def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Reset the masked environments, each with the addressed seed of its next episode."""
         chosen = [seeds.reset_seed(self._seed, env, int(episode)) for env, episode in enumerate(self._index)]
+        obs = self._envs.reset(chosen, mask)
         self._index[mask] += 1
         self._returns[mask] = 0.0
         self._lengths[mask] = 0
         for index in np.flatnonzero(mask):
             self._actions[index] = []
-        return self._envs.reset(chosen, mask)
+        self._over = self._over & ~mask
+        return obs
 
     def take_finished(self) -> list[tuple[float, int]]:
         """(return, length) of every episode that has ended since the last call."""
@@ -78,15 +92,15 @@ class Episodes:
         return finished
 
     def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and JSON values that ``restore`` takes."""
+        """Arrays and JSON values that ``restore`` takes; where an episode is over, those of the next."""
         arrays: dict[str, NDArray[Any]] = {"obs": self.obs, "returns": self._returns.copy()}
         for index, taken in enumerate(self._actions):
             if len(taken) <= LONGEST_KEPT:
                 arrays[f"actions_{index}"] = np.array(taken, np.float32).reshape(-1, self._envs.spec.act_size)
         meta = {
             "episodes": self.count,
-            "episode_index": self._index.tolist(),
-            "episode_lengths": self._lengths.tolist(),
+            "episode_index": (self._index + self._over).tolist(),
+            "episode_lengths": np.where(self._over, 0, self._lengths).tolist(),
             "finished": self._finished,
             "largest_reward": self.largest_reward,
         }

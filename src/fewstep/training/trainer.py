@@ -70,6 +70,9 @@ class Trainer:
 
         With ``training.overlap`` these wait until the next action has been chosen: the device computes them
         while the environments step, the step is stored and the next batch is drawn.
+
+        Whatever an environment raises, steps, experience and updates agree: the step did not happen, or it
+        did with all that belongs to it and the episodes that are to begin do so at the next call.
         """
         action = self.warm_up_action()
         if action is None:
@@ -82,6 +85,7 @@ class Trainer:
             self._ahead = data
         else:
             self._learn(data)
+        self.renew()
 
     def _learn(self, data: Any | None) -> None:
         if data is not None:
@@ -91,7 +95,8 @@ class Trainer:
 
     @property
     def obs(self) -> NDArray[np.float32]:
-        """``[N, obs_size]`` observation that the next action is for."""
+        """``[N, obs_size]`` observation that the next action is for, of a new episode where one is over."""
+        self.renew()
         return self._episodes.obs
 
     def warm_up_action(self) -> NDArray[np.float32] | None:
@@ -100,8 +105,12 @@ class Trainer:
 
     def take(self, action: NDArray[np.float32]) -> None:
         """One step of every environment with ``action[N, act_size]``, kept as experience."""
-        obs = self._episodes.obs
+        obs = self.obs
         self.experience.add(obs, action, self._episodes.step(action))
+
+    def renew(self) -> None:
+        """Begin the next episode where one is over."""
+        self._episodes.renew()
 
     def due(self) -> Any | None:
         """The data of the updates that are due now, None if none is."""
