@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "fewstep"
-EVERYWHERE = {"types", "errors", "interrupts", "config", "settings", "presets"}
+EVERYWHERE = {"types", "errors", "foreign", "interrupts", "config", "settings", "presets"}
 ARROWS = {
     "types": set(),
     "errors": set(),
+    "foreign": set(),
     "interrupts": set(),
     "settings": set(),
     "presets": set(),
@@ -48,6 +49,7 @@ ARROWS = {
 WITHOUT_JAX = (
     "types",
     "errors",
+    "foreign",
     "settings",
     "config",
     "presets",

@@ -16,6 +16,7 @@ from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig, resolve
 from fewstep.deploy import formats, pack
+from fewstep.envs.spaces import ORDINARY
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
@@ -54,6 +55,7 @@ class Model:
         config = resolve(algo, algorithm.config, env, seed=seed, preset=preset, overrides=overrides)
         self._set_up(config, algorithm)
 
+    @ORDINARY
     def _set_up(self, config: RunConfig, algorithm: Algorithm) -> None:
         self.config = config
         self._algorithm = algorithm
@@ -79,6 +81,7 @@ class Model:
         """The environment's own action space."""
         return self._interface.action_space
 
+    @ORDINARY
     def learn(self, total_timesteps: int, callback: Callback | None = None) -> Self:
         """Take (at least) this many more environment steps; may be called again to go on.
 
@@ -106,6 +109,7 @@ class Model:
                     callback(row)
         return self
 
+    @ORDINARY
     def predict(
         self,
         observation: Any,
@@ -150,6 +154,7 @@ class Model:
             )
         return self._bound[mode]
 
+    @ORDINARY
     def evaluate(
         self, episodes: int = 10, actions: str = "native", seed: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +180,7 @@ class Model:
         evaluator.close()
         return np.array(row["returns"]), np.array(row["lengths"])
 
+    @ORDINARY
     def save(self, path: str | Path, replay: bool = False) -> None:
         """Write the model as a folder that ``load`` and ``fewstep evaluate`` open; one saved earlier is
         replaced.
@@ -188,7 +194,7 @@ class Model:
         Raises:
             UsageError: the path holds something else, such as a run.
         """
-        final = Path(path)
+        final = Path(path).absolute()
         if final.exists() and not (final / "checkpoints").is_dir():
             raise UsageError(f"{final} exists and is not a saved model; choose another path")
         if (final / "provenance.json").exists():
@@ -216,7 +222,7 @@ class Model:
             UsageError: the path is neither, or is of another algorithm than this class.
             FewstepError: its checkpoint is damaged.
         """
-        run = RunDir.open(Path(path))
+        run = RunDir.open(Path(path).absolute())  # the algorithm's module may change the folder
         config, algorithm = read_config(run)
         expected = getattr(cls, "algo", config.algo)
         if config.algo != expected:
@@ -230,6 +236,7 @@ class Model:
         model._trainer.restore(saved)
         return model
 
+    @ORDINARY
     def export(
         self, path: str | Path, to: str = "numpy", *, actions: str = "sample", noise: str = "input"
     ) -> list[Path]:

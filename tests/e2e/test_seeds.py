@@ -101,7 +101,7 @@ def test_the_paths_are_printed_and_lines_say_which_seed(tmp_path, capsys, monkey
     words = ["train", TINY, "toy/bandit", "--seeds", "0,2", "--steps", "100", "--set", *FAST]
     assert main(words) == 0
     printed = capsys.readouterr()
-    folder = f"runs/toy_bandit/{TINY.replace(':', '_')}"
+    folder = f"{tmp_path}/runs/toy_bandit/{TINY.replace(':', '_')}"
     assert printed.out.splitlines() == [f"{folder}/seed-0", f"{folder}/seed-2"]
     lines = printed.err.splitlines()
     assert any(line.startswith("seed 0: step 100 / 100") for line in lines)

@@ -55,7 +55,7 @@ def test_both_versions_of_the_mujoco_tasks_are_listed():
         ),
         (3, "an environment is an id or a function that builds one, not int"),
         (FakeEnv(), r"give its id, or a function that builds it"),
-        (lambda: 3, "returned 3, not a gymnasium.Env"),
+        (lambda: 3, "returned an int .3., not a gymnasium.Env"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(env, message):

@@ -1,11 +1,10 @@
 """Which algorithms there are. Names and titles are known without importing any of them (or jax)."""
 
 import importlib
-import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fewstep import foreign
 from fewstep.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -57,10 +56,15 @@ def get(name: str) -> "Algorithm":
     Raises:
         UsageError: no such algorithm; the nearest name is suggested.
     """
-    if ":" in name:
-        return _from_user(name)
-    if name not in ALGORITHMS:
+    if ":" not in name and name not in ALGORITHMS:
         raise unknown("algorithm", name, ALGORITHMS)
+    from fewstep.algos import numerics  # not before: it imports jax
+
+    load = _from_user if ":" in name else _from_here
+    return numerics.own(load)(name)
+
+
+def _from_here(name: str) -> "Algorithm":
     return importlib.import_module(ALGORITHMS[name].module).ALGORITHM
 
 
@@ -68,13 +72,11 @@ def _from_user(name: str) -> "Algorithm":
     from fewstep.algos.contract import Algorithm
 
     module_name, _, attribute = name.partition(":")
-    # The console script does not look in the current folder by itself, where users keep their own modules.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        record = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot load algorithm {name!r}: {error}") from error
+    cannot = f"cannot load algorithm {name!r}"
+    module = foreign.load(module_name, cannot)
+    record: object = foreign.call(
+        lambda error: UsageError(f"{cannot}: {foreign.brief(error)}"), getattr, module, attribute
+    )
     if not isinstance(record, Algorithm):
         raise UsageError(f"{name!r} is not a fewstep.algos.contract.Algorithm but a {type(record).__name__}")
     return record

@@ -3,10 +3,9 @@
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewstep.cli.common import whole
+from fewstep.cli.common import rooted, whole
 
 if TYPE_CHECKING:
     from fewstep.config import RunConfig
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", dest="sets", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings"
     )
     parser.add_argument("--repeats", type=whole, default=20, metavar="N", help="timings of each row")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the machine there")
+    parser.add_argument("--json", type=rooted, metavar="FILE", help="also write rows and machine there")
 
 
 def run(arguments: argparse.Namespace) -> int:

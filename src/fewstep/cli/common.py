@@ -24,6 +24,12 @@ def whole(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error).removeprefix("it ")) from error
 
 
+def rooted(text: str) -> Path:
+    """A path that stays the same when user code changes the working folder: for the arguments of every
+    command that runs some."""
+    return Path(text).absolute()
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = False) -> None:
     """ALGO ENV and everything that decides their configuration; ``many_seeds`` adds ``--seeds``."""
     parser.add_argument(
@@ -46,7 +52,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = 
         "--preset", default=presets.DEFAULT, metavar="NAME", help="see `fewstep presets ALGO`"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file of settings, laid over the preset"
+        "--config", type=rooted, metavar="FILE", help="TOML file of settings, laid over the preset"
     )
     parser.add_argument(
         "--set",

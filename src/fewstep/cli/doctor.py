@@ -66,12 +66,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _device() -> list[Finding]:
     try:
-        import jax
+        from fewstep.algos import numerics
 
-        first = jax.devices()[0]
-        return [(True, f"jax runs on {first.platform} ({first.device_kind} x {jax.device_count()})")]
+        return [(True, f"jax runs on {numerics.device()}")]
     except Exception as error:
-        return [(False, f"jax has no device: {_line(error)}")]
+        return [(False, _line(error))]
 
 
 def _simulation() -> list[Finding]:

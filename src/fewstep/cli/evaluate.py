@@ -2,15 +2,14 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from fewstep.cli.common import whole
+from fewstep.cli.common import rooted, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep evaluate``."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
+    parser.add_argument("run", metavar="RUN", type=rooted, help="run directory")
     parser.add_argument(
         "--episodes", type=whole, metavar="N", help="episodes per mode (default: the run's setting)"
     )
@@ -23,12 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=whole, metavar="S", help="seed of the episodes (default: the run's seed)"
     )
-    parser.add_argument("--video", type=Path, metavar="FILE", help="also film one episode, to .mp4 or .gif")
+    parser.add_argument("--video", type=rooted, metavar="FILE", help="also film one episode, .mp4 or .gif")
     parser.add_argument("--json", action="store_true", help="print one JSON line per mode instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the run's newest saved policy."""
+    from fewstep.envs.rendering import choose_backend
     from fewstep.errors import UsageError
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io, video
@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.training.signals import watched
 
     directory = RunDir.open(arguments.run)
+    if arguments.video:
+        choose_backend("rgb_array")  # modules of the user's may ask for it at their import
     config, _ = read_config(directory)
     training = config.training
     saved = policy_io.load(directory.policy)

@@ -1,15 +1,14 @@
 """Run a whole comparison from one file: algorithms x environments x seeds; interrupted, it goes on."""
 
 import argparse
-from pathlib import Path
 
-from fewstep.cli.common import whole
+from fewstep.cli.common import rooted, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep experiment``."""
-    parser.add_argument("spec", metavar="SPEC.toml", type=Path, help="the experiment (docs/experiments.md)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs (default runs/SPEC)")
+    parser.add_argument("spec", metavar="SPEC.toml", type=rooted, help="the experiment (docs/experiments.md)")
+    parser.add_argument("--out", type=rooted, metavar="DIR", help="folder of the runs (default runs/SPEC)")
     parser.add_argument("--jobs", type=whole, metavar="N", help="runs side by side (default: one per core)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
 
@@ -25,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {arguments.jobs}")
     experiment = spec.read(arguments.spec)
-    out = arguments.out or Path("runs") / arguments.spec.stem
+    out = arguments.out or rooted("runs") / arguments.spec.stem
     executor = LocalExecutor(experiment.resources, out / "logs", arguments.jobs or 0)
     jobs = plan.expand(experiment, out)
     if arguments.dry_run:

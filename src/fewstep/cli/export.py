@@ -1,12 +1,13 @@
 """Write a trained policy as a small artefact that acts without jax."""
 
 import argparse
-from pathlib import Path
+
+from fewstep.cli.common import rooted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep export``."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
+    parser.add_argument("run", metavar="RUN", type=rooted, help="run directory")
     parser.add_argument(
         "--to",
         required=True,
@@ -14,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="numpy, onnx or stablehlo (one file each), or c (a C99 file and its header)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="file to write (default: export/policy in the run directory)"
+        "--out",
+        type=rooted,
+        metavar="PATH",
+        help="file to write (default: export/policy in the run directory)",
     )
     parser.add_argument(
         "--noise",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fewstep import foreign
 from fewstep.cli import (
     algos,
     bench,
@@ -84,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        return _run(words)
+        with foreign.heard_by(lambda line: print(f"fewstep: {line}", file=sys.stderr)):
+            return _run(words)
     except FewstepError as error:
         if debug:
             traceback.print_exc()
@@ -123,7 +125,12 @@ def _run(words: list[str]) -> int:
         parser().print_help()
         return 2
     use_compilation_cache()
-    return arguments.execute(arguments)
+    try:
+        return arguments.execute(arguments)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # such as sys.exit: only the command itself decides how it ends
+        raise FewstepError(f"stopped by an unexpected {foreign.brief(error)}") from error
 
 
 def use_compilation_cache() -> None:

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from pathlib import Path
+
+from fewstep.cli.common import rooted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep replay-crash``."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="RUN/crash/divergence.json")
+    parser.add_argument("file", metavar="FILE", type=rooted, help="RUN/crash/divergence.json")
 
 
 def run(arguments: argparse.Namespace) -> int:

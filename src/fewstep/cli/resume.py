@@ -1,15 +1,18 @@
 """Continue a run, or those of several seeds together, from the newest intact checkpoint."""
 
 import argparse
-from pathlib import Path
 
-from fewstep.cli.common import print_runs, whole
+from fewstep.cli.common import print_runs, rooted, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep resume``."""
     parser.add_argument(
-        "runs", metavar="RUN", type=Path, nargs="+", help="run directory; several of equal configs but seeds"
+        "runs",
+        metavar="RUN",
+        type=rooted,
+        nargs="+",
+        help="run directory; several if they differ in seeds",
     )
     parser.add_argument(
         "--steps", type=whole, metavar="N", help="new total of environment steps, to extend the run"

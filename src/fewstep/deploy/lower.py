@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fewstep.algos import registry
+from fewstep.algos import numerics, registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.deploy import (
     lower_crossq,
@@ -47,6 +47,7 @@ LOWERINGS = {
 }
 
 
+@numerics.own
 def lower(
     algorithm: Algorithm, cfg: Any, policy: Any, spec: Spec, box: Box, mode: ActionMode | None = None
 ) -> Program:

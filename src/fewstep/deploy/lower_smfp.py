@@ -12,7 +12,7 @@ from fewstep.deploy.builder import Builder, Operand
 from fewstep.deploy.lower_nets import Affine, single, wide
 from fewstep.nets.time_features import low_frequency_features
 
-B, T = jnp.float32(0.0), jnp.float32(1.0)
+B, T = 0.0, 1.0
 """The only interval the policy acts with."""
 
 
@@ -36,7 +36,7 @@ def lower(b: Builder, cfg: SMFPConfig, policy: Policy, noise_free: bool) -> str:
 
 def _mlp(b: Builder, trunk: TimedMLP, e: Operand) -> str:
     first = trunk.body.blocks[0][0]
-    features = np.concatenate([wide(low_frequency_features(B)), wide(low_frequency_features(T))])
+    features = np.concatenate([wide(low_frequency_features(jnp.float32(end))) for end in (B, T)])
     act_size = trunk.head.bias.shape[0] // 2
     inputs = first.weight.shape[0]
     of_e, of_state, of_times = lower_nets.rows(
@@ -52,7 +52,7 @@ def _dit(b: Builder, trunk: DiT, e: Operand) -> str:
     of_e, of_state = lower_nets.rows(trunk.token, act_size, trunk.token.weight.shape[0] - act_size)
     state = b.emit("affine", b.obs, single(of_state), single(wide(trunk.token.bias)))
     token = b.emit("affine", e, single(of_e), state)
-    times = trunk.embed_b(B) + trunk.embed_t(T)
+    times = trunk.embed_b(jnp.float32(B)) + trunk.embed_t(jnp.float32(T))
     for block in trunk.blocks:
         token = _block(b, block, token, wide(block.modulation(jax.nn.silu(times))))
     return b.emit("rms_norm", token)

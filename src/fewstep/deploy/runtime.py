@@ -50,6 +50,7 @@ class DeployedPolicy:
             if name != wanted:
                 raise UsageError(f"number {i} of the policy's observation is {wanted}, not {name}")
 
+    @np.errstate(all="ignore")  # what is not finite is found, whatever the caller's numpy would raise
     def act(
         self, obs: ArrayLike, noise: ArrayLike | None = None, rng: np.random.Generator | None = None
     ) -> FloatArray:
@@ -106,8 +107,7 @@ class DeployedPolicy:
                 f"{name} has shape {array.shape} and type {array.dtype}; the policy for "
                 f"{self.description.env} takes [{size}] or [B, {size}] numbers"
             )
-        with np.errstate(over="ignore"):
-            flat = array.astype(np.float32)
+        flat = array.astype(np.float32)
         if not np.isfinite(flat).all():
             where = [int(i) for i in np.argwhere(~np.isfinite(flat))[0]]
             raise NonFiniteError(f"{name}{where} is {array[tuple(where)]}, not a finite float32 number")

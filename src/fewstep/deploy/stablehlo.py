@@ -33,11 +33,13 @@ def to_bytes(exported: Exported) -> bytes:
     import jax
     from jax import export
 
+    from fewstep.algos import numerics
+
     (batch,) = export.symbolic_shape("batch")
     inputs = [
         jax.ShapeDtypeStruct((batch, exported.program.inputs[name]), np.float32) for name in ports(exported)
     ]
-    made = export.export(jax.jit(function(exported)), platforms=PLATFORMS)(*inputs)
+    made = numerics.own(export.export(jax.jit(function(exported)), platforms=PLATFORMS))(*inputs)
     blob = bytes(made.serialize())
     content = {
         "format": FORMAT,
@@ -130,14 +132,15 @@ class StableHloPolicy(DeployedPolicy):
         """
         need("flatbuffers", "stablehlo")
         need("jax", "stablehlo")
-        import jax
         from jax import export
+
+        from fewstep.algos import numerics
 
         content, held = tensors.read(path, FORMAT)
         if set(held) != {TENSOR}:
             raise FewstepError(f"{path} is not a policy exported to stablehlo: it holds other tensors")
         self.exported = export.deserialize(bytearray(held[TENSOR].tobytes()))
-        call = jax.jit(self.exported.call)
+        call = numerics.jit(self.exported.call)
 
         def run(obs: FloatArray, noise: FloatArray | None) -> Any:
             rows = [x if x.ndim == 2 else x[None] for x in (obs, noise) if x is not None]

@@ -7,11 +7,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep.envs.messages import brief, kind
+from fewstep import foreign
+from fewstep.envs.messages import kind
 from fewstep.envs.place import Place
 from fewstep.envs.rendering import render
-from fewstep.envs.spaces import ActionView, BadValue, FloatVector, ObservationView
+from fewstep.envs.spaces import ORDINARY, ActionView, BadValue, FloatVector, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
+from fewstep.foreign import brief
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -28,35 +30,35 @@ class Adapter:
 
     Raises UsageError for spaces that fewstep cannot learn on. Later every fault of the environment (an
     exception, a wrong shape, a non-number) is a FewstepError or NonFiniteError of one line that says what,
-    where and when.
+    where and when. ``close`` must have been called where the constructor has raised, too.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int) -> None:
+        def failed(error: BaseException) -> UsageError:
+            return UsageError(f"the spaces of {env_id} cannot be read: {brief(error)}")
+
         self.env = env
         self.index = index
-        self.observations = ObservationView(env.observation_space, env_id)
-        self.actions = ActionView(env.action_space, env_id)
+        self.observations = foreign.call(failed, lambda: ObservationView(env.observation_space, env_id))
+        self.actions = foreign.call(failed, lambda: ActionView(env.action_space, env_id))
         self.obs_size = self.observations.size
         self.low, self.high = self.actions.low, self.actions.high
         self.running = False
         self._place = Place(env_id, index)
 
+    @ORDINARY
     def reset(self, seed: int | None) -> FloatVector:
         """Start an episode: from ``seed``, or (None) further along the environment's own random stream."""
         self.running = False
         self._place.reset(seed)
-        try:
-            result: Any = self.env.reset(seed=seed)  # whatever its annotation promises
-            if seed is not None:
-                self.env.action_space.seed(seed)
-        except Exception as error:
-            raise FewstepError(f"reset raised {brief(error)} in {self.where()}") from error
+        result = foreign.call(lambda error: self._raised("reset", error), self._reset, seed)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise FewstepError(f"reset returned {kind(result)}, not (observation, info), in {self.where()}")
         observation = self._flatten(result[0])
         self.running = True
         return observation
 
+    @ORDINARY
     def step(self, action: NDArray[Any]) -> tuple[FloatVector, float, bool, bool]:
         """Take ``action[act_size]``, finite and in [-1, 1]: observation, reward, terminated, truncated."""
         if not self.running:
@@ -64,11 +66,9 @@ class Adapter:
         self.running = False  # until this step has proved sound
         self._place.step()
         scaled = self.actions.to_env(action)
-        try:
-            result: Any = self.env.step(scaled)
-        except Exception as error:
-            last = np.array2string(scaled.ravel(), precision=4, threshold=12, max_line_width=10_000)
-            raise FewstepError(f"step raised {brief(error)} in {self.where()}, action {last}") from error
+        result: Any = foreign.call(
+            lambda error: self._raised("step", error, scaled), self.env.step, scaled
+        )  # whatever its annotation promises
         if not (isinstance(result, tuple) and len(result) == 5):
             raise FewstepError(
                 f"step returned {kind(result)}, not (observation, reward, terminated, truncated, info), "
@@ -81,6 +81,19 @@ class Adapter:
         self.running = not (terminated or truncated)
         return observation, reward, terminated, truncated
 
+    def _reset(self, seed: int | None) -> Any:
+        result = self.env.reset(seed=seed)
+        if seed is not None:
+            self.env.action_space.seed(seed)
+        return result
+
+    def _raised(self, what: str, error: BaseException, action: NDArray[Any] | None = None) -> FewstepError:
+        message = f"{what} raised {brief(error)} in {self.where()}"
+        if action is not None:
+            last = np.array2string(action.ravel(), precision=4, threshold=12, max_line_width=10_000)
+            message += f", action {last}"
+        return FewstepError(message)
+
     def where(self) -> str:
         """Which environment, when, and how to get there again."""
         return str(self._place)
@@ -88,10 +101,12 @@ class Adapter:
     def changes_returned_arrays(self, steps: int) -> bool:
         """Whether a step writes into the observation that the one before returned (tried from a reset)."""
         self.running = False
-        value: Any = self.env.reset()[0]
+        value: Any = foreign.call(lambda error: self._raised("reset", error), self._reset, None)[0]
+        still = self.actions.to_env(np.zeros(self.actions.size))
         for _ in range(steps):
             before = self._flatten(value)
-            value_then, result = value, self.env.step(self.actions.to_env(np.zeros(self.actions.size)))
+            value_then = value
+            result = foreign.call(lambda error: self._raised("step", error, still), self.env.step, still)
             if not np.array_equal(before, self._flatten(value_then)):
                 return True
             if result[2] or result[3]:
@@ -107,23 +122,27 @@ class Adapter:
         """``[height, width, 3]`` picture of an environment made with a ``render_mode``."""
         return render(self.env, self._place.env_id)
 
-    def close(self) -> None:
-        """Release what the environment holds; may be called twice."""
-        self.env.close()
+    def close(self) -> str:
+        """Release what the environment holds; gives what went wrong, nothing if nothing did."""
+        return foreign.close(self.env, self.where())
 
     def _flatten(self, observation: Any) -> FloatVector:
-        try:
-            return self.observations.flatten(observation)
-        except BadValue as bad:
-            fault = NonFiniteError if bad.non_finite else FewstepError
-            raise fault(f"{bad} in {self.where()}") from None
+        plain = self.observations.plain(observation)
+        if plain is not None:
+            return plain
+        return foreign.call(self._unreadable, self.observations.flatten, observation)
+
+    def _unreadable(self, error: BaseException) -> FewstepError:
+        if not isinstance(error, BadValue):  # the values are the user's objects and may do anything, too
+            return FewstepError(f"the observation cannot be read, {brief(error)}, in {self.where()}")
+        return (NonFiniteError if error.non_finite else FewstepError)(f"{error} in {self.where()}")
 
     def _reward(self, reward: Any) -> float:
         if isinstance(reward, np.bool_ | bool) or not isinstance(reward, Real):
             raise FewstepError(
                 f"reward is {kind(reward)}, not a number, in {self.where()}; return float(reward)"
             )
-        value = float(reward)
+        value = foreign.call(lambda error: self._raised("float(reward)", error), float, reward)
         if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:  # false for NaN too
             overflow = " in float32" if np.isfinite(value) else ""
             raise NonFiniteError(f"reward is {value}{overflow}, not a finite number, in {self.where()}")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from fewstep import foreign
 from fewstep.envs.vector import StepResult, VectorEnv, make
 from fewstep.errors import FewstepError, UsageError
 
@@ -38,13 +39,17 @@ def check_env(
     """
     if steps < 1:
         raise UsageError(f"a check needs at least 1 step, got {steps}")
-    vector = make(env)
-    try:
-        return _findings(vector, steps, seed)
-    except FewstepError as error:
-        return [Finding("error", str(error), "correct the environment; fewstep stops a run on such a value")]
-    finally:
-        vector.close()
+    vector, noted = make(env), list[str]()
+    with foreign.heard_by(noted.append):
+        try:
+            found = _findings(vector, steps, seed)
+        except FewstepError as error:
+            found = [
+                Finding("error", str(error), "correct the environment; fewstep stops a run on such a value")
+            ]
+        finally:
+            vector.close()
+    return found + [Finding("warning", note, "fewstep goes on, other programs may not") for note in noted]
 
 
 def _findings(vector: VectorEnv, steps: int, seed: int) -> list[Finding]:

@@ -5,12 +5,6 @@ from typing import Any
 import numpy as np
 
 
-def brief(error: BaseException) -> str:
-    """An exception on one line: its type and the first line of its text."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 def kind(value: Any) -> str:
     """What sort of thing ``value`` is, for messages."""
     if isinstance(value, np.ndarray):

@@ -1,7 +1,5 @@
 """From what the user names to a function that builds one environment."""
 
-import importlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -10,7 +8,9 @@ from typing import Any
 
 import gymnasium
 
+from fewstep import foreign
 from fewstep.envs import toys
+from fewstep.envs.messages import kind
 from fewstep.envs.rendering import choose_backend, explain
 from fewstep.errors import UsageError, unknown
 
@@ -79,19 +79,7 @@ def resolve(env: Any) -> Build:
 
 
 def _import_module(module: str, env: str) -> None:
-    # The console script does not look in the current folder by itself, where users keep their own
-    # environment.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        hint = ""
-        if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
-            hint = "; install it or run from the folder it is in"
-        raise UsageError(
-            f"cannot import {module!r} of environment {env!r}: {explain(error)}{hint}"
-        ) from error
+    foreign.load(module, f"cannot import {module!r} of environment {env!r}", explain)
 
 
 def _no_such_id(env_id: str, module: str) -> UsageError:
@@ -114,37 +102,50 @@ def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
     # Environments that cannot be drawn need not take the argument at all.
     drawing: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     is_mujoco = str(gymnasium.registry[env_id].entry_point).startswith("gymnasium.envs.mujoco")
-    try:
-        with _quiet_about_versions(is_mujoco):
-            # fewstep's own checks replace Gymnasium's passive checker, which only warns.
-            env = gymnasium.make(env_id, limit, disable_env_checker=True, **drawing)
-    except Exception as error:
-        raise UsageError(f"cannot build environment {env_id}: {explain(error)}") from error
+
+    def failed(error: BaseException) -> UsageError:
+        return UsageError(f"cannot build environment {env_id}: {explain(error)}")
+
+    with _quiet_about_versions(is_mujoco):
+        # fewstep's own checks replace Gymnasium's passive checker, which only warns.
+        env = foreign.call(failed, gymnasium.make, env_id, limit, disable_env_checker=True, **drawing)
     return _with_render_mode(env, env_id, render_mode)
 
 
 def _from_function(build: Callable[[], object], render_mode: str | None, limit: int | None) -> Env:
     choose_backend(render_mode)
     name = getattr(build, "__name__", type(build).__name__)
-    try:
-        with _quiet_about_versions("mujoco" in sys.modules):
-            env = build()
-    except Exception as error:
-        raise UsageError(f"the function {name} could not build its environment: {explain(error)}") from error
+
+    def failed(error: BaseException) -> UsageError:
+        return UsageError(f"the function {name} could not build its environment: {explain(error)}")
+
+    with _quiet_about_versions("mujoco" in sys.modules):
+        env = foreign.call(failed, build)
     if not isinstance(env, gymnasium.Env):
-        raise UsageError(f"the function {name} returned {env!r}, not a gymnasium.Env")
-    env = _with_render_mode(env, type(env.unwrapped).__name__, render_mode)
+        raise UsageError(f"the function {name} returned {kind(env)}, not a gymnasium.Env")
+    env = _with_render_mode(env, name, render_mode)
     return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
 
 
 def _with_render_mode(env: Env, env_id: str, render_mode: str | None) -> Env:
-    if render_mode is None or (
-        env.render_mode == render_mode and render_mode in env.metadata.get("render_modes", [])
-    ):
+    if render_mode is None:
         return env
-    offered = ", ".join(env.metadata.get("render_modes", [])) or "none"
-    env.close()
-    raise UsageError(f"{env_id} was not built with render_mode={render_mode!r}; it offers: {offered}")
+
+    def failed(error: BaseException) -> UsageError:
+        return UsageError(f"{env_id} cannot be drawn: {explain(error)}")
+
+    def check() -> Env:
+        offered = [str(mode) for mode in env.metadata.get("render_modes", [])]
+        if env.render_mode == render_mode and render_mode in offered:
+            return env
+        choice = ", ".join(offered) or "none"
+        raise UsageError(f"{env_id} was not built with render_mode={render_mode!r}; it offers: {choice}")
+
+    try:
+        return foreign.call(failed, check)
+    except UsageError:
+        foreign.close(env, env_id)
+        raise
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep.envs.messages import brief
+from fewstep import foreign
 from fewstep.errors import FewstepError, UsageError
+from fewstep.foreign import brief
 
 _HEADLESS = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
 
@@ -36,12 +37,13 @@ def choose_backend(render_mode: str | None) -> None:
 
 def render(env: gymnasium.Env[Any, Any], env_id: str) -> NDArray[np.uint8]:
     """``[height, width, 3]`` uint8. Raises a one-line error that says what is missing."""
-    if env.render_mode is None:
-        raise UsageError(f"{env_id} was made without a render_mode; make it with render_mode='rgb_array'")
-    try:
-        picture = env.render()
-    except Exception as error:
-        raise FewstepError(f"cannot draw {env_id}: {explain(error)}") from error
+
+    def draw() -> Any:
+        if env.render_mode is None:
+            raise UsageError(f"{env_id} was made without a render_mode; make it with render_mode='rgb_array'")
+        return env.render()
+
+    picture = foreign.call(lambda error: FewstepError(f"cannot draw {env_id}: {explain(error)}"), draw)
     if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
         raise FewstepError(
             f"{env_id} did not draw a [height, width, 3] picture (render_mode {env.render_mode!r})"

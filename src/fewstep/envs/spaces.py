@@ -18,6 +18,8 @@ from fewstep.errors import UsageError
 FloatVector = NDArray[np.float32]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+ORDINARY = np.errstate(all="ignore")
+"""How fewstep computes with the user's numbers, whatever the user has told numpy to raise: it checks each."""
 
 
 class BadValue(Exception):
@@ -75,6 +77,7 @@ class ObservationView:
         if self.size == 0:
             raise UsageError(f"{env_id} has an empty observation space; give it at least one number")
 
+    @ORDINARY
     def flatten(self, observation: Any) -> FloatVector:
         """A fresh float32 ``[size]`` vector.
 
@@ -92,8 +95,7 @@ class ObservationView:
             return None
         vector = observation.ravel()
         # One sum instead of a pass per condition; a sum that overflows, or is not a number, says no.
-        with np.errstate(over="ignore", invalid="ignore"):
-            fine = float(vector.dot(vector)) <= _FLOAT32_MAX**2
+        fine = float(vector.dot(vector)) <= _FLOAT32_MAX**2
         return vector.astype(np.float32) if fine else None
 
     def _any(self, observation: Any) -> FloatVector:
@@ -101,8 +103,7 @@ class ObservationView:
         vector = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         if float(np.maximum.reduce(np.abs(vector))) <= _FLOAT32_MAX:  # nearly always; False for a NaN
             return vector.astype(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is reported just below
-            flat = vector.astype(np.float32)
+        flat = vector.astype(np.float32)  # what overflows float32 is reported just below
         if not np.isfinite(flat).all():
             bad = int(np.flatnonzero(~np.isfinite(flat))[0])
             overflow = " in float32" if np.isfinite(vector[bad]) else ""

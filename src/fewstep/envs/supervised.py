@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep import foreign
 from fewstep.envs import wire
 from fewstep.envs.place import Place
 from fewstep.envs.spaces import FloatVector
@@ -53,19 +54,22 @@ class Process:
         self._order = {"env": env, "limit": limit, "indices": indices}
         self._building = Place(env, indices[0])
         self._watch = watch
+        self._folder = foreign.home(env.rpartition(":")[0])
         self._start()
 
     def _start(self) -> None:
         self._end, theirs = socket.socketpair()
-        path = os.pathsep.join(part or os.getcwd() for part in sys.path)
+        path = os.pathsep.join(part or self._folder for part in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fewstep.envs.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
+            cwd=self._folder,
             start_new_session=True,  # Ctrl-C is for the run, which still needs its environments to save
         )
         theirs.close()
+        self._settled = True
         try:
             self.about, _ = self.ask(self._order, b"", self._building, START_SECONDS)
         except BaseException:
@@ -81,9 +85,22 @@ class Process:
             FewstepError: what the environment did wrong, or how the process failed.
             Lost: the process failed and another one is there.
         """
+        if not self._settled:  # it has failed, or the answer of an interrupted request may still come
+            self.close()
+            self._start()
+        self._settled = False
+        answer, numbers = self._ask(request, body, place, more_seconds)
+        self._settled = True
+        if "error" in answer:
+            raise _ERRORS[answer["error"]](answer["message"])
+        return answer, numbers
+
+    def _ask(
+        self, request: dict[str, Any], body: bytes, place: Place, more_seconds: float
+    ) -> tuple[dict[str, Any], bytes]:
         try:
             wire.send(self._end, request, body)
-            answer, numbers = wire.receive(self._end, self._watch.timeout + more_seconds)
+            return wire.receive(self._end, self._watch.timeout + more_seconds)
         except (wire.Gone, wire.Late) as error:
             late = isinstance(error, wire.Late)
             if late:
@@ -100,9 +117,6 @@ class Process:
             self._start()
             self._watch.notes.append(f"{message}; it was started again and a new episode begins")
             raise Lost(message) from None
-        if "error" in answer:
-            raise _ERRORS[answer["error"]](answer["message"])
-        return answer, numbers
 
     def _last_words(self) -> str:
         try:
@@ -164,9 +178,10 @@ class RemoteAdapter:
         """Pictures are made in this process only."""
         raise UsageError("an environment in a process of its own cannot be drawn")
 
-    def close(self) -> None:
-        """End the process."""
+    def close(self) -> str:
+        """End the process; nothing goes wrong in it."""
         self._process.close()
+        return ""
 
 
 def start(env: str, count: int, limit: int | None, watch: Supervision) -> list[RemoteAdapter]:

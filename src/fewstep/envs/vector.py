@@ -13,11 +13,14 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep import foreign
 from fewstep.envs.adapter import Adapter, check_seed
 from fewstep.envs.registry import resolve
+from fewstep.envs.rendering import choose_backend
 from fewstep.envs.supervised import Lost, Supervision, start
 from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
+from fewstep.foreign import brief
 from fewstep.interrupts import at_once
 from fewstep.types import Spec
 
@@ -54,7 +57,7 @@ class Single(Protocol):
     def where(self) -> str: ...  # noqa: D102
     def observation_name(self, index: int) -> str: ...  # noqa: D102
     def render(self) -> NDArray[np.uint8]: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
+    def close(self) -> str: ...  # noqa: D102
 
 
 class VectorEnv:
@@ -82,6 +85,7 @@ class VectorEnv:
             if other.obs_size != first.obs_size or not same:
                 raise UsageError(f"environment {other.index} of {env_id} has other spaces than environment 0")
         self._adapters = adapters
+        self._open = adapters
         self._watch = watch
         self.env_id = env_id
         self.spec = Spec(first.obs_size, len(first.low))
@@ -167,9 +171,16 @@ class VectorEnv:
         return self._adapters[0].observation_name(index)
 
     def close(self) -> None:
-        """Release what the environments hold; may be called twice."""
-        for adapter in self._adapters:
-            adapter.close()
+        """Release what all the environments hold, once, however often it is called.
+
+        One that fails in it keeps no other from being closed and no work from being complete: it is told of
+        (``foreign.tell``).
+        """
+        adapters, self._open = self._open, []
+        problems = [problem for adapter in adapters if (problem := adapter.close())]
+        if problems:
+            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            foreign.tell(f"{problems[0]}{others}; nothing is lost by it")
 
     def _selected(self, mask: NDArray[np.bool_] | None) -> Sequence[int]:
         if mask is None:
@@ -208,6 +219,7 @@ def make(
         raise UsageError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
     if watch is not None and not (isinstance(env, str) and render_mode is None):
         raise UsageError("only an environment named by its id, and not drawn, can live in another process")
+    choose_backend(render_mode)  # before the module is imported: MuJoCo's users ask at their import
     build = resolve(env)
     if watch is not None and isinstance(env, str) and not env.startswith("toy/"):
         remote = start(env, count, max_episode_steps, watch)
@@ -216,19 +228,23 @@ def make(
     try:
         for _ in range(count):
             built.append(build(render_mode, max_episode_steps))
-        name = env if isinstance(env, str) else _name_of(built[0])
+        name, limit, toy = foreign.call(
+            lambda error: UsageError(f"{env} is no usable environment: {brief(error)}"), _about, env, built[0]
+        )
         if len({id(one) for one in built}) != len(built):
             raise UsageError(f"the function that builds {name} returned the same environment twice")
         adapters = [Adapter(one, name, index) for index, one in enumerate(built)]
-        return VectorEnv(adapters, name, time_limit(built[0]), toy_of(built[0]))
+        return VectorEnv(adapters, name, limit, toy)
     except BaseException:
         for half in built:
-            half.close()
+            foreign.close(half, "a half-built environment")
         raise
 
 
-def _name_of(env: gymnasium.Env[Any, Any]) -> str:
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+def _about(asked: Any, env: gymnasium.Env[Any, Any]) -> tuple[str, int | None, Toy | None]:
+    """What it is called, its time limit, and what it tells as a toy."""
+    name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return asked if isinstance(asked, str) else name, time_limit(env), toy_of(env)
 
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:

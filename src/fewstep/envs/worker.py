@@ -14,10 +14,10 @@ import numpy as np
 
 from fewstep.envs import wire
 from fewstep.envs.adapter import Adapter
-from fewstep.envs.messages import brief
 from fewstep.envs.registry import resolve
 from fewstep.envs.vector import time_limit
 from fewstep.errors import FewstepError
+from fewstep.foreign import brief
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def _answered(end: socket.socket, work: Any) -> Any:
         raise
     except FewstepError as error:
         wire.send(end, {"error": type(error).__name__, "message": str(error)})
-    except Exception as error:
+    except BaseException as error:  # a KeyboardInterrupt, too: no user sits before this process
         wire.send(end, {"error": "FewstepError", "message": f"the environment process raised {brief(error)}"})
     return None
 

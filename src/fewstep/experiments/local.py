@@ -16,7 +16,7 @@ MEMORY_INFO = Path("/proc/meminfo")
 class Process:
     """One ``fewstep train`` or ``fewstep resume`` in a session of its own: Ctrl-C reaches it through us."""
 
-    def __init__(self, words: list[str], log: Path) -> None:
+    def __init__(self, words: list[str], log: Path, folder: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         with open(log, "ab") as output:
@@ -26,6 +26,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                cwd=folder,
             )
 
     def exit_status(self) -> int | None:
@@ -67,6 +68,7 @@ class LocalExecutor:
             )
         self.slots = wanted
         self._taken: dict[int, Process] = {}
+        self._folder = Path.cwd()  # that of the user's modules; looking at an environment may change it
 
     def has_room(self, running: int) -> bool:
         """Whether enough memory is free; one job may always run."""
@@ -82,7 +84,7 @@ class LocalExecutor:
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, mine)
         try:
-            process = Process(job.words, log)
+            process = Process(job.words, log, self._folder)
         finally:
             os.sched_setaffinity(0, before)
         self._taken[slot] = process

@@ -22,7 +22,7 @@ def collect(config_sha256: str, device: str) -> dict[str, Any]:
     """
     return {
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "versions": {"python": platform.python_version(), **versions(PACKAGES)},
         "device": device,
         "platform": platform.platform(),
@@ -30,6 +30,14 @@ def collect(config_sha256: str, device: str) -> dict[str, Any]:
         "git": git_state(Path(__file__).parent),
         "config_sha256": config_sha256,
     }
+
+
+def command() -> str:
+    """The command line of this process; ``sys.argv`` may be the user's by now."""
+    interpreter, *words = sys.orig_argv
+    if words and not words[0].startswith("-"):  # a script, or the console script
+        return shlex.join([Path(words[0]).name, *words[1:]])
+    return shlex.join([Path(interpreter).name, *words])
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str | None]:

@@ -5,10 +5,13 @@ import time
 import jax
 import jax.numpy as jnp
 
+from fewstep.algos import numerics
+
 SIZES = ((256, 256, 256), (1024, 256, 256), (4096, 256, 256), (512, 2048, 2048))
 """Rows, inputs, outputs: a small batch, one in cache, one that is not, and a wide critic."""
 
 
+@numerics.own
 def gemm_rate(rows: int, inputs: int, outputs: int, seconds: float = 0.2) -> float:
     """Operations per second of one float32 product, the best of as many as fit into ``seconds``."""
     k_left, k_right = jax.random.split(jax.random.key(0))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewstep import envs
+from fewstep import envs, foreign
 from fewstep.envs.registry import resolve
+from fewstep.errors import FewstepError
 
 ROUNDS = 5
 """A rate is the best of this many stretches: others use the machine, too."""
@@ -35,7 +36,13 @@ def measure(env: str, count: int = 4, seconds: float = 0.5) -> Rates:
     Raises:
         UsageError: the environment does not exist or cannot be used.
     """
-    return Rates(_raw(env, seconds), _ours(env, 1, seconds), _ours(env, count, seconds), count)
+
+    def failed(error: BaseException) -> FewstepError:
+        return FewstepError(f"{env} raised {foreign.brief(error)} while it was timed")
+
+    return Rates(
+        foreign.call(failed, _raw, env, seconds), _ours(env, 1, seconds), _ours(env, count, seconds), count
+    )
 
 
 def best_rate(step: Callable[[], int], seconds: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.errors import UsageError
 from fewstep.speed import floor
@@ -59,6 +60,7 @@ def milliseconds(call: Callable[[], Any], repeats: int, calls: int = 1) -> dict[
     }
 
 
+@numerics.own
 def update_times(case: Case, repeats: int, peak: float) -> dict[str, float]:
     """Milliseconds per update, beside the floor at ``peak`` operations per second.
 

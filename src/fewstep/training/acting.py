@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from fewstep.algos import numerics
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.types import Spec
 
@@ -40,6 +41,7 @@ def bind(
     return acting
 
 
+@numerics.own
 @functools.lru_cache(maxsize=64)
 def _act(
     algorithm: Algorithm,
@@ -68,4 +70,4 @@ def _act(
     ).jaxpr
     needed = {id(value) for step in traced.eqns for value in step.invars} | {id(v) for v in traced.outvars}
     places = [place for place in range(len(leaves)) if id(traced.invars[place]) in needed]
-    return places, jax.jit(on_read)
+    return places, numerics.jit(on_read)

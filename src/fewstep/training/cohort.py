@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep.algos import numerics
 from fewstep.errors import FewstepError
 from fewstep.training import donation, stacked
 from fewstep.training.trainer import Trainer
@@ -85,33 +86,43 @@ class Cohort:
                 trainer.learner.lose(error)
             raise donation.lost(error) from error
 
-    def advance(self) -> dict[Trainer, Exception]:
+    def advance(self) -> dict[Trainer, FewstepError | OSError]:
         """One step of every trainer's environments, and the updates that belong to it.
 
         Gives the trainers whose environment failed at this step, with the error. They have parted, with what
         they had learned until then, and the others have gone on without them.
 
         Raises:
+            KeyboardInterrupt: an environment raised it; all else is as above.
             FewstepError: the device failed; the message says whether the networks are left.
         """
         actions = dict(zip(self.trainers, self._actions(), strict=True))
-        failed = self._each(lambda trainer: trainer.take(actions[trainer]))
+        failed, interrupted = self._each(lambda trainer: trainer.take(actions[trainer]))
         if self.trainers:
             self._learn()
-            failed |= self._each(Trainer.renew)
+            failed_later, interrupted_later = self._each(Trainer.begin)
+            failed |= failed_later
+            interrupted += interrupted_later
+        if interrupted:
+            raise interrupted[0]
         return failed
 
-    def _each(self, do: Callable[[Trainer], None]) -> dict[Trainer, Exception]:
-        """``do`` with every trainer; those for which it failed part from the others."""
-        failed: dict[Trainer, Exception] = {}
+    def _each(
+        self, do: Callable[[Trainer], None]
+    ) -> tuple[dict[Trainer, FewstepError | OSError], list[KeyboardInterrupt]]:
+        """``do`` with every trainer; those for which it failed or was interrupted part from the others."""
+        failed: dict[Trainer, FewstepError | OSError] = {}
+        interrupted: dict[Trainer, KeyboardInterrupt] = {}
         for trainer in self.trainers:
             try:
                 do(trainer)
             except (FewstepError, OSError) as error:
                 failed[trainer] = error
-        for trainer in failed:
+            except KeyboardInterrupt as error:
+                interrupted[trainer] = error
+        for trainer in (*failed, *interrupted):
             self.drop(trainer)
-        return failed
+        return failed, list(interrupted.values())
 
     def _together(self) -> tuple[Any, Any]:
         """States and totals of all, stacked."""
@@ -120,6 +131,7 @@ class Cohort:
         assert self._joined is not None
         return self._joined
 
+    @numerics.own
     def _join(self) -> None:
         states, totals = zip(*(trainer.learner.lend() for trainer in self.trainers), strict=True)
         self._joined = stacked.stack(states), stacked.stack(totals)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fewstep.algos import numerics
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.types import Spec
 
@@ -18,12 +19,12 @@ Act = Callable[[Any, Any, Any, Any], jax.Array]
 @functools.lru_cache(maxsize=16)
 def init(algorithm: Algorithm, cfg: Any, spec: Spec) -> Callable[[Any], Any]:
     """``key -> State``, compiled as one program instead of one per initialiser."""
-    return jax.jit(functools.partial(algorithm.init, cfg, spec))
+    return numerics.jit(functools.partial(algorithm.init, cfg, spec))
 
 
 @functools.lru_cache(maxsize=16)
 def _one_update(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-    return jax.jit(functools.partial(algorithm.update, cfg))
+    return numerics.jit(functools.partial(algorithm.update, cfg))
 
 
 @functools.lru_cache(maxsize=16)
@@ -44,7 +45,7 @@ def updates(algorithm: Algorithm, cfg: Any) -> Updates:
     def many(state: Any, totals: Any, data: Any) -> tuple[Any, Any]:
         return lax.scan(one, (state, totals), data)[0]
 
-    return jax.jit(many, donate_argnums=(0, 1))
+    return numerics.jit(many, donate_argnums=(0, 1))
 
 
 @functools.lru_cache(maxsize=16)
@@ -58,7 +59,7 @@ def flat_updates(update: Updates, tree: Any) -> Updates:
         state, totals = update(jax.tree.unflatten(tree, leaves), totals, data)
         return jax.tree.leaves(state), totals
 
-    return jax.jit(many, donate_argnums=(0, 1))
+    return numerics.jit(many, donate_argnums=(0, 1))
 
 
 @functools.lru_cache(maxsize=16)
@@ -68,9 +69,10 @@ def flat_act(act: Act, tree: Any) -> Act:
     def chosen(leaves: list[Any], obs: jax.Array, bits: Any, counter: jax.Array) -> jax.Array:
         return act(jax.tree.unflatten(tree, leaves), obs, jax.random.wrap_key_data(bits), counter)
 
-    return jax.jit(chosen)
+    return numerics.jit(chosen)
 
 
+@numerics.own
 def zero_totals(algorithm: Algorithm, cfg: Any, state: Any, example: Any) -> dict[str, jax.Array]:
     """Zeros for the metrics that one update on data like ``example`` gives; it is traced for this, and not
     traced again later."""
@@ -85,7 +87,7 @@ def act(algorithm: Algorithm, cfg: Any, mode: ActionMode) -> Act:
     def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
         return algorithm.act(cfg, policy, obs, jax.random.fold_in(key, counter), mode)
 
-    return jax.jit(chosen)
+    return numerics.jit(chosen)
 
 
 @functools.lru_cache(maxsize=16)
@@ -98,4 +100,4 @@ def collect(algorithm: Algorithm, cfg: Any) -> Act:
     def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
         return own(cfg, policy, obs, jax.random.fold_in(key, counter))
 
-    return jax.jit(chosen)
+    return numerics.jit(chosen)

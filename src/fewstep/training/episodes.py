@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep import foreign
 from fewstep.envs import StepResult, VectorEnv
 from fewstep.errors import FewstepError
 from fewstep.training import seeds
@@ -23,10 +24,12 @@ class Episodes:
     without asking it for its simulator's state, at the price of at most one episode of simulation.
 
     Attributes:
-        obs: ``[N, obs_size]`` observation that the next action is for; the last of its episode where that is
-            over and ``renew`` has yet to begin the next.
+        obs: ``[N, obs_size]`` observation that the next action is for; the last of its episode where that has
+            ended and the next is yet to ``begin``.
         steps: environment steps taken, over all environments.
         count: episodes finished.
+        broken: ``[N]`` bool, which environments are in the midst of a step that did not end: there is no
+            episode to go on with (``recover``). None between steps.
         largest_reward: the largest size of a reward so far.
     """
 
@@ -41,19 +44,19 @@ class Episodes:
         self._lengths = np.zeros(envs.count, np.int64)
         self._actions: list[list[NDArray[np.float32]]] = [[] for _ in range(envs.count)]
         self._finished: list[tuple[float, int]] = []
-        self._over = np.zeros(envs.count, bool)
-        self._torn = False
-        self.obs = self._start(np.ones(envs.count, bool))
+        self._all = np.ones(envs.count, bool)
+        self._ended = np.zeros(envs.count, bool)
+        self.broken: NDArray[np.bool_] | None = None
+        self.obs = self._start(self._all)
 
     def step(self, action: NDArray[np.float32]) -> StepResult:
-        """One step of every environment; where that ends an episode, ``renew`` begins the next.
+        """One step of every environment; ``kept`` is due once the result is, and then ``begin``.
 
-        What an environment raises passes through. Nothing is counted then; as some of them may have taken the
-        step, ``renew`` abandons the running episodes. (A snapshot still has them, up to the step before.)
+        Whatever raises before that is done leaves all environments ``broken``: which of them have moved is
+        not known.
         """
-        self._torn = True
+        self.broken = self._all
         result = self._envs.step(action)
-        self._torn = False
         self.steps += self._envs.count
         self._returns += result.reward
         self._lengths += 1
@@ -61,18 +64,39 @@ class Episodes:
         for taken, row in zip(self._actions, action, strict=True):
             if len(taken) <= LONGEST_KEPT:
                 taken.append(row.copy())
-        self._over = result.terminated | result.truncated
-        for index in np.flatnonzero(self._over & ~result.lost):
+        self.obs = result.obs
+        self._ended = result.terminated | result.truncated
+        for index in np.flatnonzero(self._ended & ~result.lost):
             self._finished.append((float(self._returns[index]), int(self._lengths[index])))
             self.count += 1
-        self.obs = result.obs
         return result
 
-    def renew(self) -> None:
-        """Begin the next episode where one is over or abandoned; interrupted, it may be called again."""
-        if self._torn or self._over.any():
-            self.obs = self._start(self._over | self._torn)
-            self._torn = False
+    def kept(self) -> None:
+        """The result of the step has been kept: the step is done."""
+        self.broken = None
+
+    def begin(self) -> None:
+        """Start the next episode where one has ended; ``obs`` is then what the next action is for.
+
+        Interrupted, it may be called again.
+        """
+        if self._ended.any():
+            self.obs = self._start(self._ended)
+
+    def recover(self) -> None:
+        """Start new episodes in ``broken`` environments; one that was running there is abandoned, and that is
+        said: it does not count as finished."""
+        if self.broken is None:
+            return
+        lost = np.flatnonzero(self.broken & (self._lengths > 0))
+        self.obs = self._start(self.broken)
+        self.broken = None
+        if lost.size:
+            which = ", ".join(map(str, lost))
+            foreign.tell(
+                f"step {self.steps:,}: the last step was not completed: the running episode of environment "
+                f"{which} is abandoned and a new one begins"
+            )
 
     def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Reset the masked environments, each with the addressed seed of its next episode."""
@@ -83,7 +107,7 @@ class Episodes:
         self._lengths[mask] = 0
         for index in np.flatnonzero(mask):
             self._actions[index] = []
-        self._over = self._over & ~mask
+        self._ended = self._ended & ~mask
         return obs
 
     def take_finished(self) -> list[tuple[float, int]]:
@@ -92,15 +116,15 @@ class Episodes:
         return finished
 
     def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and JSON values that ``restore`` takes; where an episode is over, those of the next."""
+        """Arrays and JSON values that ``restore`` takes; where an episode has ended, those of the next."""
         arrays: dict[str, NDArray[Any]] = {"obs": self.obs, "returns": self._returns.copy()}
         for index, taken in enumerate(self._actions):
             if len(taken) <= LONGEST_KEPT:
                 arrays[f"actions_{index}"] = np.array(taken, np.float32).reshape(-1, self._envs.spec.act_size)
         meta = {
             "episodes": self.count,
-            "episode_index": (self._index + self._over).tolist(),
-            "episode_lengths": np.where(self._over, 0, self._lengths).tolist(),
+            "episode_index": (self._index + self._ended).tolist(),
+            "episode_lengths": np.where(self._ended, 0, self._lengths).tolist(),
             "finished": self._finished,
             "largest_reward": self.largest_reward,
         }

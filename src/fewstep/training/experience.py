@@ -43,6 +43,11 @@ class Experience(Protocol):
         """Take in one step of N environments."""
         ...
 
+    def cut(self, mask: NDArray[np.bool_]) -> None:
+        """What is added next does not continue what was added last, where ``mask[N]`` is True: the episodes
+        there were abandoned."""
+        ...
+
     def due(self, steps: int) -> Any | None:
         """The data of the updates that are due now, one leading axis for the updates; None if none is."""
         ...
@@ -96,6 +101,9 @@ class Replay:
         if result.lost.any():
             batch = Transition(*(field[~result.lost] for field in batch))
         self.buffer.add(batch)
+
+    def cut(self, mask: NDArray[np.bool_]) -> None:
+        """Nothing to do: every transition stands alone."""
 
     def due(self, steps: int) -> Transition | None:
         """``[U, B]`` transitions for the updates that belong to one step of every environment."""
@@ -163,10 +171,17 @@ class Rollouts:
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
         """Write the next row; actions as they were drawn, both ways an episode can end."""
+        if self._filled == self._length:  # what interrupted the step that filled it kept it from its update
+            self._filled = 0
         step = Rollout(obs, action, result.reward, result.terminated, result.truncated, result.obs)
         for name, value in step._asdict().items():
             self._fields[name][self._filled] = value
         self._filled += 1
+
+    def cut(self, mask: NDArray[np.bool_]) -> None:
+        """The last row ends its episode there, as a time limit would."""
+        if self._filled:
+            self._fields["truncated"][self._filled - 1] |= mask
 
     def due(self, steps: int) -> Rollout | None:
         """``[1, T, N]`` for the one update of a full rollout; the next step begins another."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from fewstep import foreign
 from fewstep.envs.registry import resolve
 from fewstep.envs.spaces import ActionView, BadValue, ObservationView
 from fewstep.errors import UsageError
@@ -20,13 +21,21 @@ class Interface:
 
     def __init__(self, env_id: str) -> None:
         env = resolve(env_id)(None, None)
-        self.observation_space: spaces.Space[Any] = env.observation_space
-        self.action_space: spaces.Space[Any] = env.action_space
-        self.steps_per_second = float(env.metadata.get("render_fps", 30))
-        env.close()
+        try:
+            spaces_and_speed = foreign.call(
+                lambda error: UsageError(f"the spaces of {env_id} cannot be read: {foreign.brief(error)}"),
+                lambda: (env.observation_space, env.action_space, float(env.metadata.get("render_fps", 30))),
+            )
+            self.observation_space: spaces.Space[Any] = spaces_and_speed[0]
+            self.action_space: spaces.Space[Any] = spaces_and_speed[1]
+            self.steps_per_second = spaces_and_speed[2]
+            self._observations = ObservationView(self.observation_space, env_id)
+            self._actions = ActionView(self.action_space, env_id)
+        finally:
+            problem = foreign.close(env, env_id)
+        if problem:
+            foreign.tell(f"{problem}; nothing is lost by it")
         self._env_id = env_id
-        self._observations = ObservationView(self.observation_space, env_id)
-        self._actions = ActionView(self.action_space, env_id)
 
     @property
     def observation_names(self) -> tuple[str, ...]:

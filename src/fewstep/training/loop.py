@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jax
-
+from fewstep import foreign
+from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError, NonFiniteError
@@ -258,14 +258,10 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
 def create(config: RunConfig, run_path: Path) -> RunDir:
     """A new run directory with all that is known before the first step."""
     run = RunDir.create(run_path, config.to_toml())
-    write_text(run.provenance, json.dumps(provenance.collect(config.sha256, device()), indent=1) + "\n")
+    write_text(
+        run.provenance, json.dumps(provenance.collect(config.sha256, numerics.device()), indent=1) + "\n"
+    )
     return run
-
-
-def device() -> str:
-    """The accelerator that jax uses, in words."""
-    first = jax.devices()[0]
-    return f"{first.platform}: {first.device_kind} x {jax.device_count()}"
 
 
 def train(
@@ -281,9 +277,14 @@ def train(
         Diverged: a metric or the state stopped being finite.
         FewstepError: the environment failed, or the disk did.
     """
+    with foreign.heard_by(reporter.note):
+        _train(trainer, run, reporter, check, marks or Marks())
+
+
+def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
     total = trainer.config.training.steps
     note_if_nothing_will_be_learned(trainer, reporter)
-    recorder = Recorder(trainer, run, reporter, marks or Marks())
+    recorder = Recorder(trainer, run, reporter, marks)
     try:
         while True:
             check()
@@ -292,10 +293,10 @@ def train(
             if final:
                 return
             trainer.advance()
-    except (FewstepError, OSError, KeyboardInterrupt) as error:
+    except BaseException as error:
         try:
             recorder.rescue()
-        except FewstepError as second:
+        except Exception as second:
             if isinstance(error, Interrupted):
                 raise second from error  # the user was promised a saved run
             if isinstance(second, Diverged):

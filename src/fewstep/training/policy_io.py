@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from fewstep import settings
-from fewstep.algos import registry
+from fewstep.algos import numerics, registry
 from fewstep.algos.contract import Algorithm, mode_name
 from fewstep.errors import FewstepError
 from fewstep.runs import arrays
@@ -120,6 +120,7 @@ def load(folder: Path) -> SavedPolicy:
     return SavedPolicy(algorithm, cfg, spec, env, policy, steps, updates)
 
 
+@numerics.own
 def template(algorithm: Algorithm, cfg: Any, spec: Spec) -> Any:
     """Shapes and types of a policy's leaves, without computing any."""
     return jax.eval_shape(

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from fewstep.algos import numerics
+
 
 class Stream(IntEnum):
     """jax keys: the algorithm's root, acting while collecting, evaluation, ``predict``, toy probes."""
@@ -31,6 +33,7 @@ class Draw(IntEnum):
     PROBE = 4
 
 
+@numerics.own
 def key(seed: int, stream: Stream) -> PRNGKeyArray:
     """The root key of one jax stream; fold in a counter to address a draw."""
     return jax.random.fold_in(jax.random.key(seed), stream)
@@ -57,6 +60,7 @@ def evaluation_seeds(seed: int, episodes: int) -> list[int]:
     return [integer(seed, Draw.EVALUATION, episode) for episode in range(episodes)]
 
 
+@numerics.own
 def fold_in(root: PRNGKeyArray, counter: int) -> PRNGKeyArray:
     """The key of one position in a stream."""
     return jax.random.fold_in(root, counter)

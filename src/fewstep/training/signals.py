@@ -2,12 +2,17 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from fewstep import foreign
 from fewstep.errors import FewstepError
 
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+LOOK_SECONDS = 1.0
+"""Between two looks at whether the signals are blocked, which takes longer than looking at the handlers."""
 Check = Callable[[], None]
 """Called at every step of training and evaluation; raises ``Interrupted`` once a signal has come."""
 
@@ -24,21 +29,52 @@ def never() -> None:
     """For callers that leave signals alone (the Python API: Ctrl-C is an ordinary KeyboardInterrupt)."""
 
 
+def blocked() -> set[int]:
+    """Which of the two signals this thread does not receive now."""
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(NUMBERS)
+
+
 @contextmanager
 def watched() -> Generator[Check]:
-    """Turn SIGINT and SIGTERM into a flag while the block runs; gives the check to call between steps."""
+    """Turn SIGINT and SIGTERM into a flag while the block runs; gives the check to call between steps.
+
+    User code may set handlers of its own, ignore the signals or block them: each check takes them back and
+    says so once (``foreign.tell``).
+    """
     received: list[int] = []
+    told: set[int] = set()
+    at_first = blocked()
+    looked = 0.0
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if received:
             os._exit(128 + number)
         received.append(number)
 
+    def tell_of(number: int) -> None:
+        if number not in told:
+            told.add(number)
+            foreign.tell(
+                f"{signal.Signals(number).name} had been taken over, ignored or blocked by the environment's "
+                "code; fewstep hears it again and saves when it comes"
+            )
+
     def check() -> None:
+        nonlocal looked
+        for number in NUMBERS:
+            if signal.getsignal(number) is not handle:
+                signal.signal(number, handle)
+                tell_of(number)
+        now = time.monotonic()
+        if now - looked > LOOK_SECONDS:
+            looked = now
+            for number in blocked() - at_first:
+                tell_of(number)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
         if received:
             raise Interrupted(received[0])
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in NUMBERS}
     try:
         yield check
     finally:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.training.compiled import Act, Updates
 
@@ -29,7 +30,7 @@ def axes(state: T) -> T:
     return jax.tree_util.tree_map_with_path(lambda path, _: None if _is_count(path) else 0, state)
 
 
-@jax.jit
+@numerics.jit
 def stack(states: Sequence[T]) -> T:
     """Equal trees as one with a leading axis ``[S]``; their counts of updates must be the same."""
 
@@ -39,7 +40,7 @@ def stack(states: Sequence[T]) -> T:
     return jax.tree_util.tree_map_with_path(leaf, *states)
 
 
-@jax.jit
+@numerics.jit
 def lane(stacked: T, index: Any) -> T:
     """The state of one seed, in memory of its own."""
 
@@ -61,7 +62,7 @@ def updates(single: Updates) -> Updates:
         over = axes(states)
         return jax.vmap(single, in_axes=(over, 0, 0), out_axes=(over, 0))(states, totals, data)
 
-    return jax.jit(many, donate_argnums=(0, 1))
+    return numerics.jit(many, donate_argnums=(0, 1))
 
 
 @functools.lru_cache(maxsize=16)
@@ -75,4 +76,4 @@ def act(algorithm: Algorithm, single: Act) -> Callable[[Any, Any, Any, Any], jax
     def many(states: Any, obs: jax.Array, keys: Any, counter: Any) -> jax.Array:
         return jax.vmap(one, in_axes=(axes(states), 0, 0, None))(states, obs, keys, counter)
 
-    return jax.jit(many)
+    return numerics.jit(many)

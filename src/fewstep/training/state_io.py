@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fewstep.algos import numerics
 from fewstep.errors import FewstepError
 
 T = TypeVar("T")
 
 
+@numerics.own
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Copy every leaf to the host under its path.
 
@@ -24,6 +26,7 @@ def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     return {path: _to_numpy(path, leaf) for path, leaf in _leaves(tree)}
 
 
+@numerics.own
 def from_arrays(template: T, arrays: Mapping[str, np.ndarray], what: str) -> T:
     """The template's tree with its leaves taken from ``arrays``.
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fewstep import foreign
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError, UsageError
@@ -99,7 +100,8 @@ def train(members: Sequence[Member], check: Check) -> list[Failure]:
         Interrupted: a signal came; all are saved.
         FewstepError: the runs cannot go on together; all are saved.
     """
-    return _Session(members, check).run()
+    with foreign.heard_by(members[0].reporter.note):
+        return _Session(members, check).run()
 
 
 class _Session:
@@ -117,9 +119,9 @@ class _Session:
     def run(self) -> list[Failure]:
         try:
             self._go()
-        except (FewstepError, OSError, KeyboardInterrupt) as error:
+        except BaseException as error:
             self._cohort.part()
-            self._rescue(self._cohort.trainers, error)
+            self._rescue(list(self._recorders), error)  # those that were left have been: nothing new there
             raise
         finally:
             for recorder in self._recorders.values():
@@ -181,7 +183,7 @@ class _Session:
         for trainer in trainers:
             try:
                 self._recorders[trainer].rescue()
-            except (FewstepError, OSError) as second:
+            except Exception as second:
                 self._tell(trainer, str(second))
                 lost = lost or second
         if lost is not None and isinstance(error, Interrupted):

@@ -35,9 +35,14 @@ class Trainer:
             config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
         )
         self.spec = self.envs.spec
-        self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
-        self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
-        self._episodes = Episodes(self.envs, config.seed)
+        try:
+            self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
+            example = self.experience.example()
+            self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, example)
+            self._episodes = Episodes(self.envs, config.seed)
+        except BaseException:
+            self.envs.close()
+            raise
         self._ahead: Any = None
 
     @property
@@ -71,9 +76,11 @@ class Trainer:
         With ``training.overlap`` these wait until the next action has been chosen: the device computes them
         while the environments step, the step is stored and the next batch is drawn.
 
-        Whatever an environment raises, steps, experience and updates agree: the step did not happen, or it
-        did with all that belongs to it and the episodes that are to begin do so at the next call.
+        It may be called again after it has raised, whatever and wherever: a step that was not completed is
+        not experience, and the episodes that it belonged to are abandoned (``Episodes.recover``). One that
+        was has been counted, stored and learned from, whatever became of the reset after it.
         """
+        self.begin()
         action = self.warm_up_action()
         if action is None:
             action = self.learner.act(self.obs, self.env_steps)
@@ -85,7 +92,7 @@ class Trainer:
             self._ahead = data
         else:
             self._learn(data)
-        self.renew()
+        self.begin()
 
     def _learn(self, data: Any | None) -> None:
         if data is not None:
@@ -95,8 +102,8 @@ class Trainer:
 
     @property
     def obs(self) -> NDArray[np.float32]:
-        """``[N, obs_size]`` observation that the next action is for, of a new episode where one is over."""
-        self.renew()
+        """``[N, obs_size]`` observation that the next action is for."""
+        self.begin()
         return self._episodes.obs
 
     def warm_up_action(self) -> NDArray[np.float32] | None:
@@ -107,10 +114,14 @@ class Trainer:
         """One step of every environment with ``action[N, act_size]``, kept as experience."""
         obs = self.obs
         self.experience.add(obs, action, self._episodes.step(action))
+        self._episodes.kept()
 
-    def renew(self) -> None:
-        """Begin the next episode where one is over."""
-        self._episodes.renew()
+    def begin(self) -> None:
+        """Start the next episode where one has ended, and where one is abandoned because a step raised."""
+        if self._episodes.broken is not None:
+            self.experience.cut(self._episodes.broken)
+            self._episodes.recover()
+        self._episodes.begin()
 
     def due(self) -> Any | None:
         """The data of the updates that are due now, None if none is."""

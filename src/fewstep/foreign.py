@@ -1,0 +1,145 @@
+"""Calls into code that others wrote: modules, environments, algorithms.
+
+Such code may raise anything at all, ``SystemExit`` included, at any moment, and it may change what belongs to
+the whole process. So every call into it goes through here:
+
+- what it raises becomes one line that says what, where and when; only ``KeyboardInterrupt`` stays what it is,
+  because it is how a user stops a program;
+- it runs in a context of its own (``contextvars``), so that numpy's error state is its own: what it sets
+  there it finds again at the next call, and fewstep's arithmetic never sees it;
+- what could be imported before can be imported afterwards.
+
+The working folder is not put back: an environment that changes it may go on reading its files there. No path
+of fewstep's depends on it, because all are absolute before user code runs. No jax in here, and no numpy.
+"""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
+from threading import get_ident
+from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
+
+from fewstep.errors import FewstepError, UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LONGEST = 500
+"""Characters of an exception's text that a message repeats."""
+
+_users: ContextVar[tuple[int, Context] | None] = ContextVar("fewstep_user_code", default=None)
+"""The context of user code, and the thread it may be entered from."""
+_homes: dict[str, str] = {}
+_hearers: list[Callable[[str], None]] = []
+
+
+def call(
+    failed: Callable[[BaseException], FewstepError],
+    function: Callable[P, T],
+    *args: P.args,
+    **named: P.kwargs,
+) -> T:
+    """``function(*args, **named)``, which is user code or calls some.
+
+    Args:
+        failed: the error to raise for what it raised.
+        function, args, named: the call.
+
+    Raises:
+        FewstepError: what ``failed`` made; one that ``function`` raised itself is passed on.
+        KeyboardInterrupt: as it came.
+    """
+    held = _users.get()
+    if held is None or held[0] != get_ident():
+        held = get_ident(), copy_context()
+        _users.set(held)
+    try:
+        return held[1].run(function, *args, **named)
+    except (KeyboardInterrupt, FewstepError):
+        raise
+    except BaseException as error:
+        raise failed(error) from error
+
+
+def brief(error: BaseException) -> str:
+    """An exception on one line: its type and the first line of its text."""
+    name = type(error).__name__
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:  # the text is user code, too
+        return name
+    if isinstance(error, SystemExit):
+        return f"{name} (sys.exit was called" + (f" with {lines[0][:LONGEST]})" if lines else ")")
+    # Half a surrogate pair cannot be written to a file.
+    text = lines[0][:LONGEST].encode("utf-8", "backslashreplace").decode() if lines else ""
+    return f"{name}: {text}" if text else name
+
+
+def load(module: str, cannot: str, explain: Callable[[BaseException], str] = brief) -> ModuleType:
+    """Import a module of the user's; one in the current folder is found, too.
+
+    Args:
+        module: its full name.
+        cannot: how the message begins.
+        explain: an exception on one line.
+
+    Raises:
+        UsageError: it does not exist, or raised something, or called ``sys.exit``.
+    """
+
+    def failed(error: BaseException) -> UsageError:
+        hint = ""
+        if isinstance(error, SystemExit):
+            hint = f'; put what {module} does as a script under `if __name__ == "__main__":`'
+        elif isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
+            hint = "; install it or run from the folder it is in"
+        return UsageError(f"{cannot}: {explain(error)}{hint}")
+
+    if module not in sys.modules:
+        # The console script does not look in the current folder by itself, where users keep their modules.
+        # Its name, not "": the module may change the folder.
+        _homes[module] = os.getcwd()
+        if _homes[module] not in sys.path:
+            sys.path.append(_homes[module])
+    before = list(sys.path)
+    try:
+        return call(failed, importlib.import_module, module)
+    finally:
+        sys.path += [folder for folder in before if folder not in sys.path]
+
+
+def home(module: str) -> str:
+    """The folder that was the current one when ``module`` was loaded first; the current one if it was not."""
+    return _homes.get(module) or os.getcwd()
+
+
+def close(thing: Any, where: str) -> str:
+    """``thing.close()``; gives what went wrong, nothing if nothing did."""
+    try:
+        call(lambda error: FewstepError(f"close raised {brief(error)} in {where}"), lambda: thing.close())
+    except FewstepError as error:
+        return str(error)
+    return ""
+
+
+def tell(text: str) -> None:
+    """Say one line about user code that did not stop the work: to the run or command that listens, else to
+    the log ``fewstep`` of Python's logging (which prints it unless the user decides otherwise)."""
+    if _hearers:
+        _hearers[-1](text)
+    else:
+        logging.getLogger("fewstep").warning("%s", text)
+
+
+@contextmanager
+def heard_by(hearer: Callable[[str], None]) -> Generator[None]:
+    """While the block runs, ``hearer`` is who is told."""
+    _hearers.append(hearer)
+    try:
+        yield
+    finally:
+        _hearers.remove(hearer)
