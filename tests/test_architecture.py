@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "fewstep"
-EVERYWHERE = {"types", "errors", "foreign", "config", "settings", "presets"}
+EVERYWHERE = {"types", "errors", "foreign", "interrupts", "config", "settings", "presets"}
 ARROWS = {
     "types": set(),
     "errors": set(),
     "foreign": set(),
+    "interrupts": set(),
     "settings": set(),
     "presets": set(),
     "config": {"settings", "presets"},

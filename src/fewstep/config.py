@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep import presets, settings
-from fewstep.errors import UsageError
+from fewstep.errors import UsageError, shown
 
 RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 """Top-level names of ``config.toml`` and of presets that no algorithm may use for a section of its own."""
@@ -113,8 +113,9 @@ class RunConfig:
 
     Fields:
         algo: registered name, or ``module:ATTRIBUTE`` of the user's own algorithm.
-        env: environment id as the command line takes it.
-        seed: 0 to 2**31 - 1; every random stream of the run derives from it.
+        env: environment id as the command line takes it, or the name of one that a Python function builds
+            (``envs.name_of``).
+        seed: 0 to 2**31 - 1, Python's or numpy's; every random stream of the run derives from it.
         preset: name of the preset that was laid under the other settings.
         training: the loop's settings.
         algorithm: the algorithm's own frozen config.
@@ -128,8 +129,7 @@ class RunConfig:
     algorithm: Any = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**31:
-            raise UsageError(f"seed must be from 0 to {2**31 - 1}, got {self.seed}")
+        object.__setattr__(self, "seed", seed_of(self.seed))
 
     def to_toml(self) -> str:
         """The text of ``config.toml``; ``from_toml`` gives back an equal config."""
@@ -145,6 +145,20 @@ class RunConfig:
     def sha256(self) -> str:
         """Hash of the resolved config's text."""
         return hashlib.sha256(self.to_toml().encode()).hexdigest()
+
+
+def seed_of(value: Any, name: str = "seed") -> int:
+    """A seed as Python's own number.
+
+    Raises:
+        UsageError: it is not a whole number (of Python's or numpy's integers) from 0 to 2**31 - 1.
+    """
+    seed = settings.plain(value)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UsageError(f"{name} must be a whole number, such as 0, got {shown(value)}")
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"{name} must be from 0 to {2**31 - 1}, got {shown(seed)}")
+    return seed
 
 
 def unused(algorithm_config: type) -> Mapping[str, str]:
@@ -179,7 +193,7 @@ def from_toml(text: str, config_class: Callable[[str], type], source: str = "con
             raise UsageError(f"{source}: no {name!r}; this is not the config of a run")
         head[name] = settings.convert(tree.pop(name), kind, f"{source}: {name}")
     cls = config_class(head["algo"])
-    return _build(head, cls, settings.checked(settings.dotted(tree), known_settings(cls), source))
+    return _build(head, cls, settings.checked(tree, known_settings(cls), source))
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -200,6 +214,7 @@ def resolve(
     file: Path | None = None,
     sets: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
+    origin: str = "override",
     preset_root: Path = presets.ROOT,
 ) -> RunConfig:
     """Lay all sources over each other and build the config once.
@@ -213,10 +228,12 @@ def resolve(
         file: a TOML file of settings, or the ``config.toml`` of another run (its env, seed and preset are not
             taken; its algo must be this one).
         sets: ``name=value`` texts, the last layer but one.
-        overrides: settings by name with Python values, the last layer.
+        overrides: settings with Python values, the last layer.
+        origin: what to call ``overrides`` in messages.
         preset_root: folder that holds ``<algo>/<preset>.toml``.
     """
     known = known_settings(algorithm_config)
+    preset = settings.convert(preset, str, "preset")
     flat = _layer(presets.load(algo, preset, preset_root), env, known, f"preset {preset!r}")
     if file is not None:
         tree = _read_file(file)
@@ -226,7 +243,7 @@ def resolve(
             tree.pop(name, None)
         flat |= _layer(tree, env, known, str(file))
     flat |= settings.assignments(sets, known)
-    flat |= settings.checked(overrides or {}, known, "override")
+    flat |= settings.checked(overrides or {}, known, origin)
     return _build({"algo": algo, "env": env, "seed": seed, "preset": preset}, algorithm_config, flat)
 
 
@@ -234,14 +251,14 @@ def _layer(tree: dict[str, Any], env: str, known: Mapping[str, Any], source: str
     """One file's settings: its general sections, then those for matching environments in file order."""
     sections = dict(tree)
     for_env = sections.pop("for", {})
-    flat = settings.checked(settings.dotted(sections), known, source)
+    flat = settings.checked(sections, known, source)
     advice = f'{source}: [for] holds tables named by environment, such as [for."Ant-*".critic]'
     if not isinstance(for_env, dict):
         raise UsageError(advice)
     for pattern, override in for_env.items():
         if not isinstance(override, dict):
             raise UsageError(advice)
-        layer = settings.checked(settings.dotted(override), known, f"{source}, for {pattern!r}")
+        layer = settings.checked(override, known, f"{source}, for {pattern!r}")
         if fnmatch.fnmatchcase(env, pattern):
             flat |= layer
     return flat

@@ -22,6 +22,15 @@ def require(ok: bool, message: str) -> None:
         raise UsageError(message)
 
 
+def shown(value: object) -> str:
+    """Any value at all for a message: one line, not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a repr of the user's, or a number of 5000 digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}... (a {type(value).__name__})"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A UsageError for a name that does not exist, with the nearest existing one (or all of a short list)."""
     names = sorted(known)

@@ -1,23 +1,26 @@
 """Named settings: the one flat key space (``critic.atoms``) that presets, files and ``--set`` all write to.
 
 A config is a tree of frozen dataclasses; its settings are the dotted paths of its leaves. Values come in as
-TOML values or as text, are checked against the field's annotation, and the dataclasses are then built once,
-so that their own validation sees the final values only.
+TOML values, as text or as Python's and numpy's, are checked against the field's annotation, and the
+dataclasses are then built once, so that their own validation sees the final values only.
 """
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
-from fewstep.errors import UsageError, unknown
+from fewstep.errors import UsageError, shown, unknown
 
 T = TypeVar("T")
 Flat = dict[str, Any]
 """Dotted setting names and their values."""
+LARGEST = 2**63
+"""Whole numbers are smaller than this in size, as TOML's are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,31 +78,43 @@ def _overlay(config: T, flat: Mapping[str, Any], prefix: str) -> T:
         raise UsageError(f"{prefix.rstrip('.') + ': ' if prefix else ''}{error}") from error
 
 
-def dotted(tree: Mapping[str, Any], prefix: str = "") -> Flat:
-    """The leaves of nested TOML tables under their dotted names."""
+def dotted(tree: Mapping[str, Any], source: str) -> Flat:
+    """The settings of a tree under their dotted names, however it is written: ``critic.atoms`` may be a
+    dotted name, an entry of a table ``critic``, or both ways side by side.
+
+    Raises:
+        UsageError: one setting is given twice, in two ways; ``source`` names the tree.
+    """
     flat: Flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
+    for name, value in _leaves(tree, ""):
+        if name in flat:
+            raise UsageError(f"{source}: {name} is given twice")
+        flat[name] = value
     return flat
 
 
-def checked(flat: Mapping[str, Any], known: Mapping[str, Any], source: str) -> Flat:
-    """The settings with their values converted to the annotated types.
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def checked(tree: Mapping[str, Any], known: Mapping[str, Any], source: str) -> Flat:
+    """The settings of a tree under their dotted names, with values converted to the annotated types.
 
     Args:
-        flat: settings as a TOML file gives them.
+        tree: settings as a TOML file or a Python caller gives them, dotted, nested or mixed.
         known: the schema, settings without use as ``Unused``.
         source: where they come from, for the message ("preset small", "--set").
 
     Raises:
-        UsageError: a name outside the schema (the nearest one is suggested) or without use, or a value of the
-            wrong type.
+        UsageError: a name outside the schema (the nearest one is suggested) or without use, a setting given
+            twice, or a value of the wrong type.
     """
     result: Flat = {}
-    for name, value in flat.items():
+    for name, value in dotted(tree, source).items():
         _require_known(name, known, source)
         result[name] = convert(value, known[name], f"{source}: {name}")
     return result
@@ -118,6 +133,15 @@ def assignments(texts: Iterable[str], known: Mapping[str, Any]) -> Flat:
     return flat
 
 
+def whole(text: str, name: str) -> int:
+    """The whole number that a text stands for, as ``--set`` reads it: ``100000``, ``100_000`` or ``1e5``.
+
+    Raises:
+        UsageError: it stands for none; the message starts with ``name``.
+    """
+    return convert(_value(text.strip()), int, name)
+
+
 def _require_known(name: str, known: Mapping[str, Any], source: str) -> None:
     used = {other for other, annotation in known.items() if not isinstance(annotation, Unused)}
     if name in known and name not in used:
@@ -127,21 +151,27 @@ def _require_known(name: str, known: Mapping[str, Any], source: str) -> None:
 
 
 def _read_text(text: str, annotation: Any) -> Any:
-    """The TOML value that a bare command-line text stands for, given what is expected there."""
+    """The value that a bare command-line text stands for, given what is expected there."""
     choices, _ = _without_none(annotation)
     if choices is str:
-        return text
+        quoted = _value(text) if text[:1] in ("'", '"') else None  # as ``to_text`` writes it
+        return quoted if isinstance(quoted, str) else text
     if typing.get_origin(choices) is tuple and not text.startswith("["):
-        return [_toml_value(part.strip()) for part in text.split(",") if part.strip()]
-    return _toml_value(text)
+        return [_value(part.strip()) for part in text.split(",") if part.strip()]
+    return _value(text)
 
 
-def _toml_value(text: str) -> Any:
+def _value(text: str) -> Any:
+    """A TOML value, a number as Python takes it (``.5``), or the text itself."""
     if text in ("True", "False"):
         return text == "True"
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # also a number of 5000 digits, endless brackets
+        pass
+    try:
+        return float(text)
+    except ValueError:
         return text
 
 
@@ -157,42 +187,51 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
+def plain(value: Any) -> Any:
+    """What numpy (or jax) holds as Python's own number, bool, text or list; anything else as it is."""
+    return value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
+
+
 def convert(value: Any, annotation: Any, name: str) -> Any:
-    """``value`` as the annotated type. TOML has no null, so the text ``none`` stands for None where it is
-    allowed.
+    """``value`` as the annotated type, which is always Python's own. TOML has no null, so the text ``none``
+    stands for None where it is allowed; a number without a fraction is a whole number however it is written.
 
     Raises:
         UsageError: the value is not of that type; the message starts with ``name``.
         TypeError: the annotation is none of bool, int, float, str, Literal, tuple or one of these with None.
     """
     expected, optional = _without_none(annotation)
+    value = plain(value)
     if optional and (value is None or value == "none"):
         return None
     origin = typing.get_origin(expected)
     if origin is Literal:
         choices = typing.get_args(expected)
         if value not in choices:
-            raise UsageError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
-        return value
+            raise UsageError(f"{name} must be one of {', '.join(map(str, choices))}; got {shown(value)}")
+        return choices[choices.index(value)]
     if origin is tuple:
         return _convert_tuple(value, typing.get_args(expected), name)
     if expected is bool and isinstance(value, bool):
         return value
-    if expected is int and isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
-        return int(value)
-    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if int in (expected, type(value)) and LARGEST <= abs(value) < math.inf:
+            raise UsageError(f"{name} must be smaller than 2**63; got {shown(value)}")
+        if expected is int and value % 1 == 0:
+            return int(value)
+        if expected is float:
+            return float(value)
     if expected is str and isinstance(value, str):
         return value
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     if expected not in words:
         raise TypeError(f"{name}: settings of type {annotation} are not supported")
-    raise UsageError(f"{name} must be {words[expected]}{' or none' if optional else ''}; got {value!r}")
+    raise UsageError(f"{name} must be {words[expected]}{' or none' if optional else ''}; got {shown(value)}")
 
 
 def _convert_tuple(value: Any, members: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise UsageError(f"{name} must be a list; got {value!r}")
+        raise UsageError(f"{name} must be a list; got {shown(value)}")
     if len(members) == 2 and members[1] is Ellipsis:
         members = (members[0],) * len(value)
     if len(value) != len(members):

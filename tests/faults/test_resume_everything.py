@@ -89,6 +89,7 @@ def test_the_policy_of_an_overlapping_run_is_one_dispatch_old():
         data = plain.due()
         if data is not None:
             plain.learner.learn(data)
+        plain.begin()
     go(run, 60)
     assert len(acted) == 21
     assert run.updates == plain.updates == 20

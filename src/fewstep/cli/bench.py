@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fewstep.cli.common import rooted
+from fewstep.cli.common import rooted, whole
 
 if TYPE_CHECKING:
     from fewstep.config import RunConfig
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", dest="sets", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings"
     )
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="timings of each row")
+    parser.add_argument("--repeats", type=whole, default=20, metavar="N", help="timings of each row")
     parser.add_argument("--json", type=rooted, metavar="FILE", help="also write rows and machine there")
 
 

@@ -2,11 +2,13 @@
 
 import argparse
 
+from fewstep.cli.common import whole
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep check-env``."""
     parser.add_argument("env", metavar="ENV", help="environment id, or MODULE:Id-v0 of your own")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="random steps (default 200)")
+    parser.add_argument("--steps", type=whole, default=200, metavar="N", help="random steps (default 200)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,12 +1,11 @@
 """Arguments and steps that several commands share."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewstep import presets
+from fewstep import presets, settings
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError, UsageError
 
@@ -15,6 +14,14 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 256
 """Seeds of one process: each has environments and a replay buffer of its own."""
+
+
+def whole(text: str) -> int:
+    """The ``type`` of an argument that is a whole number, written as after ``--set``: 100_000, 1e5."""
+    try:
+        return settings.whole(text, "it")
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("it ")) from error
 
 
 def rooted(text: str) -> Path:
@@ -31,10 +38,12 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = 
     parser.add_argument(
         "env", metavar="ENV", help="environment (`fewstep envs`), or MODULE:Id-v0 of your own"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="environment steps in total (training.steps)")
+    parser.add_argument(
+        "--steps", type=whole, metavar="N", help="environment steps in total (training.steps)"
+    )
     seed = parser.add_mutually_exclusive_group()
     # The default is None, or argparse would not see that `--seed 0` was given.
-    seed.add_argument("--seed", type=int, metavar="S", help="run seed (default 0)")
+    seed.add_argument("--seed", type=whole, metavar="S", help="run seed (default 0)")
     if many_seeds:
         seed.add_argument(
             "--seeds", metavar="A..B", help="one run per seed, all in this process: 0..4, or 0,2,7"
@@ -83,9 +92,11 @@ def seeds_of(text: str) -> tuple[int, ...]:
     """
     from fewstep.experiments.spec import seed_range
 
-    listed = re.fullmatch(r"\d{1,10}(,\d{1,10})*", text)
-    seeds = tuple(map(int, text.split(","))) if listed else seed_range(text)
-    if not seeds:
+    try:
+        seeds = seed_range(text) or tuple(settings.whole(part, "seed") for part in text.split(","))
+    except UsageError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
         raise UsageError(f"--seeds must be a range such as 0..4 or a list such as 0,2,7, got {text!r}")
     if len(seeds) > MOST_SEEDS:
         raise UsageError(f"--seeds names {len(seeds)} seeds; one process trains at most {MOST_SEEDS}")

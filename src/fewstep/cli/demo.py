@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewstep.cli.common import whole
 from fewstep.cli.main import main, use_compilation_cache
 from fewstep.errors import FewstepError, UsageError
 
@@ -73,7 +74,7 @@ def start(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of run and report"
     )
-    parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"default {STEPS}")
+    parser.add_argument("--steps", type=whole, default=STEPS, metavar="N", help=f"default {STEPS}")
     use_compilation_cache()
     try:
         return run(parser.parse_args(argv))

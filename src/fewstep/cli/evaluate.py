@@ -4,14 +4,14 @@ import argparse
 import json
 from typing import Any
 
-from fewstep.cli.common import rooted
+from fewstep.cli.common import rooted, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep evaluate``."""
     parser.add_argument("run", metavar="RUN", type=rooted, help="run directory")
     parser.add_argument(
-        "--episodes", type=int, metavar="N", help="episodes per mode (default: the run's setting)"
+        "--episodes", type=whole, metavar="N", help="episodes per mode (default: the run's setting)"
     )
     parser.add_argument(
         "--actions",
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="native (the paper's), sample, mode or best-of-N; repeatable (default: the run's setting)",
     )
     parser.add_argument(
-        "--seed", type=int, metavar="S", help="seed of the episodes (default: the run's seed)"
+        "--seed", type=whole, metavar="S", help="seed of the episodes (default: the run's seed)"
     )
     parser.add_argument("--video", type=rooted, metavar="FILE", help="also film one episode, .mp4 or .gif")
     parser.add_argument("--json", action="store_true", help="print one JSON line per mode instead of a table")

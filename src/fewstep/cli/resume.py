@@ -2,7 +2,7 @@
 
 import argparse
 
-from fewstep.cli.common import print_runs, rooted
+from fewstep.cli.common import print_runs, rooted, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run directory; several if they differ in seeds",
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help="new total of environment steps, to extend the run"
+        "--steps", type=whole, metavar="N", help="new total of environment steps, to extend the run"
     )
     parser.add_argument(
         "--without-replay",

@@ -21,6 +21,7 @@ from fewstep.envs.supervised import Lost, Supervision, start
 from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
 from fewstep.foreign import brief
+from fewstep.interrupts import at_once
 from fewstep.types import Spec
 
 
@@ -111,7 +112,8 @@ class VectorEnv:
             raise UsageError(f"{self.env_id}: {len(seeds)} seeds were given for {self.count} environments")
         for index in self._selected(mask):
             seed = None if seeds is None else seeds[index]
-            self._obs[index] = self._adapters[index].reset(None if seed is None else check_seed(seed))
+            reset = self._adapters[index].reset
+            self._obs[index] = at_once(reset, None if seed is None else check_seed(seed))
         return self._obs.copy()
 
     def step(self, actions: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> StepResult:
@@ -139,8 +141,8 @@ class VectorEnv:
                 bad = int(np.flatnonzero(~finite[index])[0])
                 raise NonFiniteError(f"action[{bad}] is {actions[index, bad]} for {adapter.where()}")
             try:
-                self._obs[index], reward[index], terminated[index], truncated[index] = adapter.step(
-                    clipped[index]
+                self._obs[index], reward[index], terminated[index], truncated[index] = at_once(
+                    adapter.step, clipped[index]
                 )
             except Lost:
                 truncated[index] = lost[index] = True

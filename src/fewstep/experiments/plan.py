@@ -1,6 +1,8 @@
 """From the spec to the runs: every configuration resolved and every clash found before anything starts."""
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,8 +47,9 @@ def expand(spec: Spec, root: Path) -> list[Job]:
         UsageError: an algorithm, preset, setting or environment that does not exist or does not fit, or a
             directory below ``root`` that holds a run of another configuration.
     """
-    for env in dict.fromkeys(env for entry in spec.entries for env in entry.envs):
-        envs.make(env, 1).close()
+    for env, source in {env: entry.source for entry in reversed(spec.entries) for env in entry.envs}.items():
+        with _named(source):
+            envs.make(env, 1).close()
     seeds = max(len(entry.seeds) for entry in spec.entries)
     jobs = [
         _job(entry, env, entry.seeds[index], root)
@@ -62,15 +65,26 @@ def expand(spec: Spec, root: Path) -> list[Job]:
 
 def _job(entry: Entry, env: str, seed: int, root: Path) -> Job:
     steps = {} if entry.steps is None else {"training.steps": entry.steps}
-    config = resolve(
-        entry.algo,
-        registry.get(entry.algo).config,
-        env,
-        seed=seed,
-        preset=entry.preset,
-        overrides=dict(entry.settings) | steps,
-    )
+    with _named(entry.source):
+        config = resolve(
+            entry.algo,
+            registry.get(entry.algo).config,
+            env,
+            seed=seed,
+            preset=entry.preset,
+            overrides=dict(entry.settings) | steps,
+            origin="set",
+        )
     return Job(entry, root / re.sub(r"[/:\\]", "_", env) / entry.label / f"seed-{seed}", config)
+
+
+@contextmanager
+def _named(source: str) -> Generator[None]:
+    """Put the place in the experiment's file before the message of what cannot be."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
 
 
 def _refuse_other(job: Job) -> None:

@@ -1,13 +1,15 @@
 """The experiment file: algorithms x environments x seeds, as TOML."""
 
 import re
-import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep.errors import UsageError, unknown
+from fewstep import settings
+from fewstep.config import parse_toml, seed_of
+from fewstep.errors import UsageError, shown, unknown
 
 TOP = ("envs", "seeds", "steps", "set", "resources", "run")
 RUN = ("algo", "preset", "label", "envs", "seeds", "steps", "set")
@@ -32,8 +34,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a comparison: an algorithm with a preset and settings, on environments, with seeds."""
+    """One line of a comparison: an algorithm with a preset and settings, on environments, with seeds.
 
+    ``settings`` are by dotted name; ``source`` names file and entry in messages.
+    """
+
+    source: str
     algo: str
     preset: str
     label: str
@@ -59,12 +65,10 @@ def read(path: Path) -> Spec:
             names the file and the place.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except (ValueError, RecursionError) as error:  # also a number of 5000 digits, endless brackets
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
-    return parse(tree, str(path))
+    return parse(parse_toml(text, str(path)), str(path))
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Spec:
@@ -89,6 +93,14 @@ def _only(table: Any, known: tuple[str, ...], source: str) -> None:
             raise UsageError(f"{source}: {unknown('key', name, known)}")
 
 
+def _number(value: Any, kind: type, least: int, source: str) -> Any:
+    """A number of the file, with TOML's ways of writing it (``100_000``, ``1e5``)."""
+    number = settings.convert(value, kind, source)
+    if not number >= least:
+        raise UsageError(f"{source} must be at least {least}, got {shown(value)}")
+    return number
+
+
 def _entry(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
     _only(run, RUN, source)
     algo, preset = run.get("algo"), run.get("preset", "default")
@@ -96,7 +108,7 @@ def _entry(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
         raise UsageError(f"{source}: algo must be the name of an algorithm, got {algo!r}")
     if not isinstance(preset, str):
         raise UsageError(f"{source}: preset must be a name, got {preset!r}")
-    settings = dict(_table(tree.get("set", {}), source)) | dict(_table(run.get("set", {}), source))
+    chosen = _set(tree, source) | _set(run, source)
     label = run.get("label", algo if preset == "default" else f"{algo}-{preset}")
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", label):
         raise UsageError(f"{source}: label must be letters, digits and . _ + -, got {label!r}")
@@ -104,45 +116,52 @@ def _entry(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
     if not isinstance(envs, list) or not envs or not all(isinstance(env, str) for env in envs):
         raise UsageError(f"{source}: envs must be a list of environment ids, got {envs!r}")
     steps = run.get("steps", tree.get("steps"))
-    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
-        raise UsageError(f"{source}: steps must be a whole number of at least 1, got {steps!r}")
+    if steps is not None:
+        steps = _number(steps, int, 1, f"{source}: steps")
     seeds = _seeds(run.get("seeds", tree.get("seeds", [0])), source)
     for name, values in (("envs", envs), ("seeds", seeds)):
         if len(set(values)) < len(values):
             raise UsageError(f"{source}: {name} names the same twice: {list(values)}")
-    return Entry(algo, preset, label, tuple(envs), seeds, steps, settings)
+    return Entry(f"{source} ({label})", algo, preset, label, tuple(envs), seeds, steps, chosen)
 
 
-def _table(value: Any, source: str) -> Mapping[str, Any]:
+def _set(table: Mapping[str, Any], source: str) -> settings.Flat:
+    """The settings of a ``set``, dotted or nested, under their dotted names."""
+    value = table.get("set", {})
     if not isinstance(value, Mapping):
-        raise UsageError(f'{source}: set must be a table such as {{"critic.tau" = 0.01}}, got {value!r}')
-    return value
+        raise UsageError(f'{source}: set must be a table such as {{"critic.tau" = 0.01}}, got {shown(value)}')
+    return settings.dotted(value, f"{source}: set")
 
 
 def seed_range(text: str) -> tuple[int, ...]:
     """The seeds of ``"0..2"``, both ends included; none if it is no range, or one of too many seeds."""
-    match = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", text)
-    first, last = (int(match[1]), int(match[2])) if match else (1, 0)
+    ends = text.split("..")
+    try:
+        first, last = (seed_of(settings.whole(end, "seed")) for end in ends)
+    except (UsageError, ValueError):  # also more or fewer than two ends
+        return ()
     return tuple(range(first, last + 1)) if last < first + MOST_SEEDS else ()
 
 
 def _seeds(value: Any, source: str) -> tuple[int, ...]:
     """``[0, 1, 2]``, or ``"0..2"`` with both ends included."""
+    seeds: tuple[int, ...] = ()
     if isinstance(value, str):
-        if seeds := seed_range(value):
-            return seeds
-    elif isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value):
-        return tuple(value)
-    raise UsageError(f'{source}: seeds must be a list of whole numbers or "0..4", got {value!r}')
+        seeds = seed_range(value)
+    elif isinstance(value, list):
+        with suppress(UsageError):
+            seeds = tuple(seed_of(settings.convert(seed, int, "seed")) for seed in value)
+    if not seeds:
+        raise UsageError(f'{source}: seeds must be a list of whole numbers or "0..4", got {shown(value)}')
+    return seeds
 
 
 def _resources(table: Any, source: str) -> Resources:
     _only(table, RESOURCES, source)
-    for name in ("jobs", "cores_per_job"):
-        value = table.get(name, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{source}: {name} must be a whole number of at least 1, got {value!r}")
-    memory = table.get("memory_gb_per_job", 1.0)
-    if not isinstance(memory, int | float) or isinstance(memory, bool) or memory < 0:
-        raise UsageError(f"{source}: memory_gb_per_job must be a number of at least 0, got {memory!r}")
-    return Resources(table.get("jobs", 0), table.get("cores_per_job", 1), float(memory))
+    kinds = (int, int, float)
+    given = {
+        name: _number(table[name], kind, 0 if kind is float else 1, f"{source}: {name}")
+        for name, kind in zip(RESOURCES, kinds, strict=True)
+        if name in table
+    }
+    return Resources(**given)

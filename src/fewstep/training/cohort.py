@@ -1,6 +1,7 @@
 """Trainers of equal configs but the seed, in step: one dispatch acts for all of them, one updates all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewstep.algos import numerics
 from fewstep.errors import FewstepError
-from fewstep.training import stacked
+from fewstep.training import donation, stacked
 from fewstep.training.trainer import Trainer
 
 
@@ -65,33 +66,70 @@ class Cohort:
         """Give every trainer its state back; until the next ``advance`` each is complete by itself."""
         if self._joined is None:
             return
-        state, totals = self._joined
+        with self._careful():
+            state, totals = self._joined
+            parts = [(stacked.lane(state, i), stacked.lane(totals, i)) for i in range(len(self.trainers))]
         self._joined = None
-        for index, trainer in enumerate(self.trainers):
-            own = stacked.lane(state, index), stacked.lane(totals, index)
+        for trainer, own in zip(self.trainers, parts, strict=True):
             trainer.learner.take_back(*own, self._updates)
+
+    @contextmanager
+    def _careful(self) -> Generator[None]:
+        """As ``Learner.careful``, for the networks of all."""
+        try:
+            yield
+        except donation.FAILURES as error:
+            if not donation.is_gone(self._joined):
+                raise donation.kept(error) from error
+            self._joined = None
+            for trainer in self.trainers:
+                trainer.learner.lose(error)
+            raise donation.lost(error) from error
 
     def advance(self) -> dict[Trainer, FewstepError | OSError]:
         """One step of every trainer's environments, and the updates that belong to it.
 
         Gives the trainers whose environment failed at this step, with the error. They have parted, with what
-        they had learned before it, and the others have gone on without them.
+        they had learned until then, and the others have gone on without them.
 
         Raises:
             KeyboardInterrupt: an environment raised it; all else is as above.
+            FewstepError: the device failed; the message says whether the networks are left.
         """
-        if self._joined is None:
-            self._join()
-        failed, interrupted = self._step()
+        actions = dict(zip(self.trainers, self._actions(), strict=True))
+        failed, interrupted = self._each(lambda trainer: trainer.take(actions[trainer]))
+        if self.trainers:
+            self._learn()
+            failed_later, interrupted_later = self._each(Trainer.begin)
+            failed |= failed_later
+            interrupted += interrupted_later
+        if interrupted:
+            raise interrupted[0]
+        return failed
+
+    def _each(
+        self, do: Callable[[Trainer], None]
+    ) -> tuple[dict[Trainer, FewstepError | OSError], list[KeyboardInterrupt]]:
+        """``do`` with every trainer; those for which it failed or was interrupted part from the others."""
+        failed: dict[Trainer, FewstepError | OSError] = {}
+        interrupted: dict[Trainer, KeyboardInterrupt] = {}
+        for trainer in self.trainers:
+            try:
+                do(trainer)
+            except (FewstepError, OSError) as error:
+                failed[trainer] = error
+            except KeyboardInterrupt as error:
+                interrupted[trainer] = error
         for trainer in (*failed, *interrupted):
             self.drop(trainer)
-        if self.trainers:
-            if self._joined is None:
-                self._join()
-            self._learn()
-        for interruption in interrupted.values():
-            raise interruption
-        return failed
+        return failed, list(interrupted.values())
+
+    def _together(self) -> tuple[Any, Any]:
+        """States and totals of all, stacked."""
+        if self._joined is None:
+            self._join()
+        assert self._joined is not None
+        return self._joined
 
     @numerics.own
     def _join(self) -> None:
@@ -100,28 +138,17 @@ class Cohort:
         self._keys = jnp.stack([trainer.learner.act_key for trainer in self.trainers])
         self._updates = 0
 
-    def _step(self) -> tuple[dict[Trainer, FewstepError | OSError], dict[Trainer, KeyboardInterrupt]]:
-        failed: dict[Trainer, FewstepError | OSError] = {}
-        interrupted: dict[Trainer, KeyboardInterrupt] = {}
-        for trainer, action in zip(self.trainers, self._actions(), strict=True):
-            try:
-                trainer.take(action)
-            except (FewstepError, OSError) as error:
-                failed[trainer] = error
-            except KeyboardInterrupt as error:
-                interrupted[trainer] = error
-        return failed, interrupted
-
     def _actions(self) -> Sequence[NDArray[np.float32]]:
         """Every trainer's next action, from its own stream whoever computes it."""
         random = [action for trainer in self.trainers if (action := trainer.warm_up_action()) is not None]
         if random:  # of all: it depends on the step and the config alone
             return random
-        assert self._joined is not None
         first = self.trainers[0]
         act = stacked.act(first.algorithm, first.learner.choose)
         obs = np.stack([trainer.obs for trainer in self.trainers])
-        return list(np.asarray(act(self._joined[0], obs, self._keys, np.uint32(self.env_steps))))
+        with self._careful():
+            states, _ = self._together()
+            return list(np.asarray(act(states, obs, self._keys, np.uint32(self.env_steps))))
 
     def _learn(self) -> None:
         data = [due for trainer in self.trainers if (due := trainer.due()) is not None]
@@ -132,7 +159,8 @@ class Cohort:
                 f"at step {self.env_steps:,} updates are due for {len(data)} of {len(self.trainers)} seeds "
                 "(some go on from a checkpoint without replay): resume them one by one"
             )
-        assert self._joined is not None
         update = stacked.updates(self.trainers[0].learner.update)
-        self._joined = update(*self._joined, jax.tree.map(lambda *leaves: np.stack(leaves), *data))
+        rows = jax.tree.map(lambda *leaves: np.stack(leaves), *data)
+        with self._careful():
+            self._joined = update(*self._together(), rows)
         self._updates += len(jax.tree.leaves(data[0])[0])

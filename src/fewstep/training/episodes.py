@@ -16,7 +16,7 @@ LONGEST_KEPT = 100_000
 
 
 class Episodes:
-    """Steps N environments and starts the next episode where one has ended.
+    """Steps N environments and starts the next episode where one is over.
 
     Every episode is reset with a seed of its own, addressed by environment and number, so an episode is
     determined by that seed and its actions. A resume takes both from the checkpoint and plays the running
@@ -24,11 +24,12 @@ class Episodes:
     without asking it for its simulator's state, at the price of at most one episode of simulation.
 
     Attributes:
-        obs: ``[N, obs_size]`` observation that the next action is for.
+        obs: ``[N, obs_size]`` observation that the next action is for; the last of its episode where that has
+            ended and the next is yet to ``begin``.
         steps: environment steps taken, over all environments.
         count: episodes finished.
-        broken: ``[N]`` bool, which environments are in the midst of a step or a reset that did not end: there
-            is no episode to go on with (``recover``). None between steps.
+        broken: ``[N]`` bool, which environments are in the midst of a step that did not end: there is no
+            episode to go on with (``recover``). None between steps.
         largest_reward: the largest size of a reward so far.
     """
 
@@ -49,7 +50,7 @@ class Episodes:
         self.obs = self._start(self._all)
 
     def step(self, action: NDArray[np.float32]) -> StepResult:
-        """One step of every environment, after which ``begin`` is due, once the result is kept.
+        """One step of every environment; ``kept`` is due once the result is, and then ``begin``.
 
         Whatever raises before that is done leaves all environments ``broken``: which of them have moved is
         not known.
@@ -70,12 +71,17 @@ class Episodes:
             self.count += 1
         return result
 
-    def begin(self) -> None:
-        """Start the next episode where one has ended; ``obs`` is then what the next action is for."""
-        if self._ended.any():
-            self.broken = self._ended
-            self.obs = self._start(self._ended)
+    def kept(self) -> None:
+        """The result of the step has been kept: the step is done."""
         self.broken = None
+
+    def begin(self) -> None:
+        """Start the next episode where one has ended; ``obs`` is then what the next action is for.
+
+        Interrupted, it may be called again.
+        """
+        if self._ended.any():
+            self.obs = self._start(self._ended)
 
     def recover(self) -> None:
         """Start new episodes in ``broken`` environments; one that was running there is abandoned, and that is
@@ -83,24 +89,26 @@ class Episodes:
         if self.broken is None:
             return
         lost = np.flatnonzero(self.broken & (self._lengths > 0))
+        self.obs = self._start(self.broken)
+        self.broken = None
         if lost.size:
             which = ", ".join(map(str, lost))
             foreign.tell(
                 f"step {self.steps:,}: the last step was not completed: the running episode of environment "
                 f"{which} is abandoned and a new one begins"
             )
-        self.obs = self._start(self.broken)
-        self.broken = None
 
     def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Reset the masked environments, each with the addressed seed of its next episode."""
         chosen = [seeds.reset_seed(self._seed, env, int(episode)) for env, episode in enumerate(self._index)]
+        obs = self._envs.reset(chosen, mask)
         self._index[mask] += 1
         self._returns[mask] = 0.0
         self._lengths[mask] = 0
         for index in np.flatnonzero(mask):
             self._actions[index] = []
-        return self._envs.reset(chosen, mask)
+        self._ended = self._ended & ~mask
+        return obs
 
     def take_finished(self) -> list[tuple[float, int]]:
         """(return, length) of every episode that has ended since the last call."""
@@ -108,15 +116,15 @@ class Episodes:
         return finished
 
     def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays and JSON values that ``restore`` takes."""
+        """Arrays and JSON values that ``restore`` takes; where an episode has ended, those of the next."""
         arrays: dict[str, NDArray[Any]] = {"obs": self.obs, "returns": self._returns.copy()}
         for index, taken in enumerate(self._actions):
             if len(taken) <= LONGEST_KEPT:
                 arrays[f"actions_{index}"] = np.array(taken, np.float32).reshape(-1, self._envs.spec.act_size)
         meta = {
             "episodes": self.count,
-            "episode_index": self._index.tolist(),
-            "episode_lengths": self._lengths.tolist(),
+            "episode_index": (self._index + self._ended).tolist(),
+            "episode_lengths": np.where(self._ended, 0, self._lengths).tolist(),
             "finished": self._finished,
             "largest_reward": self.largest_reward,
         }

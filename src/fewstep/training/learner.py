@@ -1,14 +1,16 @@
 """The learning half of a run: the algorithm's state, its jitted calls and the sums of its metrics."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
 from fewstep.algos.contract import Algorithm
-from fewstep.training import compiled, seeds, state_io
+from fewstep.errors import FewstepError
+from fewstep.training import compiled, donation, seeds, state_io
 from fewstep.types import Spec
 
 
@@ -30,6 +32,7 @@ class Learner:
         state: Any = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
         self._state: Any = state
         self._leaves, self._tree = jax.tree.flatten(state)
+        self._lost: FewstepError | None = None
         self.updates = 0
         self.update = compiled.updates(algorithm, cfg)
         self.choose = compiled.collect(algorithm, cfg)
@@ -47,6 +50,8 @@ class Learner:
 
         Its arrays are given to that update: read it, do not keep it.
         """
+        if self._lost is not None:
+            raise self._lost
         if self._state is None:
             self._state = jax.tree.unflatten(self._tree, self._leaves)
         return self._state
@@ -62,19 +67,44 @@ class Learner:
 
     def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
         """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
-        start = self._clock("act")
-        action = np.asarray(self._act(obs, np.uint32(steps)))
-        self._stop("act", start, 1)
-        return action
+        with self.careful():
+            start = self._clock("act")
+            action = np.asarray(self._act(obs, np.uint32(steps)))
+            self._stop("act", start, 1)
+            return action
 
     def learn(self, data: Any) -> None:
         """One update per entry of the leading axis, in one dispatch."""
         updates = len(jax.tree.leaves(data)[0])
-        start = self._clock("update")
-        self._state = None
-        self._leaves, self._totals = self._update_leaves(self._leaves, self._totals, data)
-        self._stop("update", start, updates)
-        self._count(updates)
+        with self.careful():
+            start = self._clock("update")
+            self._state = None
+            self._leaves, self._totals = self._update_leaves(self._leaves, self._totals, data)
+            self._stop("update", start, updates)
+            self._count(updates)
+
+    @contextmanager
+    def careful(self) -> Generator[None]:
+        """For whatever uses the networks: a failure of the device becomes one line that says what is left.
+
+        Raises:
+            FewstepError: the device failed, now or in an earlier update that took the networks with it.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            yield
+        except BaseException as error:
+            gone = donation.is_gone((self._leaves, self._totals))
+            if gone:
+                self.lose(error)
+            if isinstance(error, donation.FAILURES):
+                raise (donation.lost(error) if gone else donation.kept(error)) from error
+            raise
+
+    def lose(self, error: BaseException) -> None:
+        """``error`` took the networks away: whatever needs them says so from now on."""
+        self._lost = donation.lost(error)
 
     def _act_on_leaves(self) -> Callable[[Any, Any], jax.Array] | None:
         """How to act without building the policy; None if it is more than some leaves of the state."""
@@ -134,7 +164,8 @@ class Learner:
         """
         if not self._in_interval:
             return {}
-        totals = jax.device_get(self._totals)
+        with self.careful():
+            totals = jax.device_get(self._totals)
         means = {name: float(total) / self._in_interval for name, total in totals.items()}
         self._totals = jax.tree.map(jax.numpy.zeros_like, self._totals)
         self._in_interval = 0
@@ -142,7 +173,8 @@ class Learner:
 
     def snapshot(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON values that ``restore`` takes."""
-        arrays = state_io.to_arrays({"state": self.state, "totals": self._totals})
+        with self.careful():
+            arrays = state_io.to_arrays({"state": self.state, "totals": self._totals})
         return arrays, {"updates": self.updates, "updates_in_interval": self._in_interval}
 
     def restore(self, arrays: Mapping[str, np.ndarray], meta: dict[str, Any], what: str) -> None:
@@ -151,6 +183,8 @@ class Learner:
         Raises:
             FewstepError: the arrays do not fit the networks; ``what`` names them.
         """
-        tree = state_io.from_arrays({"state": self.state, "totals": self._totals}, arrays, what)
+        template = jax.tree.unflatten(self._tree, self._leaves)
+        tree = state_io.from_arrays({"state": template, "totals": self._totals}, arrays, what)
         self.state, self._totals = tree["state"], tree["totals"]
+        self._lost = None
         self.updates, self._in_interval = meta["updates"], meta["updates_in_interval"]

@@ -77,11 +77,10 @@ class Trainer:
         while the environments step, the step is stored and the next batch is drawn.
 
         It may be called again after it has raised, whatever and wherever: a step that was not completed is
-        not experience, and the episodes that it belonged to are abandoned (``Episodes.recover``).
+        not experience, and the episodes that it belonged to are abandoned (``Episodes.recover``). One that
+        was has been counted, stored and learned from, whatever became of the reset after it.
         """
-        if self._episodes.broken is not None:
-            self.experience.cut(self._episodes.broken)
-            self._episodes.recover()
+        self.begin()
         action = self.warm_up_action()
         if action is None:
             action = self.learner.act(self.obs, self.env_steps)
@@ -93,6 +92,7 @@ class Trainer:
             self._ahead = data
         else:
             self._learn(data)
+        self.begin()
 
     def _learn(self, data: Any | None) -> None:
         if data is not None:
@@ -103,6 +103,7 @@ class Trainer:
     @property
     def obs(self) -> NDArray[np.float32]:
         """``[N, obs_size]`` observation that the next action is for."""
+        self.begin()
         return self._episodes.obs
 
     def warm_up_action(self) -> NDArray[np.float32] | None:
@@ -111,8 +112,15 @@ class Trainer:
 
     def take(self, action: NDArray[np.float32]) -> None:
         """One step of every environment with ``action[N, act_size]``, kept as experience."""
-        obs = self._episodes.obs
+        obs = self.obs
         self.experience.add(obs, action, self._episodes.step(action))
+        self._episodes.kept()
+
+    def begin(self) -> None:
+        """Start the next episode where one has ended, and where one is abandoned because a step raised."""
+        if self._episodes.broken is not None:
+            self.experience.cut(self._episodes.broken)
+            self._episodes.recover()
         self._episodes.begin()
 
     def due(self) -> Any | None:
