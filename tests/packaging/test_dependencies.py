@@ -90,7 +90,10 @@ def test_the_main_job_runs_on_the_declared_dependencies_alone(bare, tmp_path):
 def test_what_the_source_imports_is_declared():
     """By fewstep itself: what only a dependency happens to bring may be gone with its next version."""
     extras = PROJECT["optional-dependencies"]
-    declared = [*PROJECT["dependencies"], *(text for name in extras if name != "dev" for text in extras[name])]
+    declared = [
+        *PROJECT["dependencies"],
+        *(text for name in extras if name != "dev" for text in extras[name]),
+    ]
     names = {normal(Requirement(text).name) for text in declared}
     brought = importlib.metadata.packages_distributions()
     for path in sorted((ROOT / "src").rglob("*.py")):
@@ -108,7 +111,11 @@ def test_the_page_of_a_package_index_has_no_relative_link():
     text = (ROOT / PROJECT["readme"]).read_text()
     assert text.startswith("# fewstep")
     assert relative(text) == []
-    assert relative("see [this](docs/a.md), ![that](b.svg) and <img src='c.png'>") == ["docs/a.md", "b.svg", "c.png"]
+    assert relative("see [this](docs/a.md), ![that](b.svg) and <img src='c.png'>") == [
+        "docs/a.md",
+        "b.svg",
+        "c.png",
+    ]
 
 
 def relative(text):

@@ -1,4 +1,4 @@
-"""The source distribution and the wheel, built from it, installed into an empty environment and used there."""
+"""The source distribution, and the wheel built from it: installed into an empty environment and used."""
 
 import os
 import shutil
@@ -9,7 +9,6 @@ import tomllib
 import venv
 import zipfile
 from email.parser import Parser
-from pathlib import Path
 
 import pytest
 
@@ -26,8 +25,8 @@ FAST = (
     "training.eval_every=100",
     "training.eval_episodes=1",
     "training.max_episode_steps=20",
-    "actor.hidden=8",
-    "critic.hidden=8",
+    "actor.hidden=[8]",
+    "critic.hidden=[8]",
 )
 EXPERIMENT = f"""
 envs = ["HalfCheetah-v4"]
@@ -41,7 +40,9 @@ preset = "small"
 
 
 def call(*words, cwd=ROOT, **variables):
-    done = subprocess.run(list(map(str, words)), cwd=cwd, env=CLEAN | variables, capture_output=True, text=True)
+    done = subprocess.run(
+        list(map(str, words)), cwd=cwd, env=CLEAN | variables, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
     return done.stdout
 
