@@ -65,6 +65,7 @@ def get(name: str) -> "Algorithm":
 
 
 def _from_user(name: str) -> "Algorithm":
+    from fewstep.algos import plugin
     from fewstep.algos.contract import Algorithm
 
     module_name, _, attribute = name.partition(":")
@@ -77,4 +78,4 @@ def _from_user(name: str) -> "Algorithm":
         raise UsageError(f"cannot load algorithm {name!r}: {error}") from error
     if not isinstance(record, Algorithm):
         raise UsageError(f"{name!r} is not a fewstep.algos.contract.Algorithm but a {type(record).__name__}")
-    return record
+    return plugin.adopted(name, record)
