@@ -238,7 +238,13 @@ class Model:
 
     @ORDINARY
     def export(
-        self, path: str | Path, to: str = "numpy", *, actions: str = "sample", noise: str = "input"
+        self,
+        path: str | Path,
+        to: str = "numpy",
+        *,
+        actions: str = "sample",
+        noise: str = "input",
+        prefix: str | None = None,
     ) -> list[Path]:
         """Write the policy as it is now as a file that acts without the training library.
 
@@ -248,6 +254,8 @@ class Model:
             actions: ``sample``, one draw per action; ``mode``, the noise-free action; ``native`` or
                 ``best-of-N``, the best of N draws by the critics, which are then inside.
             noise: ``input``, the caller gives it; ``inside``, the artefact can also draw it.
+            prefix: with ``c``, what every name in the files begins with (``fewstep``), so that several
+                policies can be linked into one program.
 
         Returns:
             The files written. ``fewstep.deploy.load`` opens all but those of ``c``.
@@ -256,7 +264,7 @@ class Model:
             UsageError: an unknown format, something this algorithm cannot do, or a package that is missing.
             FewstepError: the policy holds numbers that are not finite, or the disk is full.
         """
-        formats.get(to)
+        formats.get(to, prefix)
         where = pack.place(self.config.env, self._interface.observation_names, self._interface.action_space)
         exported = pack.pack(
             self._algorithm,
@@ -268,7 +276,7 @@ class Model:
             actions=actions,
             noise=noise,
         )
-        return formats.write(exported, to, Path(path))
+        return formats.write(exported, to, Path(path), prefix)
 
     def close(self) -> None:
         """Close the environments."""

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
-from fewstep.errors import UsageError, shown, unknown
+from fewstep.errors import FewstepError, UsageError, shown, unknown
 
 T = TypeVar("T")
 Flat = dict[str, Any]
@@ -74,8 +74,14 @@ def _overlay(config: T, flat: Mapping[str, Any], prefix: str) -> T:
             changes[field.name] = flat[name]
     try:
         return typing.cast(T, dataclasses.replace(typing.cast(Any, config), **changes))
-    except ValueError as error:
-        raise UsageError(f"{prefix.rstrip('.') + ': ' if prefix else ''}{error}") from error
+    except FewstepError:
+        raise
+    except Exception as error:
+        if type(config).__module__.startswith("fewstep.") and not isinstance(error, ValueError):
+            raise
+        # A config class of the user's may refuse a value in whatever way Python has: assert, TypeError, ...
+        said = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UsageError(f"{prefix.rstrip('.') + ': ' if prefix else ''}{said}") from error
 
 
 def dotted(tree: Mapping[str, Any], source: str) -> Flat:

@@ -13,6 +13,7 @@ from fewstep.deploy import c_pieces, formats
 from fewstep.deploy.buffers import plan
 from fewstep.deploy.c_source import literal
 from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.errors import UsageError
 from tests.deploy.helpers import (
     SPEC,
     STRICT,
@@ -196,6 +197,70 @@ int main(void)
     return 0;
 }
 """
+
+
+TWO = """
+#include <stdio.h>
+#include "left.h"
+#include "right.h"
+int main(void)
+{
+    float obs[LEFT_OBS_SIZE] = {0.5f}, noise[RIGHT_NOISE_SIZE] = {0.1f}, action[RIGHT_ACT_SIZE];
+    left_rng rng;
+    left_seed(&rng, 7);
+    left_act_seeded(&rng, obs, action);
+    printf("%.9g %.9g\\n", action[0], action[1]);
+    left_act(obs, noise, action);
+    printf("%.9g %.9g\\n", action[0], action[1]);
+    right_act(obs, noise, action);
+    printf("%.9g %.9g\\n", action[0], action[1]);
+    fewstep_act(obs, noise, action);
+    printf("%.9g %.9g\\n", action[0], action[1]);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("together", ["linked", "included"])
+def test_several_policies_in_one_program(together, tmp_path):
+    """Linked; and as one translation unit, where names that are not exported would meet too."""
+    left = exported("sac", TINY["sac"], noise="inside")
+    left = replace(left, description=replace(left.description, obs_names=("fewstep_act", *"abcd")))
+    right = exported("smfp", TINY["smfp"], mode="best-of-3", noise="inside")
+    formats.write(left, "c", tmp_path / "left", prefix="left")
+    formats.write(right, "c", tmp_path / "right", prefix="right")
+    formats.write(left, "c", tmp_path / "plain")
+    assert '"fewstep_act"' in (tmp_path / "left.h").read_text()
+    main = TWO.replace('#include "right.h"', '#include "right.h"\n#include "plain.h"')
+    (tmp_path / "main.c").write_text(main)
+    sources = ["main.c", "left.c", "right.c", "plain.c"]
+    if together == "included":
+        (tmp_path / "all.c").write_text("".join(f'#include "{name}"\n' for name in sources))
+        sources = ["all.c"]
+    subprocess.run(["gcc", *STRICT, *sources, "-lm"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True)
+    _, ours, theirs, plain = ([float(word) for word in line.split()] for line in done.stdout.splitlines())
+    obs = np.zeros(5, np.float32)
+    obs[0], noise = 0.5, np.zeros(right.noise_size, np.float32)
+    noise[0] = 0.1
+    np.testing.assert_allclose(ours, NumpyPolicy(left).act(obs, noise[:3])[:2], atol=1e-5)
+    np.testing.assert_allclose(theirs, NumpyPolicy(right).act(obs, noise)[:2], atol=1e-5)
+    assert plain == ours
+    for line in (tmp_path / "left.c").read_text().splitlines():
+        if line.startswith(("static ", "void ")) and "(" in line:
+            assert re.search(r"\bleft_\w+\(", line), line
+        elif line.startswith("static "):
+            assert re.search(r"\bleft_c\d+\[", line), line
+
+
+def test_the_prefix_must_be_a_name_of_c():
+    artefact = exported("sac", TINY["sac"])
+    for wrong in ("", "2legs", "_left", "my-robot", "a b", "bein_ü", "double", "a/*", "a\n"):
+        with pytest.raises(UsageError, match="--prefix must be a C identifier"):
+            formats.get("c", wrong)
+    with pytest.raises(UsageError, match="--prefix is for --to c"):
+        formats.get("numpy", "left")
+    assert formats.get("c", "fewstep").files(artefact, "x") == formats.get("c").files(artefact, "x")
 
 
 def test_many_steps_need_no_more_stack():

@@ -99,6 +99,8 @@ class Algorithm:
             what was drawn, for an algorithm that needs its density. Clipped, it is ``act`` in the mode
             ``behaviour``. None: it is ``act`` itself.
         ranks: whether it can tell the better of several candidate actions; without, there is no best-of-N.
+        source: ``module:ATTRIBUTE`` of a record of the user's own, filled in when it is loaded: such an
+            algorithm is held to this contract when a run begins. None for those of fewstep.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Algorithm:
     rollout: Callable[[Any], int] | None = None
     collect: Callable[[Any, Any, jax.Array, PRNGKeyArray], jax.Array] | None = None
     ranks: bool = True
+    source: str | None = None
 
     def mode(self, cfg: Any, text: str) -> ActionMode:
         """The mode that the user calls ``text`` (``parse_mode``).

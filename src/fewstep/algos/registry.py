@@ -69,6 +69,7 @@ def _from_here(name: str) -> "Algorithm":
 
 
 def _from_user(name: str) -> "Algorithm":
+    from fewstep.algos import plugin
     from fewstep.algos.contract import Algorithm
 
     module_name, _, attribute = name.partition(":")
@@ -79,4 +80,4 @@ def _from_user(name: str) -> "Algorithm":
     )
     if not isinstance(record, Algorithm):
         raise UsageError(f"{name!r} is not a fewstep.algos.contract.Algorithm but a {type(record).__name__}")
-    return record
+    return plugin.adopted(name, record)

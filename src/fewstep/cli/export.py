@@ -21,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file to write (default: export/policy in the run directory)",
     )
     parser.add_argument(
+        "--prefix",
+        metavar="NAME",
+        help="with --to c: what every name in the files begins with (default fewstep), so that several "
+        "policies can be linked into one program",
+    )
+    parser.add_argument(
         "--noise",
         choices=("input", "inside"),
         default="input",
@@ -39,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export the run's newest saved policy and print the files written."""
     from fewstep.deploy import formats
 
-    formats.get(arguments.to)  # a slip should not wait for jax
+    formats.get(arguments.to, arguments.prefix)  # a slip should not wait for jax
 
     from fewstep.deploy.pack import pack, place
     from fewstep.runs.layout import RunDir
@@ -60,6 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
         noise=arguments.noise,
     )
     out = arguments.out or directory.path / "export" / "policy"
-    for path in formats.write(exported, arguments.to, out):
+    for path in formats.write(exported, arguments.to, out, arguments.prefix):
         print(path)
     return 0

@@ -1,20 +1,45 @@
 """A program as one C99 file and its header: no dependency but libm, no allocation, no state."""
 
 import re
-from collections.abc import Iterable
 
 from fewstep.deploy import buffers, c_pieces, c_random
 from fewstep.deploy.description import Exported
 from fewstep.deploy.program import ACROSS, NOISE, FloatArray, Instruction, Program, Shape
+from fewstep.errors import require
+
+PREFIX = "fewstep"
+"""What every public name begins with, unless another is asked for."""
+KEYWORDS = (
+    "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|"
+    "register|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while"
+)
 
 
-def files(exported: Exported, name: str) -> dict[str, bytes]:
-    """The content of ``name``.c and ``name``.h, by suffix."""
+def require_prefix(prefix: str) -> None:
+    """Raise ``UsageError`` unless names of C may begin with ``prefix``."""
+    require(
+        re.fullmatch(rf"(?!({KEYWORDS})$)[A-Za-z][A-Za-z0-9_]*", prefix) is not None,
+        f"--prefix must be a C identifier that begins with a letter, such as cheetah, got {prefix!r}",
+    )
+
+
+def files(exported: Exported, name: str, prefix: str = PREFIX) -> dict[str, bytes]:
+    """The content of ``name``.c and ``name``.h, by suffix.
+
+    With a ``prefix`` of its own everything in them that has a name at file level begins with it (macros with
+    it in capitals), so that several policies go into one program.
+    """
     seeded = exported.description.noise == "inside"
     return {
-        ".c": _source(exported, name, seeded).encode(),
-        ".h": _header(exported, name, seeded).encode(),
+        ".c": _source(exported, name, seeded, prefix).encode(),
+        ".h": _header(exported, name, seeded, prefix).encode(),
     }
+
+
+def _public(code: str, prefix: str) -> str:
+    """The C text with ``prefix`` in place of ``fewstep`` in its public names. It holds no text of others."""
+    upper = re.sub(rf"\b{PREFIX.upper()}_", f"{prefix.upper()}_", code)
+    return re.sub(rf"\b{PREFIX}_", f"{prefix}_", upper)
 
 
 def literal(value: float) -> str:
@@ -39,37 +64,38 @@ def _string(text: str) -> str:
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
-def _header(exported: Exported, name: str, seeded: bool) -> str:
-    guard = re.sub(r"\W", "_", name).upper() + "_H"
+def _header(exported: Exported, name: str, seeded: bool, prefix: str) -> str:
+    upper = prefix.upper()
+    guard = f"{upper}_{re.sub(r'[^A-Za-z0-9_]', '_', name).upper()}_H"
     about = exported.description
     names = ", ".join(map(_string, about.obs_names))
     need = "independent standard normal numbers" if exported.noise_size else "not read, may be NULL"
     return f"""\
 /* {_about(exported)} */
-#ifndef FEWSTEP_{guard}
-#define FEWSTEP_{guard}
+#ifndef {guard}
+#define {guard}
 
 #include <stdint.h>
 
-#define FEWSTEP_OBS_SIZE {exported.obs_size}
-#define FEWSTEP_NOISE_SIZE {exported.noise_size}
-#define FEWSTEP_ACT_SIZE {exported.act_size}
+#define {upper}_OBS_SIZE {exported.obs_size}
+#define {upper}_NOISE_SIZE {exported.noise_size}
+#define {upper}_ACT_SIZE {exported.act_size}
 
-#define FEWSTEP_VERSION {_string(about.fewstep)}
-#define FEWSTEP_WEIGHTS_SHA256 {_string(about.weights)}
-/* What the numbers of an observation are called: const char *names[] = FEWSTEP_OBS_NAMES; */
-#define FEWSTEP_OBS_NAMES {{{names}}}
+#define {upper}_VERSION {_string(about.fewstep)}
+#define {upper}_WEIGHTS_SHA256 {_string(about.weights)}
+/* What the numbers of an observation are called: const char *names[] = {upper}_OBS_NAMES; */
+#define {upper}_OBS_NAMES {{{names}}}
 
 #ifdef __cplusplus
 extern "C" {{
 #endif
 
-/* obs[FEWSTEP_OBS_SIZE]: the observation, flattened, finite.
-   noise[FEWSTEP_NOISE_SIZE]: {need}.
-   action[FEWSTEP_ACT_SIZE]: written, in the environment's own units. A NaN that goes in comes out.
+/* obs[{upper}_OBS_SIZE]: the observation, flattened, finite.
+   noise[{upper}_NOISE_SIZE]: {need}.
+   action[{upper}_ACT_SIZE]: written, in the environment's own units. A NaN that goes in comes out.
    Re-entrant: nothing but the stack and action is written. */
-void fewstep_act(const float *obs, const float *noise, float *action);
-{c_random.HEADER if seeded else ""}
+void {prefix}_act(const float *obs, const float *noise, float *action);
+{_public(c_random.HEADER, prefix) if seeded else ""}
 #ifdef __cplusplus
 }}
 #endif
@@ -78,16 +104,24 @@ void fewstep_act(const float *obs, const float *noise, float *action);
 """
 
 
-def _source(exported: Exported, name: str, seeded: bool) -> str:
+def _source(exported: Exported, name: str, seeded: bool, prefix: str) -> str:
     program, plan = exported.program, buffers.plan(exported.program)
-    parts = [
+    head = (
         f"/* {_about(exported)}\n   Compile with: cc -std=c99 -O2 -c {name}.c; link with -lm.\n"
-        f'   Stack: about {4 * sum(plan.sizes) + 256} bytes. */\n#include <math.h>\n\n#include "{name}.h"\n',
+        f'   Stack: about {4 * sum(plan.sizes) + 256} bytes. */\n#include <math.h>\n\n#include "{name}.h"\n'
+    )
+    functions = _functions(program)
+    parts = [
         *(_array(constant, value) for constant, value in program.constants.items()),
-        *_functions(program),
+        *functions.values(),
         _act(program, plan),
+        *([c_random.SOURCE] if seeded else []),
     ]
-    return "\n".join(parts + ([c_random.SOURCE] if seeded else []))
+    code = "\n".join(parts)
+    if prefix != PREFIX:
+        local = "|".join([*program.constants, *functions, r"fs_\w+"])
+        code = _public(re.sub(rf"\b({local})\b", rf"{prefix}_\1", code), prefix)
+    return f"{head}\n{code}"
 
 
 def _array(name: str, value: FloatArray) -> str:
@@ -96,19 +130,19 @@ def _array(name: str, value: FloatArray) -> str:
     return f"static const float {name}[{len(numbers)}] = {{\n    " + ",\n    ".join(lines) + "\n};\n"
 
 
-def _functions(program: Program) -> Iterable[str]:
-    """Each function that the program calls, once, those called by others first."""
+def _functions(program: Program) -> dict[str, str]:
+    """Each function that the program calls, by name, those called by others first."""
     shapes = program.shapes()
     scalars: dict[str, str] = {}
     loops: dict[str, str] = {}
     for step in program.instructions:
         n = shapes[step.out].size
         for name in c_pieces.scalars(step.op):
-            scalars[name] = c_pieces.SCALARS[name]
+            scalars[f"fs_{name}"] = c_pieces.SCALARS[name]
         for name in c_pieces.MEANS.get(step.op, ()):
             loops[f"{name}_{n}"] = c_pieces.mean(name, n)
         loops[_name(program, shapes, step)] = _function(program, shapes, step)
-    return [*scalars.values(), *loops.values()]
+    return scalars | loops
 
 
 def _function(program: Program, shapes: dict[str, Shape], step: Instruction) -> str:

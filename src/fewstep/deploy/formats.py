@@ -5,13 +5,14 @@ Only ``stablehlo`` needs jax, and only when it is asked for.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fewstep.deploy import artefact, c_source, onnx_model, stablehlo
 from fewstep.deploy.description import Exported
 from fewstep.deploy.extras import need
-from fewstep.errors import FewstepError, UsageError
+from fewstep.errors import FewstepError, UsageError, require
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,33 @@ FORMATS = {
 }
 
 
-def get(name: str) -> Format:
-    """The format called ``name``.
+def get(name: str, prefix: str | None = None) -> Format:
+    """The format called ``name``, for ``c`` with a ``prefix`` of its names in place of ``fewstep``.
 
     Raises:
-        UsageError: there is none (the message names those there are), or its package is not installed.
+        UsageError: there is none (the message names those there are), its package is not installed, or the
+            prefix is none that it can have.
     """
     if name not in FORMATS:
         raise UsageError(f"unknown export format {name!r}; known: {', '.join(FORMATS)}")
     form = FORMATS[name]
     if form.needs:
         need(*form.needs)
-    return form
+    if prefix is None:
+        return form
+    require(name == "c", f"--prefix is for --to c, whose names it begins; {name} has none")
+    c_source.require_prefix(prefix)
+    return replace(form, files=partial(c_source.files, prefix=prefix))
 
 
-def write(exported: Exported, to: str, path: Path) -> list[Path]:
+def write(exported: Exported, to: str, path: Path, prefix: str | None = None) -> list[Path]:
     """Write the policy in the format ``to``; each file appears whole or not at all.
 
     Args:
         exported: what to write.
         to: name of the format.
         path: the (first) file; its suffix is added if missing, other files of the format lie beside it.
+        prefix: what the names in a C file begin with, ``fewstep`` without it.
 
     Returns:
         The files written.
@@ -72,7 +79,7 @@ def write(exported: Exported, to: str, path: Path) -> list[Path]:
         UsageError: no such format, or a path that cannot be a file of it.
         FewstepError: the disk is full or not writable.
     """
-    form = get(to)
+    form = get(to, prefix)
     stem = path.with_suffix("") if path.suffix == form.suffix else path
     if not stem.name or path.is_dir():
         raise UsageError(f"{path} is a folder; give --out the file to write, such as {path / 'policy'}")

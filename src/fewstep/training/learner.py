@@ -10,7 +10,7 @@ import numpy as np
 
 from fewstep.algos.contract import Algorithm
 from fewstep.errors import FewstepError
-from fewstep.training import compiled, donation, seeds, state_io
+from fewstep.training import compiled, demands, donation, seeds, state_io
 from fewstep.types import Spec
 
 
@@ -27,7 +27,13 @@ class Learner:
     """
 
     def __init__(self, algorithm: Algorithm, cfg: Any, spec: Spec, seed: int, example: Any) -> None:
-        """``example`` has the shapes of one update's data."""
+        """``example`` has the shapes of one update's data.
+
+        Raises:
+            AlgorithmError: an algorithm of the user's own breaks its contract.
+        """
+        if algorithm.source is not None:
+            demands.check(algorithm, cfg, spec, example)
         self._algorithm = algorithm
         state: Any = compiled.init(algorithm, cfg, spec)(seeds.key(seed, seeds.Stream.ALGORITHM))
         self._state: Any = state
@@ -41,6 +47,7 @@ class Learner:
         self._act = self._act_on_leaves() or self._act_on_policy
         self._totals: Any = compiled.zero_totals(algorithm, cfg, state, example)
         self._in_interval = 0
+        self._unproved = demands.root_key(state) if algorithm.source is not None else None
         self._to_time: set[str] = set()
         self._times: dict[str, float] = {}
 
@@ -161,10 +168,16 @@ class Learner:
         """Mean of every metric over the updates since the last call, nothing if there were none.
 
         The one place where the host waits for the device's metrics.
+
+        Raises:
+            AlgorithmError: an algorithm of the user's own has not counted these updates.
         """
         if not self._in_interval:
             return {}
         with self.careful():
+            if self._unproved is not None:
+                demands.check_count(self._algorithm, self.state, self.updates, self._unproved)
+                self._unproved = None
             totals = jax.device_get(self._totals)
         means = {name: float(total) / self._in_interval for name, total in totals.items()}
         self._totals = jax.tree.map(jax.numpy.zeros_like, self._totals)

@@ -1,0 +1,167 @@
+"""Algorithms of the user's own: what is wrong in them is said to be theirs, with the place in their file.
+
+``adopted`` looks at a record as it is loaded, before anything is trained, and gives it back with every
+function guarded. What the functions must do once they run is checked by ``training.demands``.
+"""
+
+import dataclasses
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fewstep import config, settings
+from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.errors import FewstepError, UsageError, require
+
+TEXTS = ("name", "title", "citation")
+FUNCTIONS = ("init", "update", "policy", "act", "native", "behaviour")
+OPTIONAL = ("rollout", "collect")
+
+
+class AlgorithmError(FewstepError):
+    """An algorithm of the user's own does not do what ``algos.contract`` asks of it, or raised."""
+
+
+def adopted(source: str, record: Algorithm) -> Algorithm:
+    """The record with its ``source`` and its functions guarded.
+
+    Args:
+        source: ``module:ATTRIBUTE``, as the user gave it.
+        record: what was found there.
+
+    Raises:
+        UsageError: a field of the record is not what it must be.
+        AlgorithmError: its config class cannot be used.
+    """
+    for name in TEXTS:
+        _require_field(source, record, name, lambda value: isinstance(value, str), "a text")
+    _require_field(source, record, "ranks", lambda value: isinstance(value, bool), "a bool")
+    for name in FUNCTIONS:
+        _require_field(source, record, name, callable, "a function")
+    for name in OPTIONAL:
+        _require_field(
+            source, record, name, lambda value: value is None or callable(value), "a function or None"
+        )
+    _require_config(source, record.config)
+    return _guarded(source, tuple(getattr(record, field.name) for field in dataclasses.fields(Algorithm)))
+
+
+@functools.lru_cache(maxsize=64)
+def _guarded(source: str, fields: tuple[Any, ...]) -> Algorithm:
+    """One record for one source, however often it is asked for: what is compiled is kept under it."""
+    record = Algorithm(*fields)
+    guards: dict[str, Any] = {
+        name: guard(source, name, function, RESULTS.get(name))
+        for name in (*FUNCTIONS, *OPTIONAL)
+        if (function := getattr(record, name)) is not None
+    }
+    return dataclasses.replace(record, source=source, **guards)
+
+
+def _is_mode(value: Any) -> bool:
+    return isinstance(value, ActionMode)
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "native": (_is_mode, "an ActionMode"),
+    "behaviour": (_is_mode, "an ActionMode"),
+    "rollout": (_is_length, "a whole number of steps, at least 1"),
+}
+"""What those functions must return that give no arrays."""
+
+
+def guard(
+    source: str, name: str, function: Callable[..., Any], result: tuple[Callable[[Any], bool], str] | None
+) -> Callable[..., Any]:
+    """``function``, whose errors say that they are those of ``source``, and where; signals pass through."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any) -> Any:
+        try:
+            value = function(*args)
+        except (FewstepError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # also SystemExit: whatever it is, it is not ours to obey
+            raise AlgorithmError(
+                f"algorithm {source}: {name} raised {said(source, error, function)}"
+            ) from error
+        if result is not None and not result[0](value):
+            raise AlgorithmError(f"algorithm {source}: {name} must return {result[1]}, got {value!r}")
+        return value
+
+    return guarded
+
+
+def said(source: str, error: BaseException, function: Callable[..., Any] | None = None) -> str:
+    """The error in one line, with the last place in the user's own files that it came through.
+
+    Without one (the call itself failed), the place is where ``function`` is defined.
+    """
+    line = (str(error).strip().splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(source, frame.filename)]
+    if places:
+        return f"{text} ({places[-1].filename}:{places[-1].lineno})"
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+    return f"{text} ({code.co_filename}:{code.co_firstlineno})" if code else text
+
+
+def _is_own(source: str, filename: str) -> bool:
+    """Whether a file belongs to the module that ``source`` names, or to a package around it."""
+    module = sys.modules.get(source.partition(":")[0].partition(".")[0])
+    paths = [*getattr(module, "__path__", ()), getattr(module, "__file__", None) or "?"]
+    return any(Path(filename).is_relative_to(path) for path in paths)
+
+
+def _require_field(
+    source: str, record: Algorithm, name: str, sound: Callable[[Any], bool], what: str
+) -> None:
+    value = getattr(record, name)
+    if not sound(value):
+        raise UsageError(f"algorithm {source}: {name} must be {what}, got {value!r:.80}")
+    try:
+        hash(value)
+    except TypeError:
+        raise UsageError(f"algorithm {source}: {name} must be hashable, such as a plain function") from None
+
+
+def _require_config(source: str, cls: Any) -> None:
+    """That the settings can be read, changed one by one, written to ``config.toml`` and read again."""
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise UsageError(f"algorithm {source}: config must be a frozen dataclass, got {cls!r:.80}")
+    try:
+        default = cls()
+        _require_frozen(default, "config")
+        hash(default)
+        text = settings.to_toml(settings.flatten(default))
+        read = settings.dotted(config.parse_toml(text, "the defaults"))
+        again = settings.build(cls, settings.checked(read, config.known_settings(cls), "the defaults"))
+        require(
+            settings.to_toml(settings.flatten(again)) == text, "its defaults change when they are read again"
+        )
+        loop = settings.schema(config.TrainingConfig, "training.")
+        strangers = sorted(set(config.unused(cls)) - set(loop))
+        require(not strangers, f"UNUSED names what is no setting of the loop: {', '.join(strangers)}")
+    except FewstepError as error:
+        raise UsageError(f"algorithm {source}: config: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise AlgorithmError(f"algorithm {source}: config: {said(source, error, cls)}") from error
+
+
+def _require_frozen(section: Any, name: str) -> None:
+    require(section.__dataclass_params__.frozen, f"{name} must be a frozen dataclass")
+    for field in dataclasses.fields(section):
+        require(field.init, f"{name}.{field.name} must not be field(init=False): it could not be set")
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            _require_frozen(value, f"{name}.{field.name}")
