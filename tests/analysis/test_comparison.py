@@ -6,15 +6,15 @@ import re
 import numpy as np
 import pytest
 
-from fewstep.analysis import comparison as cmp
-from fewstep.analysis.comparison_curves import spread
-from fewstep.analysis.export import export
-from fewstep.analysis.normalise import RANDOM
-from fewstep.analysis.reading import read_run
-from fewstep.analysis.sheets import Sheet, to_csv, to_latex
-from fewstep.analysis.statistics import Estimate
-from fewstep.analysis.summary import group_runs
-from fewstep.analysis.words import number
+from fewstep.analysis.figures.comparison_curves import spread
+from fewstep.analysis.numbers import number
+from fewstep.analysis.report.files import export
+from fewstep.analysis.report.sheets import Sheet, to_csv, to_latex
+from fewstep.analysis.runs.reading import read_run
+from fewstep.analysis.runs.summary import group_runs
+from fewstep.analysis.statistics import comparison as cmp
+from fewstep.analysis.statistics.aggregates import Estimate
+from fewstep.analysis.statistics.normalised_scores import RANDOM
 from fewstep.cli import main
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, make, mean_return

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fewstep.analysis.reading import load_array, read_run
+from fewstep.analysis.runs.reading import load_array, read_run
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, make, write_rows
 

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from fewstep.analysis.numbers import number
 from fewstep.analysis.report import write_figure, write_report
-from fewstep.analysis.words import number
 from fewstep.errors import FewstepError, UsageError
 from tests.analysis.fabricate import Made, add_bandit_samples, add_trajectories, make, mean_return
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fewstep.analysis import summary
-from fewstep.analysis.reading import read_run
-from fewstep.analysis.words import count, duration, listing, number, percent, short, size
+from fewstep.analysis.numbers import count, duration, listing, number, percent, short, size
+from fewstep.analysis.runs import summary
+from fewstep.analysis.runs.reading import read_run
 from tests.analysis.fabricate import Made, make, mean_return, write_rows
 
 

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fewstep.analysis import comparison_section, page, style, tables, toy_comparison, toys
-from fewstep.analysis.comparison import DEFAULT_SCORE, Comparison, comparisons
-from fewstep.analysis.export import export
-from fewstep.analysis.figures import NARROW, WIDE, learning_curve, learning_figure
-from fewstep.analysis.panels import Panel, sections
-from fewstep.analysis.reading import Run, read_run
-from fewstep.analysis.summary import ENOUGH_SEEDS, LAST, Group, Variant, cost, group_runs, modes, results
-from fewstep.analysis.words import count, duration, listing, number
+from fewstep.analysis.figures import style
+from fewstep.analysis.figures.curves import NARROW, WIDE, learning_curve, learning_figure
+from fewstep.analysis.numbers import count, duration, listing, number
+from fewstep.analysis.report import comparison as comparison_section
+from fewstep.analysis.report import html as page
+from fewstep.analysis.report import tables, toy_comparison, toys
+from fewstep.analysis.report.files import export
+from fewstep.analysis.report.panels import Panel, sections
+from fewstep.analysis.runs.reading import Run, read_run
+from fewstep.analysis.runs.summary import ENOUGH_SEEDS, LAST, Group, Variant, cost, group_runs, modes, results
+from fewstep.analysis.statistics.comparison import DEFAULT_SCORE, Comparison, comparisons
 from fewstep.errors import FewstepError, UsageError
 
 PICTURES = (".svg", ".png")

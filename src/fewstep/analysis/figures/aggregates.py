@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fewstep.analysis import style
-from fewstep.analysis.comparison import Entry
-from fewstep.analysis.statistics import STATISTICS, Estimate, performance_profile
+from fewstep.analysis.figures import style
+from fewstep.analysis.statistics.aggregates import STATISTICS, Estimate, performance_profile
+from fewstep.analysis.statistics.comparison import Entry
 
 WRAP = 22
 """Letters of a name on one line."""

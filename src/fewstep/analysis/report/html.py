@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from fewstep.analysis import style
-from fewstep.analysis.panels import Panel
+from fewstep.analysis.figures import style
+from fewstep.analysis.report.panels import Panel
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.analysis import normalise
-from fewstep.analysis.reading import Run
-from fewstep.analysis.statistics import (
-    STATISTICS,
-    Estimate,
-    Scores,
-    estimate,
-    probability_of_improvement,
-)
-from fewstep.analysis.summary import (
+from fewstep.analysis.numbers import count, listing, number
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import (
     ENOUGH_SEEDS,
     LAST,
     Curve,
@@ -27,7 +20,14 @@ from fewstep.analysis.summary import (
     modes,
     results,
 )
-from fewstep.analysis.words import count, listing, number
+from fewstep.analysis.statistics import normalised_scores as normalise
+from fewstep.analysis.statistics.aggregates import (
+    STATISTICS,
+    Estimate,
+    Scores,
+    estimate,
+    probability_of_improvement,
+)
 from fewstep.errors import UsageError, unknown
 
 NATIVE, SAMPLE = "native", "sample"

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fewstep.analysis import comparison_figures, comparison_section, style
-from fewstep.analysis.comparison import Comparison
-from fewstep.analysis.figures import learning_figure
-from fewstep.analysis.sheets import Sheet, to_csv, to_latex
-from fewstep.analysis.summary import Group, cost, modes, results
+from fewstep.analysis.figures import aggregates as comparison_figures
+from fewstep.analysis.figures import style
+from fewstep.analysis.figures.curves import learning_figure
+from fewstep.analysis.report import comparison as comparison_section
+from fewstep.analysis.report.sheets import Sheet, to_csv, to_latex
+from fewstep.analysis.runs.summary import Group, cost, modes, results
+from fewstep.analysis.statistics.comparison import Comparison
 from fewstep.errors import FewstepError
 
 FIGURES = ("svg", "pdf")

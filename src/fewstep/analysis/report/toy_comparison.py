@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewstep.analysis import page, toy_figures, toys
-from fewstep.analysis.panels import Panel
-from fewstep.analysis.reading import Run, load_array
-from fewstep.analysis.summary import Variant
-from fewstep.analysis.words import number
+from fewstep.analysis.figures import toys as toy_figures
+from fewstep.analysis.numbers import number
+from fewstep.analysis.report import html as page
+from fewstep.analysis.report import toys
+from fewstep.analysis.report.panels import Panel
+from fewstep.analysis.runs.reading import Run, load_array
+from fewstep.analysis.runs.summary import Variant
 
 COLUMNS, NARROW_COLUMNS = 4, 2
 

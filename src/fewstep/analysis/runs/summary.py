@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.analysis.reading import Run
+from fewstep.analysis.runs.reading import Run
 
 LAST = 10
 """Evaluations in the "last ten" mean."""

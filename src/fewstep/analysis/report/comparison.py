@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from fewstep.analysis import comparison_curves, comparison_figures, page, style
-from fewstep.analysis.comparison import NATIVE, SCORES, Comparison
-from fewstep.analysis.normalise import RANDOM
-from fewstep.analysis.panels import Panel
-from fewstep.analysis.sheets import Sheet, to_html
-from fewstep.analysis.statistics import CONFIDENCE, REPLICATIONS, Estimate
-from fewstep.analysis.words import listing
+from fewstep.analysis.figures import aggregates as comparison_figures
+from fewstep.analysis.figures import comparison_curves, style
+from fewstep.analysis.numbers import listing
+from fewstep.analysis.report import html as page
+from fewstep.analysis.report.panels import Panel
+from fewstep.analysis.report.sheets import Sheet, to_html
+from fewstep.analysis.statistics.aggregates import CONFIDENCE, REPLICATIONS, Estimate
+from fewstep.analysis.statistics.comparison import NATIVE, SCORES, Comparison
+from fewstep.analysis.statistics.normalised_scores import RANDOM
 
 WIDE, NARROW = 9.6, 4.7
 WIDE_COLUMNS, NARROW_COLUMNS = 4, 2

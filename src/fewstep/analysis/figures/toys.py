@@ -9,8 +9,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from fewstep.analysis import style
-from fewstep.analysis.words import count, percent
+from fewstep.analysis.figures import style
+from fewstep.analysis.numbers import count, percent
 from fewstep.envs.toys.bandit import CENTRES
 from fewstep.envs.toys.multigoal import ARENA, GOAL_RADIUS, GOALS
 

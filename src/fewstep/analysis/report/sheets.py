@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewstep.analysis import page
-from fewstep.analysis.statistics import Estimate
-from fewstep.analysis.words import NOTHING, number
+from fewstep.analysis.numbers import NOTHING, number
+from fewstep.analysis.report import html as page
+from fewstep.analysis.statistics.aggregates import Estimate
 
 Cell = str | int | float | Estimate
 

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fewstep.analysis import style
-from fewstep.analysis.reading import Run
-from fewstep.analysis.summary import Curve, Group, Variant, binned, common_mean, mode_curve, modes
+from fewstep.analysis.figures import style
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import Curve, Group, Variant, binned, common_mean, mode_curve, modes
 
 BINS = 300
 """Points a line keeps: more rows than this are averaged in bins, with a band from lowest to highest."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewstep.analysis.catalogue import COURSE, LOSSES, MIXTURE, SHOWN_APART, VALUES, Plain
-from fewstep.analysis.figures import Line, lines, metric
-from fewstep.analysis.reading import Run
-from fewstep.analysis.summary import Variant
-from fewstep.analysis.words import short
+from fewstep.analysis.figures.curves import Line, lines, metric
+from fewstep.analysis.numbers import short
+from fewstep.analysis.report.metrics import COURSE, LOSSES, MIXTURE, SHOWN_APART, VALUES, Plain
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import Variant
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fewstep.analysis.words import number, short
+from fewstep.analysis.numbers import number, short
 
 INK, MUTED, RULE = "#1b1b1f", "#65656c", "#dadadf"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0479a", "#b98300", "#4b4bb5")

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewstep.analysis import page, toy_figures
-from fewstep.analysis.entropy import nearest_neighbour_entropy
-from fewstep.analysis.figures import Line, lines, metric
-from fewstep.analysis.panels import Panel
-from fewstep.analysis.reading import Run, load_array
-from fewstep.analysis.words import count, number, percent
+from fewstep.analysis.figures import toys as toy_figures
+from fewstep.analysis.figures.curves import Line, lines, metric
+from fewstep.analysis.numbers import count, number, percent
+from fewstep.analysis.report import html as page
+from fewstep.analysis.report.panels import Panel
+from fewstep.analysis.runs.reading import Run, load_array
+from fewstep.analysis.statistics.nearest_neighbour_entropy import nearest_neighbour_entropy
 from fewstep.envs.toys import bandit
 from fewstep.envs.toys.gaussian_fit import TruncatedGaussian, best_gaussian
 from fewstep.envs.toys.multigoal import GOALS

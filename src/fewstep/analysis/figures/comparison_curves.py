@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fewstep.analysis import style
-from fewstep.analysis.comparison import Entry
-from fewstep.analysis.summary import Curve, common_mean
+from fewstep.analysis.figures import style
+from fewstep.analysis.runs.summary import Curve, common_mean
+from fewstep.analysis.statistics.comparison import Entry
 
 HEIGHT = 2.3
 """Of a panel, in inches, title and axis included."""

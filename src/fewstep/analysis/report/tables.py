@@ -4,11 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewstep.analysis import page
-from fewstep.analysis.page import Markup, text
-from fewstep.analysis.reading import Run
-from fewstep.analysis.summary import LAST, Group, Result, Variant, cost, differences, flat, modes, results
-from fewstep.analysis.words import NOTHING, count, number, percent, size
+from fewstep.analysis.numbers import NOTHING, count, number, percent, size
+from fewstep.analysis.report import html as page
+from fewstep.analysis.report.html import Markup, text
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import (
+    LAST,
+    Group,
+    Result,
+    Variant,
+    cost,
+    differences,
+    flat,
+    modes,
+    results,
+)
 
 FILES_SHOWN = 200
 PACKAGES = ("fewstep", "python", "jax", "numpy", "mujoco", "gymnasium")
