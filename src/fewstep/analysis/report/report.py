@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from fewstep.analysis.figures import style
-from fewstep.analysis.figures.curves import NARROW, WIDE, learning_curve, learning_figure
-from fewstep.analysis.numbers import count, duration, listing, number
+from fewstep.analysis.figures.curves import BINS, NARROW, WIDE, learning_curve, learning_figure
+from fewstep.analysis.numbers import listing, span
 from fewstep.analysis.report import comparison as comparison_section
-from fewstep.analysis.report import html as page
-from fewstep.analysis.report import tables, toy_comparison, toys
+from fewstep.analysis.report import sentences, tables, toy_comparison, toys
 from fewstep.analysis.report.files import export
-from fewstep.analysis.report.panels import Panel, sections
+from fewstep.analysis.report.html import Page, Panel, Section, render
+from fewstep.analysis.report.panels import sections
+from fewstep.analysis.report.sheets import Sheet
 from fewstep.analysis.runs.reading import Run, read_run
-from fewstep.analysis.runs.summary import ENOUGH_SEEDS, LAST, Group, Variant, cost, group_runs, modes, results
+from fewstep.analysis.runs.summary import Group, group_runs, modes
 from fewstep.analysis.statistics.comparison import DEFAULT_SCORE, Comparison, comparisons
 from fewstep.errors import FewstepError, UsageError
 
 PICTURES = (".svg", ".png")
+MANY = 6
+"""With more runs than this, a comparison comes first and what is about single runs is folded."""
 
 
 def write_report(
@@ -38,14 +39,15 @@ def write_report(
         ``out``.
 
     Raises:
-        UsageError: no runs, a path that is not a run, or an unknown score.
+        UsageError: no runs, a path that is not a run, runs that hold nothing to show, or an unknown score.
         FewstepError: ``out`` or ``exports`` cannot be written.
     """
     groups = group_runs(_read(runs))
     found = comparisons(groups, score)
-    html = render(groups, found)
+    page = arrange(groups, found)
+    html = render(page)
     if exports is not None:
-        export(groups, found, exports)
+        export(page, groups, found, exports)
     return _save(out, html.encode("utf-8"))
 
 
@@ -68,14 +70,17 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
     with style.styled():
         figure = learning_figure(groups[0], (7.2, 3.4))
         figure.set_facecolor("white")
-        figure.axes[0].set_title(f"Return per episode, {groups[0].title}")
         return _save(out, style.to_file(figure, out.suffix[1:]))
 
 
 def _read(paths: Sequence[Path]) -> list[Run]:
     if not paths:
         raise UsageError("a report needs at least one run directory")
-    return [read_run(path) for path in paths]
+    runs = [read_run(path) for path in paths]
+    if all(run.is_blank for run in runs):
+        where = listing(str(run.path) for run in runs)
+        raise UsageError(f"there is nothing to show: {where} has no settings, metrics, evaluations or policy")
+    return runs
 
 
 def _save(out: Path, data: bytes) -> Path:
@@ -87,159 +92,72 @@ def _save(out: Path, data: bytes) -> Path:
     return out
 
 
-def render(groups: Sequence[Group], found: Sequence[Comparison] = ()) -> str:
-    """The page as text."""
-    title = " and ".join(dict.fromkeys(f"{v.runs[0].algo} on {g.env}" for g in groups for v in g.variants))
-    if len(title) > 70:
-        number_of_runs, envs = sum(len(g.runs) for g in groups), {g.env for g in groups}
-        title = f"{count(number_of_runs, 'run')} on {count(len(envs), 'environment')}"
-    folded = bool(found) and sum(len(group.runs) for group in groups) > MANY
-    parts = [page.heading(1, title)]
-    warned = [page.paragraph(warning, "warn") for warning in warnings(groups)]
-    single = "".join(tables.returns_table(group) + tables.seeds_table(group) for group in groups)
-    single += page.paragraph(READING, "note") + tables.costs_table(groups)
-    figures = [_group(group, index) for index, group in enumerate(groups)]
-    if folded:
-        parts += [comparison_section.section(found), page.heading(2, "Every run"), *warned, _problems(groups)]
-        parts.append(page.details("Returns and cost of every run", single))
-        parts += [page.details(f"Figures of {g.title}", f) for g, f in zip(groups, figures, strict=True)]
-    else:
-        parts += [page.paragraph(sentences(g, v), "lead") for g in groups for v in g.variants]
-        parts += [*warned, single, _problems(groups), comparison_section.section(found), *figures]
-    parts.append(_records(groups))
-    return page.document(f"{title}: fewstep report", "".join(parts))
-
-
-MANY = 6
-"""With more runs than this, a comparison comes first and what is about single runs is folded."""
-
-
-READING = (
-    f"Final: mean return of the last evaluation. Last {LAST}: mean over the last {LAST} evaluations. Best: "
-    "the highest evaluation, a maximum over noise and so biased upwards. Area: mean return along training "
-    "(area under the curve divided by its width). Best-of-N draws N actions and takes the one the critics "
-    "prefer; it is another policy than the single sample, so the two are never mixed."
-)
-
-
-def sentences(group: Group, variant: Variant) -> str:
-    """What a reader should know before anything else, in words."""
-    runs = variant.runs
-    seeds = (
-        f"seed {runs[0].seed}" if len(runs) == 1 else f"{len(runs)} seeds ({listing(r.seed for r in runs)})"
+def arrange(groups: Sequence[Group], found: Sequence[Comparison] = ()) -> Page:
+    """Everything the page shows; ``page.html.jinja`` says in which order."""
+    many = bool(found) and sum(len(group.runs) for group in groups) > MANY
+    variants = [(group, variant) for group in groups for variant in group.variants]
+    each = [] if many or len(variants) == 1 else [sentences.sentences(*place) for place in variants]
+    returns = [sheet for sheet in (tables.runs_sheet(groups), tables.seeds_sheet(groups)) if sheet.rows]
+    results = "Returns of every run" if many else "Results"
+    return Page(
+        title=sentences.title(groups),
+        lead=sentences.lead(groups),
+        missing=sentences.missing(groups),
+        warnings=sentences.warnings(groups),
+        many=many,
+        curves=[_curve(group, index, many) for index, group in enumerate(groups)],
+        results=Section(results, text=each, sheets=returns, notes=sentences.reading(groups), folded=many),
+        comparison=comparison_section.section(found),
+        training=[_training(group, index, many) for index, group in enumerate(groups)],
+        cost=_tabular("Cost of every run" if many else "Cost", tables.costs_sheet(groups), folded=many),
+        settings=Section("Settings", parts=_settings(groups)),
+        software=Section("Software", parts=_software(groups)),
+        files=_tabular("Files", tables.files_sheet(groups), folded=True),
     )
-    steps = [cost(run).env_steps for run in runs]
-    spans = sorted({number(value) for value in steps}, key=lambda t: (len(t), t))
-    span = spans[0] if len(spans) == 1 else f"{spans[0]} to {spans[-1]}"
-    each = " each" if len(runs) > 1 and len(spans) == 1 else ""
-    words = [f"{variant.label} trained on {group.title} with {seeds} for {span} environment steps{each}."]
-    ends, tens = [], []
-    for mode in modes(runs):
-        found = [result for run in runs for result in results(run) if result.actions == mode]
-        ends.append(f"{number(float(np.mean([r.final for r in found])))} ({mode})")
-        tens.append(f"{number(float(np.mean([r.last_ten for r in found])))} ({mode})")
-    over = " averaged over seeds" if len(runs) > 1 else ""
-    if ends:
-        words.append(f"Mean return of the last evaluation{over}: {listing(ends)}.")
-        words.append(f"Mean of the last ten evaluations: {listing(tens)}.")
-    else:
-        words.append("It was never evaluated.")
-    minutes = [cost(run).minutes for run in runs]
-    if np.isfinite(minutes).any():
-        words.append(f"{'A seed' if len(runs) > 1 else 'It'} took {duration(float(np.nanmean(minutes)))}.")
-    return " ".join(words)
 
 
-def warnings(groups: Sequence[Group]) -> list[str]:
-    """What forbids or weakens a comparison."""
-    found = []
-    few = [
-        f"{v.label} on {g.env} ({count(len(v.runs), 'seed')})"
-        for g in groups
-        for v in g.variants
-        if len(v.runs) < ENOUGH_SEEDS
-    ]
-    if few:
-        found.append(
-            f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these "
-            "numbers do not say how much."
-        )
-    for env in dict.fromkeys(group.env for group in groups):
-        versions = [group.mujoco for group in groups if group.env == env]
-        if len(versions) > 1:
-            found.append(
-                f"{env} was run under MuJoCo {listing(versions)}. The version changes returns, so these runs "
-                "are shown apart and not averaged."
-            )
-    uneven = [
-        f"{v.label} on {g.env}"
-        for g in groups
-        for v in g.variants
-        if len({cost(r).env_steps for r in v.runs}) > 1
-    ]
-    if uneven:
-        found.append(
-            f"Seeds stopped at different steps: {listing(uneven)}. Their mean mixes stages of training."
-        )
-    return found
+def _tabular(heading: str, sheet: Sheet, folded: bool = False) -> Section:
+    return Section(heading, sheets=[sheet] if sheet.rows else [], folded=folded)
 
 
-def _problems(groups: Sequence[Group]) -> str:
-    items = [
-        f"{tables.run_name(v, run)} ({run.path}): {problem}"
-        for g in groups
-        for v in g.variants
-        for run in v.runs
-        for problem in run.problems
-    ]
-    return page.heading(3, "Missing or damaged") + page.bullets(items) if items else ""
+def _curve(group: Group, index: int, folded: bool) -> Section:
+    """Returns over training in one environment; empty without evaluations."""
+    if not modes(group.runs):
+        return Section()
+    seeds = span(len(variant.runs) for variant in group.variants)
+    caption = "Every evaluation. Faint dots: single episodes; line: mean over episodes" + (
+        f" and {seeds} seeds; thin lines: each seed." if seeds != "1" else "."
+    )
+    wide, narrow = learning_curve(group, f"g{index}w", WIDE), learning_curve(group, f"g{index}n", NARROW)
+    panel = Panel(wide, caption, narrow, wide=True)
+    return Section(f"Every return on {group.title}" if folded else "", figures=[panel], folded=folded)
 
 
-def _group(group: Group, index: int) -> str:
-    """Figures of one environment."""
-    parts = [page.heading(2, group.title)]
-    if modes(group.runs):
-        seeds = listing(dict.fromkeys(count(len(v.runs), "seed") for v in group.variants))
-        caption = f"Every evaluation. Faint dots: single episodes; line: mean over episodes and {seeds}" + (
-            "; thin lines: each seed." if any(len(v.runs) > 1 for v in group.variants) else "."
-        )
-        parts.append(
-            page.figures(
-                [
-                    Panel(
-                        learning_curve(group, f"g{index}w", WIDE),
-                        caption,
-                        narrow=learning_curve(group, f"g{index}n", NARROW),
-                        wide=True,
-                    )
-                ]
-            )
-        )
-    parts.append(toy_comparison.section(group.variants, f"d{index}-"))
-    level = 4 if len(group.variants) > 1 else 3
+def _training(group: Group, index: int, folded: bool) -> Section:
+    """What was learned on a toy, and what was logged while training."""
+    parts = [toy_comparison.section(group.variants, f"d{index}-")]
+    several = len(group.variants) > 1
     for place, variant in enumerate(group.variants):
-        if len(group.variants) > 1:
-            parts.append(page.heading(3, variant.label))
-        parts += [toys.section(run, f"t{index}-{place}-{i}", level) for i, run in enumerate(variant.runs)]
-        for heading, panels in sections(variant, f"m{index}-{place}"):
-            parts.append(page.heading(level, heading) + page.figures(panels))
-    return "".join(parts)
+        own: list[Section] = []
+        for seed, run in enumerate(variant.runs):
+            name = f"{variant.label}-{seed if not run.seed else run.seed}-{place}"
+            own.append(toys.section(run, name, f"t{index}-{place}-{seed}"))
+        own += sections(variant, f"m{index}-{place}")
+        parts += [Section(variant.label, parts=own)] if several else own
+    heading = f"Training on {group.title}" if group.title else "Training"
+    notes = [LINES] if any(len(run.metrics) > BINS for run in group.runs) else []
+    return Section(heading, parts=parts, notes=notes, folded=folded)
 
 
-def _records(groups: Sequence[Group]) -> str:
-    """Configuration, versions, provenance, files."""
-    variants = [variant for group in groups for variant in group.variants]
-    named = [(tables.run_name(v, run), run) for v in variants for run in v.runs]
-    parts = [page.heading(2, "Configuration")]
-    apart = tables.differences_table(variants) if len(variants) > 1 else ""
-    if apart:
-        parts.append(page.paragraph("Settings that differ between these runs:") + apart)
-    parts += [
-        page.details(f"All settings of {v.label} on {v.runs[0].env}", tables.config_table(v.runs[0]))
-        for v in variants
-    ]
-    parts.append(page.heading(2, "Versions and provenance") + tables.versions_table(named))
-    parts += [page.details(f"Provenance of {name}", tables.provenance_table(run)) for name, run in named]
-    parts.append(page.heading(2, "Files"))
-    parts += [page.details(f"{run.path}", tables.files_table(run)) for _, run in named]
-    return "".join(parts)
+LINES = f"Of more than {BINS} logged rows, lines show means of equal shares, shaded from lowest to highest."
+
+
+def _settings(groups: Sequence[Group]) -> list[Section]:
+    apart = tables.differences_sheet(groups)
+    differ = [Section(sheets=[apart])] if apart.rows else []
+    return [*differ, _tabular("All settings", tables.settings_sheet(groups), folded=True)]
+
+
+def _software(groups: Sequence[Group]) -> list[Section]:
+    versions = _tabular("", tables.versions_sheet(groups))
+    return [versions, _tabular("Provenance", tables.provenance_sheet(groups), folded=True)]

@@ -1,15 +1,14 @@
-"""The report's tables: numbers from ``summary`` laid out by ``page``."""
+"""The report's tables: numbers of runs as sheets, which the page shows and ``--tables`` writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from fewstep.analysis.numbers import NOTHING, count, number, percent, size
-from fewstep.analysis.report import html as page
-from fewstep.analysis.report.html import Markup, text
+from fewstep.analysis.numbers import span
+from fewstep.analysis.report.sheets import Sheet, filled
 from fewstep.analysis.runs.reading import Run
 from fewstep.analysis.runs.summary import (
-    LAST,
     Group,
     Result,
     Variant,
@@ -19,130 +18,184 @@ from fewstep.analysis.runs.summary import (
     modes,
     results,
 )
+from fewstep.analysis.statistics.aggregates import Estimate
 
 FILES_SHOWN = 200
-PACKAGES = ("fewstep", "python", "jax", "numpy", "mujoco", "gymnasium")
+PACKAGES = ("fewstep", "python", "jax", "numpy", "gymnasium", "mujoco")
 
 
-def run_name(variant: Variant, run: Run) -> str:
-    """``mfpo, seed 0``: how a run is called in tables."""
-    twins = [other for other in variant.runs if other.seed == run.seed]
-    return f"{variant.label}, seed {run.seed}" + (f" ({run.path})" if len(twins) > 1 else "")
-
-
-def returns_table(group: Group) -> str:
-    """One row per run and action mode."""
-    names, rows = modes(group.runs), []
-    for place, variant in enumerate(group.variants):
-        for run in variant.runs:
-            name = run_name(variant, run)
-            found = results(run)
-            for result in found:
-                colour = names.index(result.actions) if len(group.variants) == 1 else place
-                label = Markup(page.swatch(colour).html + text(result.actions))
-                rows.append((name, label, *_returns(result), group.mujoco))
-            if not found:
-                rows.append((name, "no evaluation", *[NOTHING] * 5, group.mujoco))
-    head = ("run", "actions", "final", f"last {LAST}", "best", "area", "evaluations", "mujoco")
-    return page.table(head, rows, "llnnnnnl", f"Mean return on {group.title}")
-
-
-def _returns(result: Result) -> tuple[str, ...]:
-    figures = (result.final, result.last_ten, result.best, result.area)
-    return (*map(number, figures), f"{result.evaluations:,} × {count(result.episodes, 'episode')}")
-
-
-def seeds_table(group: Group) -> str:
-    """Mean over seeds with the lowest and highest seed; empty where no variant has two seeds."""
-    rows = []
-    for variant in group.variants:
-        if len(variant.runs) < 2:
-            continue
-        for mode in modes(variant.runs):
-            found = [r for run in variant.runs for r in results(run) if r.actions == mode]
-            columns = ([r.final for r in found], [r.last_ten for r in found], [r.area for r in found])
-            rows.append((variant.label, mode, len(found), *map(_spread, columns)))
-    if not rows:
-        return ""
-    head = ("over seeds", "actions", "seeds", "final", f"last {LAST}", "area")
-    return page.table(head, rows, "llnnnn", "Mean over seeds [lowest seed, highest seed]")
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{number(float(np.mean(values)))} [{number(min(values))}, {number(max(values))}]"
-
-
-def costs_table(groups: Sequence[Group]) -> str:
-    """Steps, updates, time and versions, one row per run."""
-    rows = []
-    several = len({group.env for group in groups}) > 1
+def each_run(groups: Sequence[Group]) -> Iterator[tuple[Group, Variant, Run]]:
+    """Every run with where it belongs."""
     for group in groups:
         for variant in group.variants:
             for run in variant.runs:
-                used = cost(run)
-                name = run_name(variant, run) + (f", {run.env}" if several else "")
-                numbers = (used.env_steps, used.updates, used.utd, used.minutes, used.steps_per_second)
-                numbers += (used.update_ms, used.act_ms)
-                versions = [run.version(package) for package in ("mujoco", "gymnasium", "jax")]
-                rows.append((name, *map(number, numbers), *versions))
-    head = ("run", "env steps", "updates", "UTD", "minutes", "steps / s", "ms / update", "ms / action")
-    caption = "What it cost, and under which versions (UTD: updates per environment step; ms: medians)"
-    return page.table((*head, "mujoco", "gymnasium", "jax"), rows, "lnnnnnnnlll", caption)
+                yield group, variant, run
 
 
-def differences_table(variants: Sequence[Variant]) -> str:
-    """Configuration keys that are not the same everywhere, seeds apart; empty where there are none."""
-    found = differences([variant.runs[0].config for variant in variants])
+def run_name(variant: Variant, run: Run) -> str:
+    """``mfpo, seed 0``: how a run is called in words."""
+    seed = f", seed {run.seed}" if run.seed else ""
+    return variant.label + seed + (f" ({run.path})" if _twin(variant, run) else "")
+
+
+def last_column(found: Sequence[Result]) -> str:
+    """``last 10``, or how many evaluations there really are to take the mean of."""
+    return f"last {span(result.averaged for result in found)}"
+
+
+def runs_sheet(groups: Sequence[Group]) -> Sheet:
+    """One row per run and action mode, with a dot in the colour of its curve."""
+    names = {id(group): modes(group.runs) for group in groups}
+    rows, colours, found = [], [], []
+    for group, variant, run in each_run(groups):
+        for result in results(run):
+            found.append(result)
+            single = len(group.variants) == 1
+            place = names[id(group)].index(result.actions) if single else group.variants.index(variant)
+            colours.append(place)
+            rows.append((*_who(group, variant, run), result.actions, *_returns(result), group.mujoco))
+    head = ("variant", "environment", "seed", "run", "actions", "final", last_column(found), "best", "area")
+    more = ("evaluations", "episodes each", "mujoco")
+    return filled(Sheet("runs", "Mean return per episode, every run", (*head, *more), rows, colours))
+
+
+def _who(group: Group, variant: Variant, run: Run) -> tuple[str, str, str, str]:
+    """What tells a run apart from all others; the path only where nothing else does."""
+    return variant.label, group.env, run.seed, str(run.path) if _twin(variant, run) else ""
+
+
+def _twin(variant: Variant, run: Run) -> bool:
+    return sum(other.seed == run.seed for other in variant.runs) > 1
+
+
+def _returns(result: Result) -> tuple[float, ...]:
+    returns = (result.final, result.last, result.best, result.area)
+    return (*returns, result.evaluations, result.episodes)
+
+
+def seeds_sheet(groups: Sequence[Group]) -> Sheet:
+    """Mean over seeds with the lowest and the highest seed; no rows where no variant has two seeds."""
+    rows, every = [], []
+    for group in groups:
+        for variant in group.variants:
+            for mode in modes(variant.runs):
+                found = [r for run in variant.runs for r in results(run) if r.actions == mode]
+                every += found
+                columns = ([r.final for r in found], [r.last for r in found], [r.area for r in found])
+                spread = map(over_seeds, columns)
+                rows.append((variant.label, group.env, mode, len(found), *spread, group.mujoco))
+    if not any(row[3] > 1 for row in rows):
+        rows = []
+    head = ("variant", "environment", "actions", "seeds", "final", last_column(every), "area", "mujoco")
+    return filled(Sheet("seeds", "Mean return over seeds [lowest seed, highest seed]", head, rows))
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean over seeds; the interval is the range from the lowest to the highest, absent with one seed."""
+    ends = (min(values), max(values)) if len(values) > 1 else (np.nan, np.nan)
+    return Estimate(float(np.mean(values)), *map(float, ends))
+
+
+def costs_sheet(groups: Sequence[Group]) -> Sheet:
+    """Steps, updates, time, device and versions, one row per run that recorded any of them."""
+    rows = []
+    for group, variant, run in each_run(groups):
+        used = cost(run)
+        numbers = (used.env_steps, used.updates, used.utd, used.minutes, used.steps_per_second)
+        numbers += (used.update_ms, used.act_ms)
+        if np.isfinite(numbers).any():
+            device = run.provenance.get("device")
+            versions = [run.version(package) for package in ("mujoco", "gymnasium", "jax")]
+            where = device if isinstance(device, str) else None
+            rows.append((*_who(group, variant, run), *numbers, where, *versions))
+    head = ("variant", "environment", "seed", "run", "env steps", "updates", "UTD", "minutes", "steps / s")
+    more = ("ms / update", "ms / action", "device", "mujoco", "gymnasium", "jax")
+    sheet = filled(Sheet("costs", "", (*head, *more), rows))
+    known = {"UTD": "UTD: updates per environment step", "ms / update": "ms: medians"}
+    explained = "; ".join(words for title, words in known.items() if title in sheet.head)
+    versions = {"mujoco", "gymnasium", "jax"} & set(sheet.head)
+    caption = "What it cost" + (", and under which versions" if versions else "")
+    caption += f" ({explained})" if explained else ""
+    return Sheet(sheet.name, caption, sheet.head, sheet.rows)
+
+
+def differences_sheet(groups: Sequence[Group]) -> Sheet:
+    """Settings that are not the same everywhere, seeds apart; no rows where there are none."""
+    named = _configurations(groups)
+    found = differences([config for _, config in named])
     rows = [(key, *map(setting, values)) for key, values in found.items() if key != "seed"]
-    return (
-        page.table(("setting", *(v.label for v in variants)), rows, "l" * (1 + len(variants))) if rows else ""
-    )
+    head = ("setting", *(name for name, _ in named))
+    return Sheet("settings-that-differ", "Settings that differ between these runs", head, rows)
 
 
-def config_table(run: Run) -> str:
-    """Every setting of a run but its seed."""
-    rows = [(key, setting(value)) for key, value in flat(run.config).items() if key != "seed"]
-    return page.table(("setting", "value"), rows, "lw")
+def settings_sheet(groups: Sequence[Group]) -> Sheet:
+    """Every setting but the seed, a column per variant."""
+    named = [(name, flat(config)) for name, config in _configurations(groups)]
+    return _side_by_side("settings", "Every setting but the seed", "setting", named)
 
 
-def versions_table(named: Sequence[tuple[str, Run]]) -> str:
-    """Package versions: one column if all runs agree, one per run otherwise."""
-    columns = [[run.version(package) for package in PACKAGES] for _, run in named]
-    if all(column == columns[0] for column in columns):
-        named, columns = [("all runs" if len(named) > 1 else "version", named[0][1])], columns[:1]
-    rows = [(package, *(column[i] for column in columns)) for i, package in enumerate(PACKAGES)]
-    return page.table(("package", *(name for name, _ in named)), rows)
+def _configurations(groups: Sequence[Group]) -> list[tuple[str, dict[str, Any]]]:
+    several = len(groups) > 1
+    variants = [(group, variant) for group in groups for variant in group.variants]
+    return [
+        (variant.label + (f" on {group.title}" if several else ""), variant.runs[0].config)
+        for group, variant in variants
+        if variant.runs[0].config
+    ]
 
 
-def provenance_table(run: Run) -> str:
-    """Everything ``provenance.json`` holds but the versions shown elsewhere."""
-    shown = {f"versions.{package}" for package in PACKAGES} | set(PACKAGES)
-    rows = [(key, setting(value)) for key, value in flat(run.provenance).items() if key not in shown]
-    return (
-        page.table(("field", "value"), rows, "lw") if rows else page.paragraph("No provenance was recorded.")
-    )
+def versions_sheet(groups: Sequence[Group]) -> Sheet:
+    """Versions of the packages that the runs depend on."""
+    named = [(name, {p: run.version(p) for p in PACKAGES if run.version(p)}) for name, run in _named(groups)]
+    return _side_by_side("software", "Versions", "package", named)
 
 
-def files_table(run: Run) -> str:
-    """Files of a run with their sizes; a long list is cut and says so."""
-    rows: list[tuple[object, ...]] = [(name, size(count)) for name, count in run.files[:FILES_SHOWN]]
-    more = run.files[FILES_SHOWN:]
-    if more:
-        rows.append((f"and {len(more):,} more", size(sum(count for _, count in more))))
-    return page.table(("file", "size"), rows, "wn")
+def provenance_sheet(groups: Sequence[Group]) -> Sheet:
+    """Everything ``provenance.json`` holds but the versions that have their own table or do not matter."""
+    hidden = {f"versions.{package}" for package in PACKAGES} | set(PACKAGES)
+    named = [
+        (name, {key: value for key, value in flat(run.provenance).items() if key not in hidden})
+        for name, run in _named(groups)
+    ]
+    return _side_by_side("provenance", "How the runs were made", "field", named)
 
 
-def setting(value: object) -> str:
-    """A configuration value as one would type it; a dash where it is absent."""
+def files_sheet(groups: Sequence[Group]) -> Sheet:
+    """Files of every run with their sizes; a long list is cut and says so."""
+    rows = []
+    for _, _, run in each_run(groups):
+        rows += [(str(run.path), name, size) for name, size in run.files[:FILES_SHOWN]]
+        more = [size for _, size in run.files[FILES_SHOWN:]]
+        rows += [(str(run.path), f"and {len(more):,} more", sum(more))] if more else []
+    return Sheet("files", "Files of the runs", ("run", "file", "bytes"), rows)
+
+
+def _named(groups: Sequence[Group]) -> list[tuple[str, Run]]:
+    several = len(groups) > 1
+    found = each_run(groups)
+    return [
+        (run_name(variant, run) + (f" on {group.title}" if several else ""), run)
+        for group, variant, run in found
+    ]
+
+
+def _side_by_side(name: str, caption: str, first: str, named: Sequence[tuple[str, dict[str, Any]]]) -> Sheet:
+    """A row per key, a column per table; one column where all tables are equal. Empty tables are left out."""
+    named = [(title, table) for title, table in named if table]
+    if len(named) > 1 and all(table == named[0][1] for _, table in named):
+        named = [("all", named[0][1])]
+    keys = dict.fromkeys(key for _, table in named for key in table)
+    rows = [(key, *(setting(table.get(key)) for _, table in named)) for key in keys]
+    single = ("value",) if len(named) == 1 else tuple(title for title, _ in named)
+    return Sheet(name, caption, (first, *single), rows)
+
+
+def setting(value: object) -> str | None:
+    """A configuration value as one would type it; None where it is absent."""
     if value is None:
-        return NOTHING
+        return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return "[" + ", ".join(setting(item) for item in value) + "]"
+        return "[" + ", ".join(setting(item) or "none" for item in value) + "]"
     return str(value)
-
-
-def shares(values: Sequence[float]) -> str:
-    """``24.1 %, 25.3 %, …``."""
-    return ", ".join(percent(float(value)) for value in values)
