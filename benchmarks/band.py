@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import record
-from fewstep.analysis import style
+from fewstep.analysis.figures import style
 
 ENV, LAST = "HalfCheetah-v4", 10
 Curves = dict[str, dict[int, float]]

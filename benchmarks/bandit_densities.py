@@ -15,8 +15,10 @@ import argparse
 from pathlib import Path
 
 from benchmarks import record
-from fewstep.analysis import style, toy_comparison, toy_figures, toys
-from fewstep.analysis.reading import read_run
+from fewstep.analysis.figures import style
+from fewstep.analysis.figures import toys as toy_figures
+from fewstep.analysis.report import toy_comparison, toys
+from fewstep.analysis.runs.reading import read_run
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ Normal scores of mean 0 and standard deviation 1 on every task, whose true IQM i
 import numpy as np
 
 from benchmarks.record import update
-from fewstep.analysis.statistics import estimate, interquartile_mean
+from fewstep.analysis.statistics.aggregates import estimate, interquartile_mean
 
 SIMULATIONS = 2000
 

@@ -1,4 +1,4 @@
-"""Returns of uniformly random actions: the zeros of the scores, listed in ``fewstep.analysis.normalise``.
+"""Returns of uniformly random actions: the zeros of ``fewstep.analysis.statistics.normalised_scores``.
 
     python -m benchmarks.random_returns [ENV ...]
 

@@ -27,7 +27,7 @@ from benchmarks.seeds_speed import program
 from benchmarks.update_speed import HALF_CHEETAH, SIZES
 from fewstep import config, envs
 from fewstep.algos import registry
-from fewstep.analysis import style
+from fewstep.analysis.figures import style
 from fewstep.speed import floor, peak, updates
 from fewstep.types import Spec
 

@@ -25,7 +25,7 @@ from benchmarks.smfp_bandit import true_reward
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.smfp import config as c
 from fewstep.algos.smfp import learner, policy
-from fewstep.analysis import style
+from fewstep.analysis.figures import style
 from fewstep.envs.toys import bandit
 from fewstep.types import Spec
 

@@ -46,6 +46,16 @@ ARROWS = {
     "__main__": {"cli"},
     "__init__": {"api", "envs"},
 }
+INSIDE = {  # in this room the parts depend on each other in one direction too
+    "analysis": {
+        "__init__": set(),
+        "numbers": set(),
+        "runs": {"numbers"},
+        "statistics": {"numbers", "runs"},
+        "figures": {"numbers", "runs", "statistics"},
+        "report": {"numbers", "runs", "statistics", "figures"},
+    },
+}
 WITHOUT_JAX = (
     "types",
     "errors",
@@ -94,6 +104,20 @@ def test_arrows_run_one_way(path):
         parts = module.split(".")
         if parts[0] == "fewstep" and len(parts) > 1:
             assert parts[1] in allowed, f"{path}:{line}: {room} may not import {module}"
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_arrows_inside_a_room_run_one_way(room):
+    """A part imports itself and those listed before it."""
+    for path in (ROOT / room).rglob("*.py"):
+        part = path.relative_to(ROOT / room).parts[0].removesuffix(".py")
+        assert part in INSIDE[room], f"{part} is a new part of {room}: say in this test what it may import"
+        for module, line in imported(path):
+            parts = module.split(".")
+            if parts[:2] == ["fewstep", room]:
+                assert len(parts) > 2, f"{path}:{line}: name the part of {room}"
+                allowed = INSIDE[room][part] | {part}
+                assert parts[2] in allowed, f"{path}:{line}: {room}/{part} may not import {module}"
 
 
 @pytest.mark.parametrize("room", WITHOUT_JAX)

@@ -6,15 +6,16 @@ import re
 import numpy as np
 import pytest
 
-from fewstep.analysis import comparison as cmp
-from fewstep.analysis.comparison_curves import spread
-from fewstep.analysis.export import export
-from fewstep.analysis.normalise import RANDOM
-from fewstep.analysis.reading import read_run
-from fewstep.analysis.sheets import Sheet, to_csv, to_latex
-from fewstep.analysis.statistics import Estimate
-from fewstep.analysis.summary import group_runs
-from fewstep.analysis.words import number
+from fewstep.analysis.figures.comparison_curves import spread
+from fewstep.analysis.numbers import number
+from fewstep.analysis.report.files import export
+from fewstep.analysis.report.report import arrange
+from fewstep.analysis.report.sheets import Sheet, to_csv, to_latex
+from fewstep.analysis.runs.reading import read_run
+from fewstep.analysis.runs.summary import group_runs
+from fewstep.analysis.statistics import comparison as cmp
+from fewstep.analysis.statistics.aggregates import Estimate
+from fewstep.analysis.statistics.normalised_scores import RANDOM
 from fewstep.cli import main
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, make, mean_return
@@ -145,7 +146,7 @@ def test_few_seeds_twins_and_missing_modes_are_said(tmp_path):
 def test_the_page(tmp_path):
     _, words = report(write(tmp_path / "runs", MFPO + SAC), tmp_path / "report.html")
     assert "Comparison Native actions, MuJoCo 3.17.0" in words
-    assert "mean return over its last 10 evaluations (over all, if it has fewer)" in words
+    assert "The score of a run is the mean return over its last 10 evaluations, on" in words
     assert "mfpo best-of-10 and sac mode" in words
     assert "Single sample, MuJoCo 3.17.0" in words
     assert re.search(r"mfpo 2 3 [\d.]+ \[[\d.]+, [\d.]+\] 1 \[", words)
@@ -169,7 +170,8 @@ def test_table_files(tmp_path, capsys):
     assert float(rows[0]["last 10"]) == pytest.approx(last_ten(MFPO[0], "best-of-10"))
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     groups = group_runs([read_run(tmp_path / "runs" / str(i)) for i in range(4)])
-    export(groups, cmp.comparisons(groups), folder)
+    found = cmp.comparisons(groups)
+    export(arrange(groups, found), groups, found, folder)
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
@@ -207,7 +209,9 @@ def test_bands_span_the_seeds_at_the_steps_they_share():
 
 def test_many_runs_fold_behind_their_comparison(tmp_path):
     _, words = report(write(tmp_path / "runs", MFPO + SAC), tmp_path / "report.html")
-    assert words.index("Comparison Native actions") < words.index("Every run Returns and cost of every run")
+    folded = ("Every run", "Returns of every run", "Every return on", "Training on", "Cost of every run")
+    places = [words.index(text) for text in ("Comparison Native actions", *folded)]
+    assert places == sorted(places)
     assert "trained on" not in words  # one paragraph per variant and task would be a wall
     # The score of every variant on every task: mean over seeds, lowest and highest.
     scores = [last_ten(made, "best-of-10") for made in MFPO[:3]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fewstep.analysis.entropy import nearest_neighbour_entropy
+from fewstep.analysis.statistics.nearest_neighbour_entropy import nearest_neighbour_entropy
 
 
 @pytest.mark.parametrize("size", [1, 2])

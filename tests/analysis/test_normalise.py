@@ -1,6 +1,6 @@
 import pytest
 
-from fewstep.analysis.normalise import MUJOCO, RANDOM, scale
+from fewstep.analysis.statistics.normalised_scores import MUJOCO, RANDOM, scale
 from fewstep.envs import list_ids
 from fewstep.errors import UsageError
 

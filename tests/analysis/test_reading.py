@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fewstep.analysis.reading import load_array, read_run
+from fewstep.analysis.runs.reading import load_array, read_run
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, make, write_rows
 
@@ -12,7 +12,7 @@ def test_a_finished_run_is_read_whole(tmp_path):
     run = read_run(make(tmp_path / "run", Made(rows=4, episodes=3)))
     assert (run.env, run.algo, run.seed) == ("HalfCheetah-v4", "mfpo", "0")
     assert run.version("mujoco") == "3.17.0"
-    assert run.version("nothing") == "unknown"
+    assert run.version("nothing") == ""
     assert run.act_size == 6
     assert len(run.metrics) == 4
     assert [e.env_steps for e in run.evaluations] == [1000, 1000, 2000, 2000, 3000, 3000, 4000, 4000]
@@ -77,23 +77,24 @@ def test_a_resumed_run_has_its_last_word(tmp_path):
 
 def test_what_is_missing_is_listed(tmp_path):
     (tmp_path / "config.toml").write_text('env = "Ant-v5"\n[training]\nsteps = 5000\n')
-    assert read_run(tmp_path).problems == (
-        "provenance.json is missing",
-        "metrics.jsonl is missing",
-        "evaluations.jsonl is missing",
-        "there are no metrics: nothing was logged before the run ended",
-        "there are no evaluations: the run ended before its first one",
-        "it has reached 0 of 5,000 environment steps",
-    )
+    missing = "provenance.json, metrics.jsonl and evaluations.jsonl are missing"
+    assert read_run(tmp_path).problems == (missing,)
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "evaluations.jsonl").touch()
+    empty = "there are no metrics and no evaluations: it ended before the first"
+    assert read_run(tmp_path).problems == ("provenance.json is missing", empty)
 
 
 def test_broken_tables_are_noted(tmp_path):
     (tmp_path / "config.toml").write_text("env = [")
     (tmp_path / "provenance.json").write_text("[1]")
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "policy.json").write_text('{"env": "mine:Mine-v0", "algo": "sac"}')
     run = read_run(tmp_path)
-    assert run.env == "unknown"
-    assert run.problems[0].startswith("config.toml cannot be read: ")
-    assert run.problems[1] == "provenance.json is not a table"
+    assert (run.env, run.algo, run.seed) == ("mine:Mine-v0", "sac", ""), "the policy says so too"
+    assert run.problems[0] == "metrics.jsonl and evaluations.jsonl are missing"
+    assert run.problems[1].startswith("config.toml cannot be read: ")
+    assert run.problems[2] == "provenance.json is not a table"
 
 
 def test_a_state_kept_after_a_crash_is_noted(tmp_path):

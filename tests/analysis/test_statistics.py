@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, trim_mean
 
-from fewstep.analysis import statistics as st
+from fewstep.analysis.statistics import aggregates as st
 
 MATRIX = np.array([[0.0, 10.0], [1.0, 20.0], [2.0, 60.0]])  # [runs, tasks]
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fewstep.analysis import summary
-from fewstep.analysis.reading import read_run
-from fewstep.analysis.words import count, duration, listing, number, percent, short, size
+from fewstep.analysis.numbers import count, duration, listing, number, percent, short, span
+from fewstep.analysis.runs import summary
+from fewstep.analysis.runs.reading import read_run
 from tests.analysis.fabricate import Made, make, mean_return, write_rows
 
 
@@ -22,7 +22,8 @@ def test_results_by_hand(tmp_path):
     (result,) = summary.results(run_with(tmp_path / "run", rows))
     assert result.actions == "sample"
     assert result.final == 100
-    assert result.last_ten == pytest.approx((20 + 30 + 40 + 50 + 60 + 70 + 80 + 90 + 200 + 100) / 10)
+    assert result.averaged == 10
+    assert result.last == pytest.approx((20 + 30 + 40 + 50 + 60 + 70 + 80 + 90 + 200 + 100) / 10)
     assert result.best == 200
     assert result.area == pytest.approx((sum(means) - 0 / 2 - 100 / 2) / 11)  # even steps: trapezoid rule
     assert (result.evaluations, result.episodes) == (12, 2)
@@ -122,7 +123,7 @@ def test_words():
     assert [number(v) for v in values] == spoken
     assert [short(v) for v in (-0.5, 0.02, 0.0, 2000.0)] == ["−0.5", "0.02", "0", "2,000"]
     assert (percent(0.1234), percent(np.nan)) == ("12.3 %", "–")
-    assert [size(n) for n in (999, 12_345, 3_200_000)] == ["999 B", "12.3 kB", "3.2 MB"]
+    assert [span(x) for x in ([], [8, 8], [10, 8, 1200])] == ["", "8", "8 to 1,200"]
     assert [duration(m) for m in (0.5, 42.3, 150, np.nan)] == ["30 s", "42 min", "2.5 h", "–"]
     assert [listing(x) for x in ([], ["a"], ["a", "b", "c"])] == ["", "a", "a, b and c"]
     assert (count(1, "seed"), count(1200, "seed")) == ("1 seed", "1,200 seeds")

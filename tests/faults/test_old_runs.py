@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.analysis import reading
+from fewstep.analysis.runs import reading
 from fewstep.cli import main
 from fewstep.runs import checkpoint
 from fewstep.training import policy_io

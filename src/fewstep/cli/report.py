@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score",
         default="last-10",
         metavar="NAME",
-        help="score of a run in comparisons: last-10 (mean of the last ten evaluations), final or area",
+        help="score of a run in comparisons: last-10 (mean over the last 10 evaluations, or all if there are "
+        "fewer), final or area",
     )
 
 

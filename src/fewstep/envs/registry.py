@@ -48,6 +48,25 @@ def list_ids() -> list[tuple[str, str, str]]:
     return mujoco + classic + [(env_id, "toy", note) for env_id, note in toys.NOTES.items()]
 
 
+_WITHOUT_MUJOCO = ("classic-control", "toy")
+"""Suites whose returns do not depend on MuJoCo's version."""
+
+
+def without_mujoco(env_id: str) -> bool:
+    """Whether an environment is known not to use MuJoCo."""
+    return env_id in {known for known, suite, _ in list_ids() if suite in _WITHOUT_MUJOCO}
+
+
+def uses_mujoco(env_id: str) -> bool:
+    """Whether returns depend on MuJoCo: by the suite; of other environments, whether it has been loaded.
+
+    To be asked once the environment has been resolved, which imports the module it is in.
+    """
+    if env_id in {known for known, _, _ in list_ids()}:
+        return not without_mujoco(env_id)
+    return "mujoco" in sys.modules
+
+
 def resolve(env: Any) -> Build:
     """How to build ``env``, an id or a function of no arguments; anything else is refused.
 

@@ -164,8 +164,14 @@ def _folders(root: Path) -> list[Path]:
 
 def newest_step(root: Path) -> int | None:
     """Environment steps of the newest checkpoint, unverified; None if there are none."""
+    newest = newest_folder(root)
+    return int(newest.name) if newest else None
+
+
+def newest_folder(root: Path) -> Path | None:
+    """Folder of the newest checkpoint, unverified; None if there are none."""
     folders = _folders(root)
-    return int(folders[-1].name) if folders else None
+    return folders[-1] if folders else None
 
 
 def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Checkpoint:

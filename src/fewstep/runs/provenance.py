@@ -13,17 +13,19 @@ from typing import Any
 PACKAGES = ("fewstep", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
 
 
-def collect(config_sha256: str, device: str) -> dict[str, Any]:
+def collect(config_sha256: str, device: str, *, mujoco: bool) -> dict[str, Any]:
     """The content of ``provenance.json``.
 
     Args:
         config_sha256: hash of the resolved config.
         device: the accelerator in words, as the caller's framework names it.
+        mujoco: whether the environment uses it; its version is left out otherwise.
     """
+    used = tuple(package for package in PACKAGES if mujoco or package != "mujoco")
     return {
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command(),
-        "versions": {"python": platform.python_version(), **versions(PACKAGES)},
+        "versions": {"python": platform.python_version(), **versions(used)},
         "device": device,
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),

@@ -10,6 +10,7 @@ from fewstep import foreign
 from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
+from fewstep.envs.registry import uses_mujoco
 from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs import checkpoint, provenance
 from fewstep.runs.files import write_text
@@ -258,9 +259,8 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
 def create(config: RunConfig, run_path: Path) -> RunDir:
     """A new run directory with all that is known before the first step."""
     run = RunDir.create(run_path, config.to_toml())
-    write_text(
-        run.provenance, json.dumps(provenance.collect(config.sha256, numerics.device()), indent=1) + "\n"
-    )
+    found = provenance.collect(config.sha256, numerics.device(), mujoco=uses_mujoco(config.env))
+    write_text(run.provenance, json.dumps(found, indent=1) + "\n")
     return run
 
 

@@ -1,17 +1,20 @@
 """The report's section on comparisons: words, warnings, tables and figures."""
 
+import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from fewstep.analysis import comparison_curves, comparison_figures, page, style
-from fewstep.analysis.comparison import NATIVE, SCORES, Comparison
-from fewstep.analysis.normalise import RANDOM
-from fewstep.analysis.panels import Panel
-from fewstep.analysis.sheets import Sheet, to_html
-from fewstep.analysis.statistics import CONFIDENCE, REPLICATIONS, Estimate
-from fewstep.analysis.words import listing
+from fewstep.analysis.figures import aggregates as comparison_figures
+from fewstep.analysis.figures import comparison_curves, style
+from fewstep.analysis.numbers import listing, span
+from fewstep.analysis.report.html import Panel, Section
+from fewstep.analysis.report.sheets import Sheet
+from fewstep.analysis.report.tables import over_seeds
+from fewstep.analysis.statistics.aggregates import CONFIDENCE, REPLICATIONS
+from fewstep.analysis.statistics.comparison import NATIVE, Comparison
+from fewstep.analysis.statistics.normalised_scores import RANDOM
+from fewstep.envs.registry import without_mujoco
 
 WIDE, NARROW = 9.6, 4.7
 WIDE_COLUMNS, NARROW_COLUMNS = 4, 2
@@ -20,40 +23,51 @@ PROFILE = 3.0
 """Height of the profile in inches, its legend apart."""
 
 INTERVAL = (
-    f"Brackets: {CONFIDENCE:.0%} stratified bootstrap intervals, percentile method, {REPLICATIONS:,} "
-    "replications that resample the seeds within each task. They say how the numbers would vary over other "
-    "seeds, not over other tasks, and are too narrow with few seeds: with normal scores on one task and "
-    "three seeds they hold the truth in about 76 % of cases, with ten in 94 %."
+    f"Intervals of normalised scores and of P(X > Y): {CONFIDENCE:.0%} stratified bootstrap intervals, "
+    f"percentile method, {REPLICATIONS:,} replications that resample the seeds within each task. They say "
+    "how the numbers would vary over other seeds, not over other tasks, and are too narrow with few seeds: "
+    "with normal scores on one task and three seeds they hold the truth in about 76 % of cases, with ten in "
+    "94 %."
 )
 
 
-def section(found: Sequence[Comparison]) -> str:
-    """The HTML; empty if there is nothing to compare."""
-    if not found:
-        return ""
-    parts = [page.heading(2, "Comparison")]
-    for index, comparison in enumerate(found):
-        parts.append(page.heading(3, title(comparison)) + page.paragraph(sentences(comparison)))
-        parts += [page.paragraph(warning, "warn") for warning in comparison.warnings]
-        parts += [page.bullets(comparison.notes, "note")] if comparison.notes else []
-        first, *others = [to_html(sheet) for sheet in sheets(comparison)]
-        parts += [first, page.figures([_curves(comparison, f"c{index}c")]), *others]
-        parts.append(page.paragraph(INTERVAL, "note"))
-        if comparison.scales:
-            parts.append(page.figures(_panels(comparison, f"c{index}")))
-    return "".join(parts)
+def section(found: Sequence[Comparison]) -> Section:
+    """Every comparison, curves first; empty if there is nothing to compare."""
+    several = len({comparison.mujoco for comparison in found}) > 1
+    parts = [
+        Section(
+            title(comparison),
+            figures=[_curves(comparison, f"c{index}c")],
+            text=[sentences(comparison)],
+            warnings=comparison.warnings,
+            sheets=sheets(comparison, stem(comparison, several)),
+            more=_panels(comparison, f"c{index}") if comparison.scales else (),
+            notes=[*([INTERVAL] if _has_intervals(comparison) else []), *comparison.notes],
+        )
+        for index, comparison in enumerate(found)
+    ]
+    return Section("Comparison" if parts else "", parts=parts)
+
+
+def stem(comparison: Comparison, several: bool) -> str:
+    """Beginning of the names of its files; ``several``: there are comparisons under other MuJoCo versions."""
+    return f"comparison-{comparison.mode}" + (f"-mujoco-{comparison.mujoco}" if several else "")
+
+
+def _has_intervals(comparison: Comparison) -> bool:
+    return any(math.isfinite(estimate.low) for _, _, estimate in comparison.improvements())
 
 
 def title(comparison: Comparison) -> str:
     """``Native actions, MuJoCo 3.17.0``."""
     mode = "Native actions" if comparison.mode == NATIVE else "Single sample"
-    toys = all(task.startswith("toy/") for task in comparison.tasks)
-    return mode + ("" if toys else f", MuJoCo {comparison.mujoco}")
+    needed = comparison.mujoco and not all(map(without_mujoco, comparison.tasks))
+    return mode + (f", MuJoCo {comparison.mujoco}" if needed else "")
 
 
 def sentences(comparison: Comparison) -> str:
     """Which score of which actions on which tasks."""
-    words = [f"The score of a run is the {SCORES[comparison.score][1]}, on {listing(comparison.tasks)}."]
+    words = [f"The score of a run is the {comparison.score_words}, on {listing(comparison.tasks)}."]
     if comparison.mode == NATIVE:
         actions = [f"{entry.label} {listing(entry.actions)}" for entry in comparison.entries]
         words.append(f"Each algorithm acts as its paper evaluates it: {listing(actions)}.")
@@ -67,54 +81,54 @@ def sentences(comparison: Comparison) -> str:
     return " ".join(words)
 
 
-def sheets(comparison: Comparison) -> list[Sheet]:
-    """Returns per task, aggregates, what 0 and 1 are, and probabilities of improvement."""
-    found = [returns_sheet(comparison)]
+def sheets(comparison: Comparison, name: str) -> list[Sheet]:
+    """Returns per task, aggregates, what 0 and 1 are, and probabilities of improvement.
+
+    Args:
+        comparison: what they are of.
+        name: beginning of the names of their files.
+    """
+    found = [returns_sheet(comparison, name)]
     if comparison.scales:
         rows = []
         for entry in comparison.entries:
-            seeds = sorted({len(runs) for runs in entry.scores.values()})
-            span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+            seeds = span(len(runs) for runs in entry.scores.values())
             aggregates = entry.aggregates()
-            rows.append((entry.label, len(entry.scores), span, *aggregates.values()))
+            rows.append((entry.label, len(entry.scores), seeds, *aggregates.values()))
         head = ("variant", "tasks", "seeds", "IQM", "mean", "median", "optimality gap")
         caption = "Normalised scores over tasks (optimality gap: mean shortfall from 1, lower is better)"
-        found.append(Sheet("aggregates", caption, head, rows))
+        found.append(Sheet(f"{name}-aggregates", caption, head, rows))
         scales = [(task, line.zero, line.one, RANDOM[task].error) for task, line in comparison.scales.items()]
         found.append(
             Sheet(
-                "scales",
-                "What 0 and 1 mean: returns",
+                f"{name}-scales",
+                "What 0 and 1 mean, as returns (standard error: sample standard deviation over random "
+                "episodes, divided by the square root of their number)",
                 ("task", "0: random actions", "1: best mean", "standard error of 0"),
                 scales,
             )
         )
     caption = "Probability that a run of X beats a run of Y on the same task, ties half, averaged over tasks"
-    found.append(Sheet("improvement", caption, ("X", "Y", "P(X > Y)"), comparison.improvements()))
+    found.append(Sheet(f"{name}-improvement", caption, ("X", "Y", "P(X > Y)"), comparison.improvements()))
     return found
 
 
-def returns_sheet(comparison: Comparison) -> Sheet:
+def returns_sheet(comparison: Comparison, name: str) -> Sheet:
     """The score of every variant on every task, in the environment's units: mean over its seeds."""
     rows = [
         (
             entry.label,
             listing(entry.actions),
-            *(_over_seeds(entry.returns[task]) for task in comparison.tasks),
+            *(over_seeds(entry.returns[task].tolist()) for task in comparison.tasks),
         )
         for entry in comparison.entries
     ]
-    caption = f"{SCORES[comparison.score][1].capitalize()}: mean over seeds [lowest seed, highest seed]"
-    return Sheet("returns", caption, ("variant", "actions", *comparison.tasks), rows)
+    words = comparison.score_words
+    caption = f"{words[0].upper()}{words[1:]}: mean over seeds [lowest seed, highest seed]"
+    return Sheet(f"{name}-returns", caption, ("variant", "actions", *comparison.tasks), rows)
 
 
-def _over_seeds(values: np.ndarray) -> Estimate:
-    single = len(values) == 1
-    ends = (float("nan"),) * 2 if single else (float(values.min()), float(values.max()))
-    return Estimate(float(values.mean()), *ends)
-
-
-def scores_sheet(comparison: Comparison) -> Sheet:
+def scores_sheet(comparison: Comparison, name: str) -> Sheet:
     """Every score that the comparison rests on, one row per run; for files, not for the page."""
     rows = []
     for entry in comparison.entries:
@@ -124,22 +138,26 @@ def scores_sheet(comparison: Comparison) -> Sheet:
                 score = float(scores[place]) if scores is not None else float("nan")
                 rows.append((entry.label, task, listing(entry.actions), float(value), score))
     head = ("variant", "task", "actions", "return", "score")
-    return Sheet("scores", f"Return: {SCORES[comparison.score][1]}", head, rows)
+    return Sheet(f"{name}-scores", f"Return: {comparison.score_words}", head, rows)
 
 
 def _curves(comparison: Comparison, prefix: str) -> Panel:
     draw = curves_figure(comparison)
     with style.styled():
         wide, narrow = (style.to_svg(draw(w), f"{prefix}{m}") for w, m in ((WIDE, "w"), (NARROW, "n")))
-    return Panel(wide, "Mean return of each evaluation; bands: lowest to highest seed.", narrow, wide=True)
+    bands = any(len(runs) > 1 for entry in comparison.entries for runs in entry.curves.values())
+    caption = "Mean return of each evaluation" + ("; bands: lowest to highest seed." if bands else ".")
+    return Panel(wide, caption, narrow, wide=True)
 
 
 def _panels(comparison: Comparison, prefix: str) -> list[Panel]:
     def profile(width: float) -> Figure:
         return comparison_figures.profiles(comparison.entries, (width, PROFILE))
 
-    bars = "Lines: estimates; bars: 95 % intervals, missing where a task has a single seed. "
-    "Of the optimality gap less is better."
+    bars = (
+        "Lines: estimates; bars: 95 % intervals, missing where a task has a single seed. "
+        "Of the optimality gap less is better."
+    )
     curves = (
         "Performance profiles, averaged over tasks: a curve above another everywhere belongs to the better "
         "variant. Bands: pointwise 95 % intervals."

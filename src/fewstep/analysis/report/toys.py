@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewstep.analysis import page, toy_figures
-from fewstep.analysis.entropy import nearest_neighbour_entropy
-from fewstep.analysis.figures import Line, lines, metric
-from fewstep.analysis.panels import Panel
-from fewstep.analysis.reading import Run, load_array
-from fewstep.analysis.words import count, number, percent
+from fewstep.analysis.figures import toys as toy_figures
+from fewstep.analysis.figures.curves import Line, lines, metric
+from fewstep.analysis.numbers import count, number
+from fewstep.analysis.report.html import Panel, Section
+from fewstep.analysis.report.sheets import Sheet
+from fewstep.analysis.runs.reading import Run, load_array
+from fewstep.analysis.statistics.nearest_neighbour_entropy import nearest_neighbour_entropy
 from fewstep.envs.toys import bandit
 from fewstep.envs.toys.gaussian_fit import TruncatedGaussian, best_gaussian
 from fewstep.envs.toys.multigoal import GOALS
@@ -32,15 +33,20 @@ class Density:
     shares: tuple[float, ...]
 
 
-def section(run: Run, prefix: str, level: int = 3) -> str:
-    """The HTML of a toy run's own figures; empty for other environments."""
+def section(run: Run, name: str, prefix: str) -> Section:
+    """A toy run's own figures and tables; empty for other environments and without samples.
+
+    Args:
+        run: the run.
+        name: what it is called, one of a kind in the report.
+        prefix: of ids of its figures.
+    """
     parts = {"toy/bandit": _bandit, "toy/multigoal": _multigoal}
-    if run.env not in parts:
-        return ""
+    heading = f"What seed {run.seed} learned"
     try:
-        return page.heading(level, f"What seed {run.seed} learned") + parts[run.env](run, prefix)
+        return parts[run.env](run, heading, name, prefix) if run.env in parts else Section()
     except (ValueError, UsageError) as error:
-        return page.paragraph(f"The samples of seed {run.seed} cannot be shown: {error}", "warn")
+        return Section(heading, warnings=[f"The samples of seed {run.seed} cannot be shown: {error}"])
 
 
 def final_alpha(run: Run) -> float:
@@ -77,9 +83,9 @@ def _gaussian(name: str, fit: TruncatedGaussian) -> Density:
     return Density(name, density, fit.total_variation, fit.mode_shares)
 
 
-def _bandit(run: Run, prefix: str) -> str:
+def _bandit(run: Run, heading: str, name: str, prefix: str) -> Section:
     if not run.actions:
-        return page.paragraph("The run saved no samples of its actions.", "note")
+        return Section()
     loaded = {step: _two_columns(load_array(file)) for step, file in run.actions.items()}
     newest, actions = list(loaded.items())[-1]
     alpha = final_alpha(run)
@@ -87,9 +93,7 @@ def _bandit(run: Run, prefix: str) -> str:
         figure = _density_panel(
             [Density("learned", toy_figures.histogram(actions), math.nan, ())], prefix, ""
         )
-        return page.figures([figure]) + page.paragraph(
-            "No temperature was logged, so there is no target.", "note"
-        )
+        return Section(heading, figures=[figure], notes=["No temperature was logged, so there is no target."])
     rows = compare(actions, alpha)
     floor = bandit.sampling_floor(alpha, len(actions), toy_figures.BINS)
     caption = (
@@ -100,10 +104,12 @@ def _bandit(run: Run, prefix: str) -> str:
     variations = [(step, bandit.total_variation(a, alpha, toy_figures.BINS)) for step, a in loaded.items()]
     course = _evolution(loaded, variations, rows, alpha, f"{prefix}v")
     course += _entropies(run, loaded, alpha, prefix)
-    return (
-        page.figures([_density_panel(rows, f"{prefix}d", caption)])
-        + _bandit_table(rows, floor, len(actions))
-        + page.figures(course)
+    return Section(
+        heading,
+        figures=[_density_panel(rows, f"{prefix}d", caption)],
+        sheets=[_bandit_sheet(rows, name)],
+        more=course,
+        notes=[_bandit_note(floor, len(actions))],
     )
 
 
@@ -113,18 +119,21 @@ def _density_panel(rows: list[Density], prefix: str, caption: str) -> Panel:
     return Panel(wide, caption, toy_figures.densities(pictures, 2, NARROW, f"{prefix}n"), wide=True)
 
 
-def _bandit_table(rows: list[Density], floor: float, samples: int) -> str:
-    heads = [f"bump of height {height:g}" for height in bandit.HEIGHTS]
-    body = [(row.name, f"{row.total_variation:.3f}", *map(percent, row.shares)) for row in rows]
-    note = (
+def _bandit_sheet(rows: list[Density], name: str) -> Sheet:
+    heads = [f"bump of height {height:g} (%)" for height in bandit.HEIGHTS]
+    body = [(row.name, row.total_variation, *(100 * share for share in row.shares)) for row in rows]
+    caption = "Distance to the true density, and share of actions nearest to each bump"
+    return Sheet(f"densities-{name}", caption, ("density", "total variation", *heads), body)
+
+
+def _bandit_note(floor: float, samples: int) -> str:
+    return (
         f"Total variation on {toy_figures.BINS} × {toy_figures.BINS} cells: 0 is identical, 1 disjoint; "
         f"{samples:,} exact samples of the target would score {floor:.3f}. Best Gaussian: the diagonal "
         "Gaussian truncated to the box that minimises KL(Gaussian ‖ target), what a unimodal maximum-entropy "
         "policy aims at. "
         "Moment-matched: minimises KL(target ‖ Gaussian)."
     )
-    table = page.table(("density", "total variation", *heads), body, "lnnnnn", "Distance to the true density")
-    return table + page.paragraph(note, "note")
 
 
 def _evolution(
@@ -156,9 +165,8 @@ def _evolution(
         "best Gaussian",
         min(row.total_variation for row in rows if row.name not in ("learned", "true")),
     )
-    line = lines(
-        "Total variation to the true density", [curve], f"{prefix}l", reference=gaussian, floor=0, ceiling=1
-    )
+    title = "Total variation to the true density"
+    line = lines(title, [curve], f"{prefix}l", "total variation", reference=gaussian, floor=0, ceiling=1)
     return [
         Panel(wide, caption, narrow, wide=True),
         Panel(line, "Dashed: the closer of the two Gaussians above."),
@@ -182,7 +190,8 @@ def _entropies(run: Run, loaded: dict[int, np.ndarray], alpha: float, prefix: st
         "Used: what training took for the entropy. Samples: nearest-neighbour estimate from the actions "
         "inside the box. Dashed: entropy of the true density."
     )
-    return [Panel(lines("Entropy of the action (nats)", series, f"{prefix}h", reference=true), caption)]
+    svg = lines("Entropy of the action", series, f"{prefix}h", "entropy (nats)", reference=true)
+    return [Panel(svg, caption)]
 
 
 def _two_columns(actions: np.ndarray) -> np.ndarray:
@@ -191,9 +200,9 @@ def _two_columns(actions: np.ndarray) -> np.ndarray:
     return actions.astype(np.float64)
 
 
-def _multigoal(run: Run, prefix: str) -> str:
+def _multigoal(run: Run, heading: str, name: str, prefix: str) -> Section:
     if not run.trajectories:
-        return page.paragraph("The run saved no trajectories.", "note")
+        return Section()
     newest, file = list(run.trajectories.items())[-1]
     positions, goals = load_array(file, "positions"), load_array(file, "goals")
     if positions.ndim != 3 or positions.shape[2] != 2 or goals.shape != positions.shape[:1] or not len(goals):
@@ -214,7 +223,7 @@ def _multigoal(run: Run, prefix: str) -> str:
     ]
     series = _goal_lines(run)
     if len(run.trajectories) > 1:
-        svg = lines("Episodes per goal (%)", series, f"{prefix}g", floor=0, ceiling=100)
+        svg = lines("Episodes per goal", series, f"{prefix}g", "episodes (%)", floor=0, ceiling=100)
         panels.append(Panel(svg, "Share of each goal along training; a mode that collapses falls to 0."))
     if run.actions:
         actions = _two_columns(load_array(list(run.actions.values())[-1]))
@@ -225,7 +234,14 @@ def _multigoal(run: Run, prefix: str) -> str:
                 svg, f"{count(len(actions), 'action')} drawn at the origin, where all goals are equally far."
             ),
         )
-    return page.figures(panels)
+    amounts = [int(amount) for amount in counts]
+    rows = [
+        (goal, amount, 100 * amount / len(goals))
+        for goal, amount in zip(toy_figures.GOAL_NAMES, amounts, strict=True)
+    ]
+    caption = f"Goals of {count(len(goals), 'episode')} at {number(newest)} environment steps"
+    sheet = Sheet(f"goals-{name}", caption, ("goal (x, y)", "episodes", "share (%)"), rows)
+    return Section(heading, figures=panels, sheets=[sheet])
 
 
 def goal_counts(goals: np.ndarray) -> np.ndarray:
@@ -240,5 +256,4 @@ def _goal_lines(run: Run) -> list[Line]:
     steps = np.array(list(run.trajectories), float)
     shares = [goal_counts(load_array(file, "goals")) for file in run.trajectories.values()]
     table = np.array([100 * counts / max(counts.sum(), 1) for counts in shares])
-    names = [f"({x:g}, {y:g})".replace("-", "−") for x, y in GOALS] + ["none"]
-    return [Line(name, [(steps, table[:, index])]) for index, name in enumerate(names)]
+    return [Line(name, [(steps, table[:, index])]) for index, name in enumerate(toy_figures.GOAL_NAMES)]

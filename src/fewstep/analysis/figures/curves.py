@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fewstep.analysis import style
-from fewstep.analysis.reading import Run
-from fewstep.analysis.summary import Curve, Group, Variant, binned, common_mean, mode_curve, modes
+from fewstep.analysis.figures import style
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import Curve, Group, Variant, binned, common_mean, mode_curve, modes
 
 BINS = 300
 """Points a line keeps: more rows than this are averaged in bins, with a band from lowest to highest."""
@@ -26,10 +27,14 @@ class Line:
     curves: Sequence[Curve]
 
 
-def learning_curve(group: Group, name: str, size: tuple[float, float] = WIDE, themed: bool = True) -> str:
+RETURN = "return per episode"
+"""In the environment's units of reward, undiscounted."""
+
+
+def learning_curve(group: Group, name: str, size: tuple[float, float] = WIDE) -> Markup:
     """Every evaluation of every run of a group: a dot per episode, a line through the means."""
     with style.styled():
-        return style.to_svg(learning_figure(group, size), name, themed)
+        return style.to_svg(learning_figure(group, size), name)
 
 
 def learning_figure(group: Group, size: tuple[float, float]) -> Figure:
@@ -54,7 +59,8 @@ def learning_figure(group: Group, size: tuple[float, float]) -> Figure:
         shared = common_mean([mode_curve(run, mode) for run in variant.runs])[1]
         if len(shared):
             ends.append((labels[index], float(shared[-1]), colour))
-    axes.set_title("Return per episode")
+    axes.set_title(group.title)
+    style.quantity(axes, RETURN)
     style.step_axis(axes, max((e.env_steps for run in group.runs for e in run.evaluations), default=0))
     if beside:
         style.end_labels(axes, ends)
@@ -85,17 +91,19 @@ def lines(
     title: str,
     series: Sequence[Line],
     name: str,
+    axis: str,
     log: bool = False,
     reference: tuple[str, float] | None = None,
     floor: float | None = None,
     ceiling: float | None = None,
-) -> str:
+) -> Markup:
     """Metrics against environment steps: seeds thin, their mean thick.
 
     Args:
-        title: the quantity with its unit, above the axes.
+        title: the quantity, above the axes.
         series: the lines; several are labelled at their right end.
         name: prefix of the figure's ids.
+        axis: what the heights are, in a word or two with the unit.
         log: logarithmic values.
         reference: label and height of a dashed line.
         floor, ceiling: fixed ends of the axis; None leaves them to the data.
@@ -116,6 +124,7 @@ def lines(
             axes.axhline(reference[1], color=style.MUTED, lw=1, ls=(0, (4, 2)))
             ends.append((*reference, style.MUTED))
         axes.set_title(title)
+        style.quantity(axes, axis)
         axes.set_ylim(floor, ceiling)
         style.step_axis(
             axes, max((float(steps[-1]) for line in series for steps, _ in line.curves), default=0)

@@ -2,33 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from fewstep.analysis.catalogue import COURSE, LOSSES, MIXTURE, SHOWN_APART, VALUES, Plain
-from fewstep.analysis.figures import Line, lines, metric
-from fewstep.analysis.reading import Run
-from fewstep.analysis.summary import Variant
-from fewstep.analysis.words import short
+from fewstep.analysis.figures.curves import Line, lines, metric
+from fewstep.analysis.numbers import short
+from fewstep.analysis.report.html import Panel, Section
+from fewstep.analysis.report.metrics import COURSE, LOSSES, MIXTURE, SHOWN_APART, VALUES, Plain
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import Variant
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A figure and its caption; ``narrow``: the same for small screens, ``wide``: takes the full width."""
-
-    svg: str
-    caption: str
-    narrow: str = ""
-    wide: bool = False
-
-
-def sections(variant: Variant, prefix: str) -> list[tuple[str, list[Panel]]]:
-    """``(heading, panels)`` of one variant; metrics the run did not log leave no gap."""
+def sections(variant: Variant, prefix: str) -> list[Section]:
+    """The metrics of one variant by what they are about; those it did not log leave no gap."""
     runs = variant.runs
     known = {p.metric for p in (*LOSSES, *VALUES, *MIXTURE, *COURSE)} | set(SHOWN_APART)
     names = dict.fromkeys(name for run in runs for name in run.metric_names())
-    others = tuple(Plain(name, name, "") for name in names if name not in known)
+    others = tuple(Plain(name, name, "value", "") for name in names if name not in known)
     found = [
         ("Entropy and temperature", _entropy(runs, f"{prefix}e")),
         ("Proposals of the velocity estimate", _proposals(runs, f"{prefix}p")),
@@ -38,7 +28,7 @@ def sections(variant: Variant, prefix: str) -> list[tuple[str, list[Panel]]]:
         ("Course of training", _plain(COURSE, runs, f"{prefix}c")),
         ("Other metrics", _plain(others, runs, f"{prefix}o")),
     ]
-    return [(heading, panels) for heading, panels in found if panels]
+    return [Section(heading, figures=panels) for heading, panels in found if panels]
 
 
 def _plain(wanted: Sequence[Plain], runs: Sequence[Run], prefix: str) -> list[Panel]:
@@ -46,7 +36,7 @@ def _plain(wanted: Sequence[Plain], runs: Sequence[Run], prefix: str) -> list[Pa
     for index, plain in enumerate(wanted):
         line = metric(runs, plain.metric, scale=plain.scale)
         if line.curves:
-            svg = lines(plain.title, [line], f"{prefix}{index}", floor=plain.floor)
+            svg = lines(plain.title, [line], f"{prefix}{index}", plain.axis, floor=plain.floor)
             panels.append(Panel(svg, plain.caption))
     return panels
 
@@ -69,7 +59,7 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         if conditional.curves and runs[0].section("entropy").get("kind") == "semi_implicit":
             shown.append(conditional)
             caption += " Used: the bound H_K. Given e: the surrogate that cannot see what e chooses."
-        svg = lines("Policy entropy (nats)", shown, f"{prefix}0", reference=reference)
+        svg = lines("Policy entropy", shown, f"{prefix}0", "entropy (nats)", reference=reference)
         panels.append(Panel(svg, caption))
     alpha = metric(runs, "temperature/alpha")
     if alpha.curves:
@@ -78,7 +68,7 @@ def _entropy(runs: Sequence[Run], prefix: str) -> list[Panel]:
         # A fixed alpha is logged with the rounding of float32, which is not worth a magnifying glass.
         fixed = bool(np.ptp(values) < 1e-4 * np.abs(values).max())
         floor = 0.0 if fixed else None
-        svg = lines("Temperature α (return units per nat)", [alpha], f"{prefix}1", log=log, floor=floor)
+        svg = lines("Temperature α", [alpha], f"{prefix}1", "return per nat", log=log, floor=floor)
         note = "Logarithmic axis. " if log else ""
         said = "Fixed." if fixed else f"{note}Falls when the policy is more random than its target."
         panels.append(Panel(svg, said))
@@ -92,7 +82,7 @@ def _mixture(runs: Sequence[Run], prefix: str) -> list[Panel]:
         threshold = runs[0].setting("entropy", "target_std")
         asked = runs[0].section("entropy").get("kind") in ("hinge", "dual") and threshold > 0
         reference = ("threshold", math.log(threshold)) if asked else None
-        svg = lines("log σ, mean over coordinates", [log_std], f"{prefix}s", reference=reference)
+        svg = lines("log σ, mean over coordinates", [log_std], f"{prefix}s", "log σ", reference=reference)
         said = "Dashed: log target_std." if asked else "Of a component, given the noise e."
         panels.append(Panel(svg, said))
     return panels + _plain(MIXTURE, runs, f"{prefix}p")
@@ -109,12 +99,13 @@ def _proposals(runs: Sequence[Run], prefix: str) -> list[Panel]:
     ]
     series = [line for line in series if line.curves]
     if series:
-        title = "Effective sample size (% of proposals)" if shares else "Effective sample size (proposals)"
+        axis = "% of proposals" if shares else "proposals"
         drawn = f" Of {counts[0]:g} policy and {counts[1]:g} Gaussian proposals." if shares else ""
-        svg = lines(title, series, f"{prefix}0", floor=0, ceiling=100 if shares else None)
+        ceiling = 100 if shares else None
+        svg = lines("Effective sample size", series, f"{prefix}0", axis, floor=0, ceiling=ceiling)
         panels.append(Panel(svg, "Low means a few proposals carry the whole estimate." + drawn))
     rho = metric(runs, "snis/rho")
     if rho.curves:
-        svg = lines("Weight ρ of the policy proposal", [rho], f"{prefix}1", floor=0, ceiling=1)
+        svg = lines("Weight ρ of the policy proposal", [rho], f"{prefix}1", "ρ", floor=0, ceiling=1)
         panels.append(Panel(svg, "Share of the velocity estimate that comes from the policy's own samples."))
     return panels

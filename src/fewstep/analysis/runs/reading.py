@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.errors import UsageError
+from fewstep.analysis.numbers import listing
+from fewstep.envs.registry import without_mujoco
+from fewstep.errors import FewstepError, UsageError
+from fewstep.runs import checkpoint
+from fewstep.runs.files import read_json
 
-TABLES = ("config.toml", "provenance.json", "metrics.jsonl", "evaluations.jsonl")
-UNKNOWN = "unknown"
+RECORDS = ("provenance.json", "metrics.jsonl", "evaluations.jsonl")
+TABLES = ("config.toml", *RECORDS)
 
 Row = dict[str, Any]
 Note = Callable[[str], None]
@@ -49,6 +53,7 @@ class Run:
         metrics: rows of ``metrics.jsonl``, environment steps strictly increasing.
         evaluations: rows of ``evaluations.jsonl``, ordered by environment steps.
         actions, trajectories: a toy's samples, environment steps to file.
+        saved: counters of the newest checkpoint (``env_steps``, ``updates``), or empty.
         files: every file below the directory with its size in bytes, hidden ones apart.
         problems: one sentence for each thing missing or damaged.
     """
@@ -61,29 +66,54 @@ class Run:
     evaluations: tuple[Evaluation, ...]
     actions: dict[int, Path]
     trajectories: dict[int, Path]
+    saved: Row
     files: tuple[tuple[str, int], ...]
     problems: tuple[str, ...]
 
     @property
     def env(self) -> str:
-        """Environment id."""
-        return str(self.config.get("env", UNKNOWN))
+        """Environment id; empty if no file says which."""
+        return self._text("env")
 
     @property
     def algo(self) -> str:
-        """Algorithm name."""
-        return str(self.config.get("algo", UNKNOWN))
+        """Algorithm name; empty if no file says which."""
+        return self._text("algo")
 
     @property
     def seed(self) -> str:
-        """Seed, as text."""
-        return str(self.config.get("seed", "?"))
+        """Seed, as text; empty if no file says which."""
+        return self._text("seed")
+
+    def _text(self, key: str) -> str:
+        value = self.config.get(key, self.policy.get(key))
+        return "" if value is None else str(value)
 
     def version(self, package: str) -> str:
-        """Version of a package the run recorded, ``unknown`` where it did not."""
+        """Version of a package that the run recorded and depends on; empty where there is none."""
+        if package == "mujoco" and without_mujoco(self.env):
+            return ""  # earlier runs recorded it whatever their environment was
         versions = self.provenance.get("versions")
         table = versions if isinstance(versions, dict) else self.provenance
-        return str(table.get(package) or UNKNOWN)
+        return str(table.get(package) or "")
+
+    @property
+    def mujoco(self) -> str | None:
+        """The MuJoCo version that the returns depend on: None if on none, empty if it was not recorded."""
+        no_need = without_mujoco(self.env) or (self.provenance and not self.version("mujoco"))
+        return None if no_need else self.version("mujoco")
+
+    @property
+    def is_saved_model(self) -> bool:
+        """Whether this is what ``Model.save`` writes: something to load, without any record of its training."""
+        here = {name for name, _ in self.files}
+        return bool(self.saved) and not here.intersection(RECORDS)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing that a report could show."""
+        known = (self.config, self.provenance, self.policy, self.metrics, self.evaluations, self.saved)
+        return not any((*known, self.actions, self.trajectories))
 
     def setting(self, section: str, key: str) -> float:
         """A number of the configuration; NaN where it is absent or no number."""
@@ -129,6 +159,12 @@ def read_run(path: Path) -> Run:
         raise UsageError(f"{path} is not a run: it holds none of {', '.join(TABLES)}")
     problems: list[str] = []
     note = problems.append
+    absent = [name for name in TABLES if not (path / name).is_file()]
+    saved = _saved(path)
+    if saved and set(RECORDS) <= set(absent):
+        note("it is a saved model, which holds no metrics and no evaluations")
+    elif absent:
+        note(f"{listing(absent)} {'is' if len(absent) == 1 else 'are'} missing")
     config = _document(path / "config.toml", tomllib.loads, note)
     provenance = _document(path / "provenance.json", json.loads, note)
     metrics = _last_word(_rows(path / "metrics.jsonl", note))
@@ -142,10 +178,10 @@ def read_run(path: Path) -> Run:
             )
         else:
             evaluations[evaluation.env_steps, evaluation.actions] = evaluation  # a resumed run repeats rows
-    if not metrics:
-        note("there are no metrics: nothing was logged before the run ended")
-    if not evaluations:
-        note("there are no evaluations: the run ended before its first one")
+    found = {"metrics": metrics, "evaluations": evaluations}
+    empty = [name for name, read in found.items() if not read and f"{name}.jsonl" not in absent]
+    if empty:
+        note(f"there are no {' and no '.join(empty)}: it ended before the first")
     _compare_with_plan(config, metrics, list(evaluations.values()), note)
     if (path / "crash").is_dir():
         note("training stopped on a value that was not finite; crash/ holds the state")
@@ -158,6 +194,7 @@ def read_run(path: Path) -> Run:
         evaluations=tuple(sorted(evaluations.values(), key=lambda e: e.env_steps)),
         actions=_samples(path, "actions", "npy"),
         trajectories=_samples(path, "trajectories", "npz"),
+        saved=saved,
         files=_files(path),
         problems=tuple(problems),
     )
@@ -166,7 +203,12 @@ def read_run(path: Path) -> Run:
 def _compare_with_plan(
     config: Row, metrics: Sequence[Row], evaluations: Sequence[Evaluation], note: Note
 ) -> None:
-    """Note a run that ended (or is still) a log interval or more before the steps it was asked for."""
+    """Note a run that ended (or is still) a log interval or more before the steps it was asked for.
+
+    Without rows nobody knows how far it came.
+    """
+    if not metrics and not evaluations:
+        return
     training = config.get("training")
     table = training if isinstance(training, dict) else {}
     planned, interval = _number(table.get("steps")), _number(table.get("log_every", 1))
@@ -196,7 +238,6 @@ def _document(path: Path, parse: Callable[[str], Any], note: Note) -> Row:
     try:
         value = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        note(f"{path.name} is missing")
         return {}
     except (OSError, ValueError) as error:
         note(f"{path.name} cannot be read: {str(error).splitlines()[0]}")
@@ -212,7 +253,6 @@ def _rows(path: Path, note: Note) -> list[tuple[int, Row]]:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        note(f"{path.name} is missing")
         return []
     except OSError as error:
         note(f"{path.name} cannot be read: {error.strerror}")
@@ -256,6 +296,15 @@ def _evaluation(row: Row) -> Evaluation | None:
     return Evaluation(
         int(row["env_steps"]), int(updates) if math.isfinite(updates) else 0, row["actions"], numbers, spans
     )
+
+
+def _saved(path: Path) -> Row:
+    """Counters of the newest checkpoint; empty if there is none or it cannot be read."""
+    newest = checkpoint.newest_folder(path / "checkpoints")
+    with contextlib.suppress(FewstepError, OSError, ValueError):
+        meta = read_json(newest / "meta.json") if newest else {}
+        return {key: meta[key] for key in ("env_steps", "updates") if math.isfinite(_number(meta.get(key)))}
+    return {}
 
 
 def _samples(path: Path, stem: str, ending: str) -> dict[int, Path]:

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fewstep.analysis import style
-from fewstep.analysis.comparison import Entry
-from fewstep.analysis.statistics import STATISTICS, Estimate, performance_profile
+from fewstep.analysis.figures import style
+from fewstep.analysis.statistics.aggregates import STATISTICS, Estimate, performance_profile
+from fewstep.analysis.statistics.comparison import Entry
 
 WRAP = 22
 """Letters of a name on one line."""
@@ -23,7 +23,7 @@ def aggregates(entries: Sequence[Entry], width: float, columns: int) -> Figure:
     names = ["\n".join(textwrap.wrap(entry.label, WRAP)) for entry in entries]
     found = [entry.aggregates() for entry in entries]
     left = 0.2 + 0.072 * max(len(line) for name in names for line in name.split("\n"))
-    top, bottom, gap, row = 0.34, 0.34, 0.22, 0.33
+    top, bottom, gap, row = style.TOP, style.BOTTOM, 0.22, 0.33
     tall, rows = row * len(entries), math.ceil(len(STATISTICS) / columns)
     wide = (width - left - 0.1) / columns - gap
     height = rows * (top + tall + bottom)
@@ -39,6 +39,7 @@ def aggregates(entries: Sequence[Entry], width: float, columns: int) -> Figure:
                 axes.plot([at.low, at.high], [place, place], color=colour, lw=5, alpha=0.35)
             axes.plot([at.value], [place], "|", color=colour, ms=11, mew=2.2)
         axes.set_title(statistic)
+        axes.set_xlabel("normalised score")
         axes.set_ylim(len(entries) - 0.5, -0.5)
         axes.set_yticks(range(len(entries)), names if index % columns == 0 else [""] * len(entries))
         axes.spines["left"].set_visible(False)
@@ -68,6 +69,7 @@ def profiles(entries: Sequence[Entry], size: tuple[float, float]) -> Figure:
             axes.fill_between(taus, profile.low, profile.high, color=colour, alpha=0.15, lw=0)
         axes.plot(taus, profile.above, color=colour, lw=1.8, label=entry.label)
     axes.set_title("Share of runs with a score above τ")
+    style.quantity(axes, "share of runs")
     axes.set_xlabel("normalised score τ")
     axes.set_xlim(taus[0], taus[-1])
     axes.set_ylim(0, 1.02)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.analysis.reading import Run
+from fewstep.analysis.runs.reading import Run
 
 LAST = 10
-"""Evaluations in the "last ten" mean."""
+"""Evaluations that the mean over the last of them takes at most."""
 
 ENOUGH_SEEDS = 3
 """Below this the report warns."""
@@ -26,7 +26,7 @@ class Result:
 
     Fields:
         final: mean return of the last evaluation.
-        last_ten: mean over the last ten evaluations (or all, if fewer) of their mean returns.
+        last: mean over the last evaluations of their mean returns; averaged: how many, ``LAST`` or all there are.
         best: highest mean return of any evaluation. A maximum over noise: biased upwards.
         area: area under the mean-return curve divided by its width, that is the mean return along training.
         evaluations: how many there were; episodes: of the last one.
@@ -34,11 +34,16 @@ class Result:
 
     actions: str
     final: float
-    last_ten: float
+    last: float
     best: float
     area: float
     evaluations: int
     episodes: int
+
+    @property
+    def averaged(self) -> int:
+        """Evaluations that ``last`` is the mean of."""
+        return min(LAST, self.evaluations)
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs whose returns may be compared: one environment under one MuJoCo version."""
+    """Runs whose returns may be compared: one environment under one MuJoCo version (see ``Run.mujoco``)."""
 
     env: str
-    mujoco: str
+    mujoco: str | None
     variants: tuple[Variant, ...]
 
     @property
     def title(self) -> str:
-        """Environment with the MuJoCo version its returns depend on (a toy's do not)."""
-        return self.env if self.env.startswith("toy/") else f"{self.env}, MuJoCo {self.mujoco}"
+        """Environment with the MuJoCo version its returns depend on, if they do and it is known."""
+        return f"{self.env}, MuJoCo {self.mujoco}" if self.mujoco else self.env
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -134,11 +139,10 @@ def cost(run: Run) -> Cost:
     _, steps = run.series("env_steps")
     _, updates = run.series("updates")
     _, seconds = run.series("wall_seconds")
-    if not len(steps) and run.evaluations:
-        last = run.evaluations[-1]
-        return Cost(last.env_steps, last.updates, math.nan, math.nan, math.nan)
     if not len(steps):
-        return Cost(math.nan, math.nan, math.nan, math.nan, math.nan)
+        last = vars(run.evaluations[-1]) if run.evaluations else run.saved
+        env_steps, updates = (float(last.get(key, math.nan)) for key in ("env_steps", "updates"))
+        return Cost(env_steps, updates, math.nan, math.nan, math.nan)
     spent = clock_total(seconds) if len(seconds) else math.nan
     rate = float(steps[-1]) / spent if spent > 0 else math.nan
     count = float(updates[-1]) if len(updates) else math.nan
@@ -199,9 +203,9 @@ def differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Runs by environment and MuJoCo version, inside by configuration; seeds in order, first come first."""
-    places: dict[tuple[str, str], list[Run]] = {}
+    places: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
-        places.setdefault((run.env, run.version("mujoco")), []).append(run)
+        places.setdefault((run.env, run.mujoco), []).append(run)
     return [Group(env, mujoco, _variants(members)) for (env, mujoco), members in places.items()]
 
 
@@ -213,7 +217,7 @@ def _variants(runs: list[Run]) -> tuple[Variant, ...]:
         parts.setdefault(repr(sorted(rest.items(), key=lambda item: item[0])), []).append(run)
     members = [sorted(part, key=_seed_order) for part in parts.values()]
     configs = [flat(part[0].config) for part in members]
-    labels = label([part[0].algo for part in members], configs)
+    labels = label([part[0].algo or part[0].path.name for part in members], configs)
     return tuple(Variant(name, tuple(part)) for name, part in zip(labels, members, strict=True))
 
 

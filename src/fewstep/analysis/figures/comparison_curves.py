@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fewstep.analysis import style
-from fewstep.analysis.comparison import Entry
-from fewstep.analysis.summary import Curve, common_mean
+from fewstep.analysis.figures import style
+from fewstep.analysis.figures.curves import RETURN
+from fewstep.analysis.runs.summary import Curve, common_mean
+from fewstep.analysis.statistics.comparison import Entry
 
 HEIGHT = 2.3
 """Of a panel, in inches, title and axis included."""
@@ -19,9 +20,9 @@ ROW = 0.2
 
 def curves(entries: Sequence[Entry], tasks: Sequence[str], width: float, columns: int) -> Figure:
     """Mean over seeds with a band from the lowest seed to the highest; to be called inside ``styled()``."""
-    columns = min(columns, len(tasks))
     rows = math.ceil(len(tasks) / columns)
-    left, right, top, bottom = 0.62, 0.12, 0.34, 0.46
+    columns = math.ceil(len(tasks) / rows)  # no row much shorter than the others
+    left, right, top, bottom = style.LEFT, 0.12, style.TOP, style.BOTTOM
     each = width / columns
     across = max(1, int(width / (0.5 + 0.085 * max(len(entry.label) for entry in entries))))
     legend = ROW * math.ceil(len(entries) / across) + 0.1
@@ -41,6 +42,8 @@ def curves(entries: Sequence[Entry], tasks: Sequence[str], width: float, columns
             if len(steps) == 1:
                 style.dots(axes, steps, mean, colour, 5, 1)
         axes.set_title(task)
+        if index % columns == 0:
+            style.quantity(axes, RETURN)
         ends = [curve[0][-1] for entry in entries for curve in entry.curves[task] if len(curve[0])]
         style.step_axis(axes, max(ends, default=0))
     handles = [

@@ -2,46 +2,52 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
+from markupsafe import Markup
 
-from fewstep.analysis import page, toy_figures, toys
-from fewstep.analysis.panels import Panel
-from fewstep.analysis.reading import Run, load_array
-from fewstep.analysis.summary import Variant
-from fewstep.analysis.words import number
+from fewstep.analysis.figures import toys as toy_figures
+from fewstep.analysis.numbers import number
+from fewstep.analysis.report import toys
+from fewstep.analysis.report.html import Panel, Section
+from fewstep.analysis.runs.reading import Run, load_array
+from fewstep.analysis.runs.summary import Variant
+from fewstep.errors import UsageError
 
 COLUMNS, NARROW_COLUMNS = 4, 2
 
 
-def section(variants: Sequence[Variant], prefix: str) -> str:
-    """The HTML of the comparison; empty unless two variants have samples and a temperature.
+def section(variants: Sequence[Variant], prefix: str) -> Section:
+    """The comparison; empty unless two variants have samples and a temperature.
 
     Policies of one temperature share a target and a picture; the first seed of each variant is shown.
     """
     shown = [(variant.label, variant.runs[0]) for variant in variants if variant.runs[0].env == "toy/bandit"]
     shown = [(name, run) for name, run in shown if run.actions and math.isfinite(toys.final_alpha(run))]
     if len(shown) < 2:
-        return ""
+        return Section()
     panels = []
     alphas = sorted({round(toys.final_alpha(run), 6) for _, run in shown})
     for index, alpha in enumerate(alphas):
         here = [(name, run) for name, run in shown if round(toys.final_alpha(run), 6) == alpha]
-        panels.append(_panel(densities(here, alpha), alpha, f"{prefix}{index}"))
-    return page.heading(3, "Learned densities beside the true one") + page.figures(panels)
+        rows = densities(here, alpha)
+        panels += [_panel(rows, alpha, f"{prefix}{index}")] if rows else []
+    return Section("Learned densities beside the true one", figures=panels)
 
 
 def densities(shown: Sequence[tuple[str, Run]], alpha: float) -> list[toys.Density]:
     """The true density, the best Gaussian, then every run's last samples under its label."""
     found: list[toys.Density] = []
     for name, run in shown:
-        learned, true, gaussian, _ = toys.compare(load_array(list(run.actions.values())[-1]), alpha)
-        found = found or [true, gaussian]
-        found.append(toys.Density(name, learned.density, learned.total_variation, learned.shares))
+        with suppress(ValueError, UsageError):  # damaged samples: the run's own section says so
+            learned, true, gaussian, _ = toys.compare(load_array(list(run.actions.values())[-1]), alpha)
+            found = found or [true, gaussian]
+            found.append(toys.Density(name, learned.density, learned.total_variation, learned.shares))
     return found
 
 
-def picture(rows: Sequence[toys.Density], columns: int, width: float, name: str) -> str:
+def picture(rows: Sequence[toys.Density], columns: int, width: float, name: str) -> Markup:
     """All densities on one colour scale, the total variation of each in its title."""
     return toy_figures.densities(titled(rows), columns, width, name, brightest(rows))
 

@@ -32,14 +32,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if math.isfinite(share) else NOTHING
 
 
-def size(count: int) -> str:
-    """Bytes in decimal units: ``12,345 -> 12.3 kB``."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} B"
-
-
 def duration(minutes: float) -> str:
     """``0.5 -> 30 s``, ``42.3 -> 42 min``, ``150 -> 2.5 h``."""
     if not math.isfinite(minutes):
@@ -53,6 +45,12 @@ def listing(parts: Iterable[str]) -> str:
     """``a, b and c``."""
     items = list(parts)
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""
+
+
+def span(values: Iterable[int]) -> str:
+    """``8``, or ``8 to 10`` where they differ; empty for none."""
+    ends = sorted(set(values))
+    return "" if not ends else f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
 
 def count(amount: int, noun: str) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from fewstep.analysis import style
-from fewstep.analysis.words import count, percent
+from fewstep.analysis.figures import style
+from fewstep.analysis.numbers import count, percent
 from fewstep.envs.toys.bandit import CENTRES
 from fewstep.envs.toys.multigoal import ARENA, GOAL_RADIUS, GOALS
 
@@ -18,6 +19,11 @@ BINS = 40
 """Cells per side of every density, the same as in the total variation that is printed."""
 
 EPISODES_DRAWN = 200
+
+GOAL_NAMES = (*(f"({x:g}, {y:g})".replace("-", "−") for x, y in GOALS), "none")
+
+SQUARE = (0.13, 0.11, 0.82, 0.82)
+"""Axes of a picture of the plane, in parts of its figure."""
 
 
 def histogram(actions: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -33,7 +39,7 @@ def densities(
     width: float,
     name: str,
     top: float | None = None,
-) -> str:
+) -> Markup:
     """Densities over the action box on one colour scale.
 
     Args:
@@ -56,7 +62,7 @@ def densities_figure(
 ) -> Figure:
     """``densities`` as a matplotlib figure, to be called inside ``styled()``."""
     rows = -(-len(pictures) // columns)
-    side, title_height, left, bottom = (width - 0.4) / columns, 0.3, 0.4, 0.25
+    side, title_height, left, bottom = (width - 0.55) / columns, 0.3, 0.55, 0.4
     height = rows * (side + title_height - 0.1) + bottom
     top_end = top or max(float(np.max(picture[1])) for picture in pictures)
     figure = Figure(figsize=(width, height))
@@ -67,7 +73,10 @@ def densities_figure(
         axes = figure.add_axes((corner[0] / width, corner[1] / height, inner / width, inner / height))
         _density(axes, density, shares, top_end)
         axes.set_title(title, fontsize=8.5, pad=4)
-        axes.tick_params(labelleft=column == 0, labelbottom=index + columns >= len(pictures))
+        at_left, at_bottom = column == 0, index + columns >= len(pictures)
+        axes.tick_params(labelleft=at_left, labelbottom=at_bottom)
+        axes.set_xlabel("action, coordinate 1" if at_bottom else "")
+        axes.set_ylabel("action, coordinate 2" if at_left else "")
     return figure
 
 
@@ -90,24 +99,26 @@ def _density(axes: Axes, density: np.ndarray, shares: Sequence[float], top: floa
         axes.annotate(text, (x, 0.9 * np.sign(y)), ha="center", va="center", color="#ffffff", fontsize=7.5)
 
 
-def probe_actions(actions: np.ndarray, name: str) -> str:
+def probe_actions(actions: np.ndarray, name: str) -> Markup:
     """Density of ``actions[N, 2]`` at one observation."""
     side = style.PANEL[0]
     with style.styled():
         figure = Figure(figsize=(side, side))
-        axes = figure.add_axes((0.1, 0.08, 0.84, 0.84))
+        axes = figure.add_axes(SQUARE)
         density = histogram(actions, BINS // 2)
         _density(axes, density, (), float(density.max()))
         axes.set_title("Density of the action at the start")
+        axes.set_xlabel("action, coordinate 1")
+        axes.set_ylabel("action, coordinate 2")
         return style.to_svg(figure, name)
 
 
-def trajectories(positions: np.ndarray, goals: np.ndarray, name: str) -> str:
+def trajectories(positions: np.ndarray, goals: np.ndarray, name: str) -> Markup:
     """Paths of ``positions[episodes, T + 1, 2]`` (NaN after the end), coloured by the goal they reached."""
     side = style.PANEL[0]
     with style.styled():
         figure = Figure(figsize=(side, side))
-        axes = figure.add_axes((0.1, 0.08, 0.84, 0.84))
+        axes = figure.add_axes(SQUARE)
         for index, goal in enumerate(GOALS):
             axes.add_patch(
                 Circle((goal[0], goal[1]), GOAL_RADIUS, color=style.SERIES[index], alpha=0.2, lw=0)
@@ -128,6 +139,8 @@ def trajectories(positions: np.ndarray, goals: np.ndarray, name: str) -> str:
         axes.set_yticks([-5, 0, 5], ["−5", "0", "5"])
         axes.grid(visible=False)
         axes.set_title("Trajectories and share of episodes per goal")
+        axes.set_xlabel("x")
+        axes.set_ylabel("y")
         return style.to_svg(figure, name)
 
 
@@ -142,14 +155,13 @@ def _paths(axes: Axes, paths: np.ndarray, colour: str) -> None:
     style.dots(axes, starts[:, 0], starts[:, 1], colour, 2.2, 0.8)
 
 
-def goal_bars(counts: np.ndarray, name: str) -> str:
+def goal_bars(counts: np.ndarray, name: str) -> Markup:
     """How many episodes ended at each goal; ``counts[goals + 1]``, the last for none."""
     total = int(counts.sum())
-    labels = [f"({x:g}, {y:g})".replace("-", "−") for x, y in GOALS] + ["none"]
     hues = [*style.SERIES[: len(GOALS)], style.MUTED]
     with style.styled():
         figure, axes = style.panel(right=0.6)
-        rows = np.arange(len(labels))[::-1]
+        rows = np.arange(len(GOAL_NAMES))[::-1]
         axes.barh(rows, 100 * counts / max(total, 1), height=0.62, color=hues)
         for row, amount in zip(rows, counts, strict=True):
             axes.annotate(
@@ -159,9 +171,10 @@ def goal_bars(counts: np.ndarray, name: str) -> str:
                 textcoords="offset points",
                 va="center",
             )
-        axes.set_yticks(rows, labels)
+        axes.set_yticks(rows, GOAL_NAMES)
         axes.set_xlim(0, max(40.0, 100 * counts.max() / total))
         axes.grid(visible=False)
         axes.set_xlabel(f"% of {count(total, 'episode')}")
-        axes.set_title("Episodes per goal (x, y)")
+        axes.set_title("Episodes per goal")
+        style.quantity(axes, "goal (x, y)")
         return style.to_svg(figure, name)

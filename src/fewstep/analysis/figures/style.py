@@ -1,18 +1,19 @@
 """How figures look and become SVG: fixed style, no metadata, colours that follow the page's theme."""
 
 import io
-import re
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import matplotlib.style
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fewstep.analysis.words import number, short
+from fewstep.analysis.numbers import number, short
 
 INK, MUTED, RULE = "#1b1b1f", "#65656c", "#dadadf"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0479a", "#b98300", "#4b4bb5")
@@ -75,6 +76,9 @@ STYLE = {
     "image.composite_image": False,
 }
 
+LEFT, BOTTOM, TOP = 0.78, 0.46, 0.34
+"""Margins of a panel in inches: for the label and numbers on its left, those below it, and its title."""
+
 PANEL = (4.7, 2.5)
 """Inches of a figure that keeps readable type on a phone."""
 
@@ -87,10 +91,16 @@ def styled():
 def panel(size: tuple[float, float] = PANEL, right: float = 0.15) -> tuple[Figure, Axes]:
     """One pair of axes with fixed margins (inches), so that panels beside each other line up."""
     width, height = size
-    left, bottom, top = 0.62, 0.46, 0.34
     figure = Figure(figsize=size)
-    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    box = (LEFT / width, BOTTOM / height, 1 - (LEFT + right) / width, 1 - (BOTTOM + TOP) / height)
     return figure, figure.add_axes(box)
+
+
+def quantity(axes: Axes, words: str) -> None:
+    """What the heights mean, with unit, left in a margin of ``LEFT``: in line with other panels."""
+    axes.set_ylabel(words)
+    inches = axes.get_window_extent().width / axes.figure.dpi
+    axes.yaxis.set_label_coords(-(LEFT - 0.12) / inches, 0.5)
 
 
 class Ticks(Formatter):
@@ -169,31 +179,46 @@ def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float 
         )
 
 
-def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
-    """The ``<svg>`` element of a figure, for pasting into a page.
+def to_svg(figure: Figure, name: str) -> Markup:
+    """The ``<svg>`` element of a figure, for a page; its colours are the page's variables.
 
     Args:
         figure: made inside ``styled()``.
-        name: unique on the page; becomes a prefix of every id.
-        themed: replace palette colours with CSS variables.
+        name: unique on the page; so are then the ids that the drawing refers to.
     """
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", text)
-    text = re.sub(r'( d=")([^"]*)', lambda m: m[1] + _short_path(m[2]), text)
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    text = _lean(text)
-    if themed:
-        for colour, variable in THEMED.items():
-            text = text.replace(colour, f"var(--{variable})")
-        text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--font)", text)
-    return re.sub(r"\n\s*", "\n", text).strip()
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    root = ElementTree.fromstring(buffer.getvalue())
+    for size in ("width", "height", "version"):
+        del root.attrib[size]  # the page decides how wide it is
+    for element in root.iter():
+        if element.tag == f"{{{SVG}}}g":
+            element.attrib.pop("id", None)  # the same in every drawing, and nothing refers to it
+        for child in list(element):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                element.remove(child)
+            child.tail = None
+        if element.text and not element.text.strip():
+            element.text = None
+        if "d" in element.attrib:
+            element.set("d", " ".join(map(_hundredths, element.attrib["d"].split())))
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+    text = ElementTree.tostring(root, encoding="unicode")
+    for colour, variable in THEMED.items():
+        text = text.replace(colour, f"var(--{variable})")
+    return Markup(text)
+
+
+def _hundredths(word: str) -> str:
+    """A word of path data; a number to a hundredth of a point, which takes a third off a long run's page."""
+    return word if word.isalpha() else f"{float(word):.2f}".rstrip("0").rstrip(".")
+
+
+SVG = "http://www.w3.org/2000/svg"
+ElementTree.register_namespace("", SVG)
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
 def to_file(figure: Figure, kind: str) -> bytes:
@@ -210,28 +235,3 @@ UNDATED = {
     "png": ("Software",),
 }
 """Metadata that would make equal figures unequal files."""
-
-
-def _lean(svg: str) -> str:
-    """The same picture in fewer bytes: no groups that say nothing, no rotation by nothing, short numbers."""
-    svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
-    svg = re.sub(r'<path [^>]*style="fill: none"/>', "", svg)  # backgrounds without a stroke
-    svg = re.sub(r'( (?:x|y)=")(-?[\d.]+)"', lambda m: f'{m[1]}{_short_path(m[2])}"', svg)
-    kept: list[bool] = []
-
-    def group(match: re.Match[str]) -> str:
-        tag = match[0]
-        if tag == "</g>":
-            return tag if kept.pop() else ""
-        if tag == "<g/>":
-            return ""
-        kept.append(tag != "<g>")
-        return tag if kept[-1] else ""
-
-    return re.sub(r"<g/>|<g>|<g [^>]*[^/]>|</g>", group, svg)
-
-
-def _short_path(data: str) -> str:
-    """Coordinates to a hundredth of a point, on one line."""
-    rounded = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), data)
-    return " ".join(rounded.split())

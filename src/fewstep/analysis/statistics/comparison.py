@@ -6,16 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.analysis import normalise
-from fewstep.analysis.reading import Run
-from fewstep.analysis.statistics import (
-    STATISTICS,
-    Estimate,
-    Scores,
-    estimate,
-    probability_of_improvement,
-)
-from fewstep.analysis.summary import (
+from fewstep.analysis.numbers import count, listing, number, span
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import (
     ENOUGH_SEEDS,
     LAST,
     Curve,
@@ -27,14 +20,21 @@ from fewstep.analysis.summary import (
     modes,
     results,
 )
-from fewstep.analysis.words import count, listing, number
+from fewstep.analysis.statistics import normalised_scores as normalise
+from fewstep.analysis.statistics.aggregates import (
+    STATISTICS,
+    Estimate,
+    Scores,
+    estimate,
+    probability_of_improvement,
+)
 from fewstep.errors import UsageError, unknown
 
 NATIVE, SAMPLE = "native", "sample"
 """The two ways of acting that are compared, each by itself: as the algorithm's paper does, and one sample."""
 
 SCORES = {
-    "last-10": ("last_ten", f"mean return over its last {LAST} evaluations (over all, if it has fewer)"),
+    "last-10": ("last", "mean return over its last {averaged} evaluations"),
     "final": ("final", "mean return of its last evaluation"),
     "area": ("area", "mean return along training (area under the learning curve divided by its width)"),
 }
@@ -88,7 +88,7 @@ class Comparison:
 
     Fields:
         mode: ``native`` or ``sample``.
-        mujoco: version of every run.
+        mujoco: version of every run (see ``Run.mujoco``).
         score: a key of ``SCORES``.
         tasks: environment ids, in the order of the runs.
         entries: the contenders, at least two.
@@ -98,13 +98,19 @@ class Comparison:
     """
 
     mode: str
-    mujoco: str
+    mujoco: str | None
     score: str
     tasks: tuple[str, ...]
     entries: tuple[Entry, ...]
     scales: dict[str, normalise.Scale]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def score_words(self) -> str:
+        """What the score of a run is: ``mean return over its last 8 to 10 evaluations``."""
+        lengths = [len(at) for entry in self.entries for runs in entry.curves.values() for at, _ in runs]
+        return SCORES[self.score][1].format(averaged=span(min(LAST, length) for length in lengths))
 
     def improvements(self) -> list[tuple[str, str, Estimate]]:
         """``(X, Y, P(X > Y))`` for every pair of entries, over all tasks."""
@@ -127,8 +133,11 @@ def comparisons(groups: Sequence[Group], score: str = DEFAULT_SCORE) -> list[Com
     if score not in SCORES:
         raise unknown("score", score, SCORES)
     found = []
-    for mujoco in dict.fromkeys(group.mujoco for group in groups):
-        contenders = assemble([group for group in groups if group.mujoco == mujoco])
+    versions = list(dict.fromkeys(group.mujoco for group in groups if group.mujoco is not None))
+    for place, mujoco in enumerate(versions or [None]):
+        # Tasks without MuJoCo are compared once, together with the runs under the first version.
+        fitting = (mujoco, None) if place == 0 else (mujoco,)
+        contenders = assemble([group for group in groups if group.mujoco in fitting])
         both = [_compare(contenders, mode, mujoco, score) for mode in (NATIVE, SAMPLE)]
         here = [comparison for comparison in both if comparison]
         if len(here) == 2 and all(entry.actions == (SAMPLE,) for entry in here[0].entries):
@@ -190,7 +199,7 @@ def choose(tasks: Sequence[set[str]]) -> tuple[list[int], set[str]]:
     return best
 
 
-def _compare(contenders: Sequence[Contender], mode: str, mujoco: str, score: str) -> Comparison | None:
+def _compare(contenders: Sequence[Contender], mode: str, mujoco: str | None, score: str) -> Comparison | None:
     notes: list[str] = []
     scored = [_returns(contender, mode, score, notes) for contender in contenders]
     places, shared = choose([set(returns) for returns in scored])
@@ -208,10 +217,12 @@ def _compare(contenders: Sequence[Contender], mode: str, mujoco: str, score: str
     entries = tuple(
         Entry(
             contender.label,
-            tuple(dict.fromkeys(_actions(run, mode) for task in tasks for run in contender.runs[task])),
+            tuple(
+                dict.fromkeys(a for task in tasks for r in contender.runs[task] if (a := actions_of(r, mode)))
+            ),
             own,
             {task: np.array([line(value) for value in own[task]]) for task, line in scales.items()},
-            {task: tuple(mode_curve(r, _actions(r, mode)) for r in contender.runs[task]) for task in tasks},
+            {task: tuple(_curves(contender.runs[task], mode)) for task in tasks},
         )
         for contender, own in zip(kept, returns, strict=True)
     )
@@ -251,7 +262,7 @@ def _scales(
     tasks: Sequence[str],
     returns: Sequence[dict[str, np.ndarray]],
     contenders: Sequence[Contender],
-    mujoco: str,
+    mujoco: str | None,
     notes: list[str],
 ) -> dict[str, normalise.Scale]:
     """The scales of the tasks that have one; a note for each task that has none."""
@@ -265,7 +276,7 @@ def _scales(
         except UsageError as error:
             notes.append(f"{error}. It counts in the probabilities of improvement only.")
     simulated = [task for task in scales if not task.startswith("toy/")]
-    if simulated and mujoco != normalise.MUJOCO:
+    if simulated and mujoco and mujoco != normalise.MUJOCO:
         notes.append(
             f"The returns of random actions were measured under MuJoCo {normalise.MUJOCO}, "
             f"the runs under {mujoco}."
@@ -273,8 +284,11 @@ def _scales(
     return scales
 
 
-def _actions(run: Run, mode: str) -> str:
-    return actions_of(run, mode) or "unknown"
+def _curves(runs: Sequence[Run], mode: str) -> list[Curve]:
+    """The curve of every run that was evaluated with ``mode``."""
+    known = [(run, actions_of(run, mode)) for run in runs]
+    curves = [mode_curve(run, actions) for run, actions in known if actions]
+    return [curve for curve in curves if len(curve[0])]
 
 
 def _few(entries: Sequence[Entry]) -> list[str]:

@@ -1,0 +1,1 @@
+"""One function per figure, each drawn in one style."""
