@@ -142,7 +142,10 @@ class Adapter:
             raise FewstepError(
                 f"reward is {kind(reward)}, not a number, in {self.where()}; return float(reward)"
             )
-        value = foreign.call(lambda error: self._raised("float(reward)", error), float, reward)
+        if isinstance(reward, float | int | np.floating):  # nearly always
+            value = float(reward)
+        else:
+            value = foreign.call(lambda error: self._raised("float(reward)", error), float, reward)
         if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:  # false for NaN too
             overflow = " in float32" if np.isfinite(value) else ""
             raise NonFiniteError(f"reward is {value}{overflow}, not a finite number, in {self.where()}")

@@ -8,6 +8,7 @@ import ctypes
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,13 @@ from fewstep.foreign import brief
 def main() -> None:
     """Serve until the socket closes."""
     _end_with_parent()
-    end = socket.socket(fileno=int(sys.argv[1]))
-    try:
+    with socket.socket(fileno=int(sys.argv[1])) as end, suppress(wire.Gone):
         order, _ = wire.receive(end)
         adapters = _answered(end, lambda: _build(end, order))
         while adapters is not None:
             head, body = wire.receive(end)
             adapter = adapters[head["at"]]
             _answered(end, lambda a=adapter, h=head, b=body: _do(end, a, h, b))
-    except wire.Gone:
-        pass
 
 
 def _end_with_parent() -> None:
