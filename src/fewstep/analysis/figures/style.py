@@ -193,8 +193,8 @@ def to_svg(figure: Figure, name: str) -> Markup:
     for size in ("width", "height", "version"):
         del root.attrib[size]  # the page decides how wide it is
     for element in root.iter():
-        if element.tag == f"{{{SVG}}}g":
-            element.attrib.pop("id", None)  # the same in every drawing, and nothing refers to it
+        if element.tag in (f"{{{SVG}}}g", f"{{{SVG}}}image"):
+            element.attrib.pop("id", None)  # nothing refers to it, and another drawing has the same
         for child in list(element):
             if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
                 element.remove(child)

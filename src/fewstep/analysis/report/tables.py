@@ -162,12 +162,14 @@ def provenance_sheet(groups: Sequence[Group]) -> Sheet:
 
 def files_sheet(groups: Sequence[Group]) -> Sheet:
     """Files of every run with their sizes; a long list is cut and says so."""
-    rows = []
-    for _, _, run in each_run(groups):
-        rows += [(str(run.path), name, size) for name, size in run.files[:FILES_SHOWN]]
+    runs, rows = [run for _, _, run in each_run(groups)], []
+    for run in runs:
+        path = str(run.path) if len(runs) > 1 else ""
+        rows += [(path, name, size) for name, size in run.files[:FILES_SHOWN]]
         more = [size for _, size in run.files[FILES_SHOWN:]]
-        rows += [(str(run.path), f"and {len(more):,} more", sum(more))] if more else []
-    return Sheet("files", "Files of the runs", ("run", "file", "bytes"), rows)
+        rows += [(path, f"and {len(more):,} more", sum(more))] if more else []
+    where = "the runs" if len(runs) > 1 else str(runs[0].path)
+    return filled(Sheet("files", f"Files of {where}", ("run", "file", "bytes"), rows))
 
 
 def _named(groups: Sequence[Group]) -> list[tuple[str, Run]]:
