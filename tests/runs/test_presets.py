@@ -71,7 +71,7 @@ NO_NUMBER = {
 
 
 def test_mfpo_authors_names_every_setting_that_decides_a_number():
-    named = settings.dotted(presets.load("mfpo", "authors", presets.ROOT))
+    named = settings.dotted(presets.load("mfpo", "authors", presets.ROOT), "authors")
     known = set(settings.schema(registry.get("mfpo").config)) | set(
         settings.schema(TrainingConfig, "training.")
     )

@@ -142,7 +142,7 @@ def _require_config(source: str, cls: Any) -> None:
         _require_frozen(default, "config")
         hash(default)
         text = settings.to_toml(settings.flatten(default))
-        read = settings.dotted(config.parse_toml(text, "the defaults"))
+        read = settings.dotted(config.parse_toml(text, "the defaults"), "the defaults")
         again = settings.build(cls, settings.checked(read, config.known_settings(cls), "the defaults"))
         require(
             settings.to_toml(settings.flatten(again)) == text, "its defaults change when they are read again"
