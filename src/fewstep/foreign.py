@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from pathlib import Path
 from threading import get_ident
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
@@ -79,6 +80,26 @@ def brief(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
+def origin(name: str) -> str:
+    """Where an imported module, or the package of one that cannot be imported, came from, in words.
+
+    Says so if the current folder has a module of that name which another one keeps from being found. Empty if
+    nothing of the name was imported.
+    """
+    top = name.split(".")[0]
+    package = sys.modules.get(top)
+    if package is None:
+        return ""
+    files = [
+        Path(file) for file in (getattr(package, "__file__", None), *getattr(package, "__path__", ())) if file
+    ]
+    own = [path for path in (Path(f"{top}.py"), Path(top)) if path.is_file() or any(path.glob("*.py"))]
+    where = f"{top!r} is {files[0] if files else 'a part of Python itself'}"
+    if own and not any(path.samefile(file) for path in own for file in files if file.exists()):
+        return f"{where}, which comes before {own[0]} of this folder: give yours another name"
+    return where
+
+
 def load(module: str, cannot: str, explain: Callable[[BaseException], str] = brief) -> ModuleType:
     """Import a module of the user's; one in the current folder is found, too.
 
@@ -97,6 +118,8 @@ def load(module: str, cannot: str, explain: Callable[[BaseException], str] = bri
             hint = f'; put what {module} does as a script under `if __name__ == "__main__":`'
         elif isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             hint = "; install it or run from the folder it is in"
+        elif isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name)):
+            hint = f"; {origin(module)}"
         return UsageError(f"{cannot}: {explain(error)}{hint}")
 
     if module not in sys.modules:

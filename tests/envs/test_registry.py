@@ -133,6 +133,21 @@ def test_a_module_that_fails_to_import_is_explained_in_one_line(module, text, me
     assert caught.value.__cause__ is not None
 
 
+def test_a_module_that_another_one_of_its_name_hides_is_named_with_both_files(module, monkeypatch):
+    name = module("code", USER_MODULE + "    gymnasium.register('Hidden-v0', entry_point=Line)")
+    with pytest.raises(
+        UsageError, match=r"unknown environment 'Hidden-v0'.*code\.py, which comes before code\.py"
+    ):
+        envs.make(f"{name}:Hidden-v0")
+    with pytest.raises(UsageError, match=r"cannot import 'json\.tasks'.*json/__init__\.py$"):
+        envs.make("json.tasks:Hidden-v0")
+
+
+def test_an_id_without_its_module_is_told_how_to_name_it():
+    with pytest.raises(UsageError, match=r"unknown environment 'Mine-v0'.*my_module:Mine-v0.*config\.toml"):
+        envs.make("Mine-v0")
+
+
 def test_functions_build_environments_too():
     def build():
         return gymnasium.make("Pendulum-v1")

@@ -10,6 +10,7 @@ import gymnasium
 
 from fewstep import foreign
 from fewstep.envs import toys
+from fewstep.envs.layers import refuse_running_statistics, require_limit
 from fewstep.envs.messages import kind
 from fewstep.envs.rendering import choose_backend, explain
 from fewstep.errors import UsageError, unknown
@@ -108,7 +109,13 @@ def _no_such_id(env_id: str, module: str) -> UsageError:
             f"gymnasium.register(id='{env_id}-v0', entry_point={env_id}) and use {module}:{env_id}-v0"
         )
     users = {key for key, spec in gymnasium.registry.items() if not _is_gymnasiums_own(spec.entry_point)}
-    return unknown("environment", env_id, users | {env_id for env_id, _, _ in list_ids()})
+    error = unknown("environment", env_id, users | {env_id for env_id, _, _ in list_ids()})
+    if module:
+        return UsageError(f"{error}; {foreign.origin(module)}")
+    return UsageError(
+        f"{error}; an environment of your own is named with the module that registers it "
+        f"(my_module:{env_id}, in the config.toml of a saved model or run too)"
+    )
 
 
 def _is_gymnasiums_own(entry_point: Any) -> bool:
@@ -128,7 +135,7 @@ def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
     with _quiet_about_versions(is_mujoco):
         # fewstep's own checks replace Gymnasium's passive checker, which only warns.
         env = foreign.call(failed, gymnasium.make, env_id, limit, disable_env_checker=True, **drawing)
-    return _with_render_mode(env, env_id, render_mode)
+    return _sound(env, env_id, render_mode, limit)
 
 
 def _from_function(build: Callable[[], object], render_mode: str | None, limit: int | None) -> Env:
@@ -142,18 +149,21 @@ def _from_function(build: Callable[[], object], render_mode: str | None, limit: 
         env = foreign.call(failed, build)
     if not isinstance(env, gymnasium.Env):
         raise UsageError(f"the function {name} returned {kind(env)}, not a gymnasium.Env")
-    env = _with_render_mode(env, name, render_mode)
-    return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+    limited = env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+    return _sound(limited, name, render_mode, limit)
 
 
-def _with_render_mode(env: Env, env_id: str, render_mode: str | None) -> Env:
-    if render_mode is None:
-        return env
+def _sound(env: Env, env_id: str, render_mode: str | None, limit: int | None) -> Env:
+    """``env`` if it is what was asked for; closed again otherwise."""
 
     def failed(error: BaseException) -> UsageError:
-        return UsageError(f"{env_id} cannot be drawn: {explain(error)}")
+        return UsageError(f"{env_id} cannot be used: {explain(error)}")
 
     def check() -> Env:
+        require_limit(env, env_id, limit)
+        refuse_running_statistics(env, env_id)
+        if render_mode is None:
+            return env
         offered = [str(mode) for mode in env.metadata.get("render_modes", [])]
         if env.render_mode == render_mode and render_mode in offered:
             return env

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fewstep import foreign
 from fewstep.envs.adapter import Adapter, check_seed
+from fewstep.envs.layers import time_limit
 from fewstep.envs.registry import resolve
 from fewstep.envs.rendering import choose_backend
 from fewstep.envs.supervised import Lost, Supervision, start
@@ -245,14 +246,3 @@ def _about(asked: Any, env: gymnasium.Env[Any, Any]) -> tuple[str, int | None, T
     """What it is called, its time limit, and what it tells as a toy."""
     name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     return asked if isinstance(asked, str) else name, time_limit(env), toy_of(env)
-
-
-def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """The tightest limit any TimeLimit wrapper sets, else what the environment declares."""
-    limits: list[int] = []
-    layer: gymnasium.Env[Any, Any] = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limits.append(int(layer._max_episode_steps))  # pyright: ignore[reportPrivateUsage]
-        layer = layer.env
-    return min(limits) if limits else None

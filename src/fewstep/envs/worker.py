@@ -15,8 +15,8 @@ import numpy as np
 
 from fewstep.envs import wire
 from fewstep.envs.adapter import Adapter
+from fewstep.envs.layers import time_limit
 from fewstep.envs.registry import resolve
-from fewstep.envs.vector import time_limit
 from fewstep.errors import FewstepError
 from fewstep.foreign import brief
 
