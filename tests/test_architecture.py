@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "fewstep"
-EVERYWHERE = {"types", "errors", "foreign", "interrupts", "config", "settings", "presets"}
+EVERYWHERE = {"types", "errors", "foreign", "interrupts", "printing", "config", "settings", "presets"}
 ARROWS = {
     "types": set(),
     "errors": set(),
     "foreign": set(),
     "interrupts": set(),
+    "printing": set(),
+    "habits": set(),
     "settings": set(),
     "presets": set(),
     "config": {"settings", "presets"},
@@ -30,7 +32,7 @@ ARROWS = {
     "sinks": {"runs"},
     "speed": {"algos", "nets", "envs", "training", "api", "deploy"},
     "deploy": {"algos", "critics", "flows", "nets"},
-    "api": {"training", "algos", "envs", "runs", "deploy"},
+    "api": {"training", "algos", "envs", "runs", "deploy", "habits"},
     "cli": {
         "api",
         "training",

@@ -4,31 +4,37 @@
 ``stable_baselines3.common.evaluation.evaluate_policy`` accepts a ``Model``.
 """
 
-import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
+import gymnasium
 import numpy as np
 
-from fewstep import presets
+from fewstep import config as configs
+from fewstep import envs, habits, presets, settings
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
-from fewstep.config import RunConfig, resolve
+from fewstep.config import RunConfig
 from fewstep.deploy import formats, pack
 from fewstep.envs.spaces import ORDINARY
 from fewstep.errors import FewstepError, UsageError
+from fewstep.interrupts import at_once, deferred
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import require_finite
-from fewstep.training import acting, policy_io, seeds
+from fewstep.training import acting, saving, seeds
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.interface import Interface
-from fewstep.training.loop import saved_policy
+from fewstep.training.progress import Screen, about, interval_line
 from fewstep.training.resume import read_config
 from fewstep.training.trainer import Trainer
 
-Callback = Callable[[dict[str, Any]], None]
+Callback = Callable[[dict[str, Any]], object]
+Env = str | Callable[[], gymnasium.Env[Any, Any]]
+"""An environment's id, or a function of no arguments that builds one."""
 
 
 class Model:
@@ -36,35 +42,54 @@ class Model:
 
     Args:
         algo: registered algorithm, or ``module:ATTRIBUTE`` of your own. ``MFPO(...)`` fills it in.
-        env: environment id (``HalfCheetah-v4``, ``module:Id-v0``, ``toy/multigoal``).
-        seed: 0 to 2**31 - 1.
+        env: environment id (``HalfCheetah-v4``, ``module:Id-v0``, ``toy/multigoal``), or a function that
+            builds one and is called once per environment. A model of a function is saved without it: give it
+            to ``load`` again.
+        seed: 0 to 2**31 - 1, Python's or numpy's.
         preset: named settings to start from (``fewstep presets ALGO``).
-        **overrides: single settings by name, ``**{"critic.atoms": 51, "training.envs": 4}``.
+        verbose: 1 prints one line per ``training.log_every`` steps of ``learn`` on standard error, 0 nothing.
+        **overrides: single settings by name, ``**{"critic.atoms": 51, "training.envs": 4}``, or by section,
+            ``critic={"atoms": 51}``; numpy's numbers and arrays are taken as Python's.
 
     Raises:
         UsageError: an unknown name, or a value that is not possible.
 
-    Ctrl-C during ``learn`` is an ordinary ``KeyboardInterrupt``; the model stays usable. For runs that keep
-    metrics, evaluations and checkpoints on disk use ``fewstep train``.
+    Ctrl-C during ``learn`` is an ordinary ``KeyboardInterrupt``, raised at the end of the step (in an
+    environment's own code, at once): the model stays usable. For runs that keep metrics, evaluations and
+    checkpoints on disk use ``fewstep train``.
     """
 
     def __init__(
-        self, algo: str, env: str, *, seed: int = 0, preset: str = presets.DEFAULT, **overrides: Any
+        self,
+        algo: str,
+        env: Env,
+        *extra: Any,
+        seed: int = 0,
+        preset: str = presets.DEFAULT,
+        verbose: int = 0,
+        **overrides: Any,
     ) -> None:
-        algorithm = registry.get(algo)
-        config = resolve(algo, algorithm.config, env, seed=seed, preset=preset, overrides=overrides)
-        self._set_up(config, algorithm)
+        habits.refuse_policy(type(self).__name__, env, extra)
+        algorithm = registry.get(settings.convert(algo, str, "algo"))
+        habits.refuse_settings(overrides, configs.known_settings(algorithm.config))
+        name = envs.name_of(env)
+        config = configs.resolve(algo, algorithm.config, name, seed=seed, preset=preset, overrides=overrides)
+        self._set_up(config, algorithm, env, settings.convert(verbose, int, "verbose"))
 
     @ORDINARY
-    def _set_up(self, config: RunConfig, algorithm: Algorithm) -> None:
+    def _set_up(self, config: RunConfig, algorithm: Algorithm, env: Env, verbose: int = 0) -> None:
         self.config = config
+        self._env, self._verbose = env, verbose
         self._algorithm = algorithm
-        self._trainer = Trainer(config, algorithm)
-        self._interface = Interface(config.env)
+        self._trainer = Trainer(config, algorithm, env)
+        self._interface = Interface(env)
         self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
         self._predictions = 0
-        self._bound: dict[ActionMode, acting.Acting] = {}
+        self._bound: dict[tuple[ActionMode, bool], acting.Acting] = {}
         self._bound_to: Any = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        habits.no_attribute(type(self).__name__, name)
 
     @property
     def num_timesteps(self) -> int:
@@ -82,32 +107,59 @@ class Model:
         return self._interface.action_space
 
     @ORDINARY
-    def learn(self, total_timesteps: int, callback: Callback | None = None) -> Self:
-        """Take (at least) this many more environment steps; may be called again to go on.
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Callback | None = None,
+        *,
+        progress_bar: bool = False,
+        verbose: int | None = None,
+        **unknown: Any,
+    ) -> Self:
+        """Take (at least) this many more environment steps; may be called again to go on, whatever it raised.
 
         Args:
             total_timesteps: environment steps, over all environments. At least 1.
             callback: gets the row of metrics of every ``training.log_every`` steps and of the rest.
+            progress_bar: show a bar with the time left on a terminal, lines as ``verbose`` elsewhere.
+            verbose: in place of the model's own.
 
         Raises:
             NonFiniteError: the environment or the algorithm gave a number that is not finite.
-            FewstepError: the environment failed.
+            FewstepError: the environment failed; or the device did, and the message says whether the networks
+                are left.
         """
-        if total_timesteps < 1:
-            raise UsageError(f"total_timesteps must be at least 1, got {total_timesteps}")
-        goal = self._trainer.env_steps + total_timesteps
-        every = self.config.training.log_every
-        logged = self._trainer.env_steps
-        while self._trainer.env_steps < goal:
-            self._trainer.advance()
-            if self._trainer.env_steps // every > logged // every or self._trainer.env_steps >= goal:
-                logged = self._trainer.env_steps
-                row = self._trainer.interval()
+        habits.refuse_arguments("learn", unknown)
+        total = settings.convert(total_timesteps, int, "total_timesteps")
+        if total < 1:
+            raise UsageError(f"total_timesteps must be at least 1, got {total}")
+        if callback is not None and not callable(callback):
+            raise UsageError("callback must be a function, which gets each row of metrics: lambda row: ...")
+        shown = self._verbose if verbose is None else settings.convert(verbose, int, "verbose")
+        goal = self._trainer.env_steps + total
+        quiet = not (progress_bar or shown)
+        with deferred() as interrupt, Screen(goal, quiet, bar=bool(progress_bar)) as screen:
+            self._learn(goal, screen, interrupt, callback)
+        return self
+
+    def _learn(
+        self, goal: int, screen: Screen, interrupt: Callable[[], None], callback: Callback | None
+    ) -> None:
+        trainer, every = self._trainer, self.config.training.log_every
+        logged, began = trainer.env_steps, time.monotonic()
+        while trainer.env_steps < goal:
+            trainer.advance()
+            screen.step(trainer.env_steps, trainer.updates)
+            interrupt()
+            if trainer.env_steps // every > logged // every or trainer.env_steps >= goal:
+                row, now = trainer.interval(), time.monotonic()
+                rate = {"wall_env_steps_per_second": (trainer.env_steps - logged) / max(now - began, 1e-9)}
+                logged, began = trainer.env_steps, now
                 for name, value in row.items():
                     require_finite(name, value, logged)
+                screen.progress(interval_line(row | rate, goal), logged, about(row))
                 if callback is not None:
-                    callback(row)
-        return self
+                    at_once(callback, row)
 
     @ORDINARY
     def predict(
@@ -124,35 +176,41 @@ class Model:
                 axis, for dict spaces in every entry).
             state, episode_start: accepted for Stable-Baselines3's sake; the policies have no memory.
             deterministic: False draws one sample. True chooses as the paper evaluates (for MFPO the best of N
-                by the critics) with the same noise at every call, so that one observation always gives one
-                action. ``evaluate`` gives the paper's numbers, with fresh noise.
+                by the critics) with the same noise for every observation and at every call: the action is a
+                function of policy and observation alone, to the bit, in a batch as by itself.
+                ``evaluate`` gives the paper's numbers, with fresh noise.
 
         Returns:
-            The action (or batch of actions), and None.
+            The action (or batch of actions), and None. An empty batch gives an empty batch.
 
         Raises:
             UsageError: the observation does not fit the space.
         """
         flat, batched = self._interface.flatten(observation)
+        if not len(flat):
+            return self._interface.to_env(flat), None
         if deterministic:
             mode, counter = self._algorithm.native(self.config.algorithm), 0
         else:
             self._predictions += 1
             mode, counter = ActionMode(), self._predictions
-        actions = self._interface.to_env(self._acting(mode)(flat, counter))
+        with self._trainer.learner.careful():
+            chosen = self._acting(mode, each=deterministic)(flat, counter)
+        actions = self._interface.to_env(chosen)
         return (actions if batched else actions[0]), None
 
-    def _acting(self, mode: ActionMode) -> acting.Acting:
-        """What acts in this mode now; made again once there has been an update."""
+    def _acting(self, mode: ActionMode, each: bool = False) -> acting.Acting:
+        """What acts in this mode now, on ``each`` row by itself; made anew once there has been an update."""
         state = self._trainer.learner.state
         if self._bound_to is not state:
             self._bound_to, self._bound = state, {}
-        if mode not in self._bound:
+        if (mode, each) not in self._bound:
             algorithm, cfg, spec = self._algorithm, self.config.algorithm, self._trainer.spec
-            self._bound[mode] = acting.bind(
+            bind = acting.bind_each if each else acting.bind
+            self._bound[mode, each] = bind(
                 algorithm, cfg, spec, mode, self._trainer.policy, self._predict_key
             )
-        return self._bound[mode]
+        return self._bound[mode, each]
 
     @ORDINARY
     def evaluate(
@@ -163,17 +221,18 @@ class Model:
         Args:
             episodes: how many, at least 1.
             actions: ``native`` (the paper's), ``sample``, ``mode`` or ``best-of-N``.
-            seed: decides the episodes; by default the model's.
+            seed: decides the episodes, 0 to 2**31 - 1; by default the model's.
         """
+        episodes = settings.convert(episodes, int, "episodes")
         if episodes < 1:
             raise UsageError(f"episodes must be at least 1, got {episodes}")
         evaluator = Evaluator(
             self._algorithm,
             self.config.algorithm,
-            self.config.env,
+            self._env,
             episodes=episodes,
-            modes=[actions],
-            seed=self.config.seed if seed is None else seed,
+            modes=[settings.convert(actions, str, "actions")],
+            seed=self.config.seed if seed is None else configs.seed_of(seed),
             max_episode_steps=self.config.training.max_episode_steps,
         )
         row = evaluator.evaluate(self._trainer.policy, self._trainer.env_steps, self._trainer.updates)[0]
@@ -186,43 +245,32 @@ class Model:
         replaced.
 
         Args:
-            path: the folder.
+            path: the folder. Of a link, what it points to is replaced. Other files that have come to lie in a
+                saved model, such as a report, stay.
             replay: also keep what updates are made from: the replay buffer, or the rollout that has been
                 begun. Without it, a loaded model that goes on learning first collects
                 ``training.learning_starts`` new steps, or begins a new rollout.
 
         Raises:
-            UsageError: the path holds something else, such as a run.
+            UsageError: the path holds something else, such as a run, or cannot be written.
+            FewstepError: the disk is full. In either case what was saved before is as it was.
         """
-        final = Path(path).absolute()
-        if final.exists() and not (final / "checkpoints").is_dir():
-            raise UsageError(f"{final} exists and is not a saved model; choose another path")
-        if (final / "provenance.json").exists():
-            raise UsageError(f"{final} is a run; choose another path")
-        fresh = final.with_name(f".{final.name}.saving")
-        shutil.rmtree(fresh, ignore_errors=True)
-        run = RunDir.create(fresh, self.config.to_toml())
-        groups, meta = self._trainer.snapshot(replay)
-        checkpoint.save(run.checkpoints, self._trainer.env_steps, groups, meta, keep=1)
-        policy_io.save(run.policy, saved_policy(self._trainer), self.config.algo)
-        if final.exists():
-            old = final.with_name(f".{final.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            final.rename(old)
-            fresh.rename(final)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(final)
+        saving.save(self._trainer, path, replay)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, env: Env | None = None, **unknown: Any) -> Self:
         """Open a saved model or a run directory; it predicts, evaluates and goes on learning.
 
+        Args:
+            path: the folder.
+            env: the environment in place of the recorded one. A model that was made with a function needs it.
+
         Raises:
-            UsageError: the path is neither, or is of another algorithm than this class.
-            FewstepError: its checkpoint is damaged.
+            UsageError: the path is neither, or is of another algorithm than this class, or needs ``env``.
+            FewstepError: its checkpoint is damaged, or does not fit ``env``.
         """
-        run = RunDir.open(Path(path).absolute())  # the algorithm's module may change the folder
+        habits.refuse_arguments("load", unknown)
+        run = RunDir.open(saving.path_of(path))  # absolute: the algorithm's module may change the folder
         config, algorithm = read_config(run)
         expected = getattr(cls, "algo", config.algo)
         if config.algo != expected:
@@ -231,8 +279,11 @@ class Model:
         saved = checkpoint.load_newest(run.checkpoints, warn=damaged.append)
         if saved is None:
             raise FewstepError(f"{path} has no checkpoint")
+        if env is not None:
+            config = replace(config, env=envs.name_of(env))
+            saved.meta["env"] = config.env
         model = cls.__new__(cls)
-        model._set_up(config, algorithm)
+        model._set_up(config, algorithm, config.env if env is None else env)
         model._trainer.restore(saved)
         return model
 
@@ -253,7 +304,8 @@ class Model:
             to: ``numpy``, ``onnx``, ``stablehlo`` or ``c`` (docs/export.md).
             actions: ``sample``, one draw per action; ``mode``, the noise-free action; ``native`` or
                 ``best-of-N``, the best of N draws by the critics, which are then inside.
-            noise: ``input``, the caller gives it; ``inside``, the artefact can also draw it.
+            noise: ``input``, the caller gives it; ``inside``, the artefact can also draw it; ``fixed``, it is
+                that of ``predict(deterministic=True)``, which ``native`` then equals.
             prefix: with ``c``, what every name in the files begins with (``fewstep``), so that several
                 policies can be linked into one program.
 
@@ -275,8 +327,9 @@ class Model:
             updates=self._trainer.updates,
             actions=actions,
             noise=noise,
+            fixed=acting.deterministic_key(self.config.seed),
         )
-        return formats.write(exported, to, Path(path), prefix)
+        return formats.write(exported, to, saving.path_of(path), prefix)
 
     def close(self) -> None:
         """Close the environments."""
@@ -288,8 +341,16 @@ class _Named(Model):
 
     algo: str
 
-    def __init__(self, env: str, *, seed: int = 0, preset: str = presets.DEFAULT, **overrides: Any) -> None:
-        super().__init__(self.algo, env, seed=seed, preset=preset, **overrides)
+    def __init__(
+        self,
+        env: Env,
+        *extra: Any,
+        seed: int = 0,
+        preset: str = presets.DEFAULT,
+        verbose: int = 0,
+        **overrides: Any,
+    ) -> None:
+        super().__init__(self.algo, env, *extra, seed=seed, preset=preset, verbose=verbose, **overrides)
 
 
 class MFPO(_Named):
@@ -328,6 +389,6 @@ class TD3(_Named):
     algo = "td3"
 
 
-def load(path: str | Path) -> Model:
-    """Open a saved model or a run directory of any algorithm."""
-    return Model.load(path)
+def load(path: str | Path, env: Env | None = None, **unknown: Any) -> Model:
+    """Open a saved model or a run directory of any algorithm (``Model.load``)."""
+    return Model.load(path, env, **unknown)

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the run's newest saved policy."""
+    from fewstep.config import seed_of
     from fewstep.envs.rendering import choose_backend
     from fewstep.errors import UsageError
     from fewstep.runs.layout import RunDir
@@ -46,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     seed = config.seed if arguments.seed is None else arguments.seed
     if episodes < 1:
         raise UsageError(f"--episodes must be at least 1, got {episodes}")
-    if not 0 <= seed < 2**31:
-        raise UsageError(f"--seed must be from 0 to {2**31 - 1}, got {seed}")
+    seed_of(seed, "--seed")
     modes = arguments.actions or training.eval_modes
     if arguments.video:
         video.writable(arguments.video)
@@ -63,16 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check)
         evaluator.close()
-        if arguments.video:
+        if arguments.json:
+            for row in rows:
+                print(json.dumps(row), flush=True)
+        else:
+            _print_table(saved.env, rows)
+        if arguments.video:  # when what was computed has been printed: drawing may fail
             mode = saved.algorithm.mode(saved.cfg, modes[0])
             video.record(saved, arguments.video, mode, seed, training.max_episode_steps, check)
-    if arguments.json:
-        for row in rows:
-            print(json.dumps(row))
-    else:
-        _print_table(saved.env, rows)
-    if arguments.video and not arguments.json:
-        print(arguments.video)
+            if not arguments.json:
+                print(arguments.video)
     return 0
 
 
@@ -81,12 +81,20 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fewstep.runs.metrics import sample_std
+
     table = Table(title=f"{env} after {rows[0]['env_steps']:,} steps")
-    for column in ("actions", "episodes", "return (mean ± sd)", "median", "lowest", "highest", "length"):
-        table.add_column(column, justify="left" if column == "actions" else "right")
+    spread_of = "return (mean ± sample sd)"
+    for column in ("actions", "episodes", spread_of, "median", "lowest", "highest", "length"):
+        justify = "left" if column == "actions" else "right"
+        table.add_column(column, justify=justify, overflow="fold")  # in a narrow window no digit is left out
     for row in rows:
         returns = np.array(row["returns"])
-        spread = f"{returns.mean():,.1f} ± {returns.std(ddof=min(1, len(returns) - 1)):,.1f}"
+        deviation = sample_std(row["returns"])
+        spread = f"{returns.mean():,.1f}" + ("" if deviation is None else f" ± {deviation:,.1f}")
         numbers = (np.median(returns), returns.min(), returns.max(), np.mean(row["lengths"]))
         table.add_row(row["actions"], str(len(returns)), spread, *(f"{value:,.1f}" for value in numbers))
-    Console().print(table)
+    console = Console()
+    with console.capture() as text:
+        console.print(table)
+    print(text.get(), end="", flush=True)  # rich would leave the process where the reader has left

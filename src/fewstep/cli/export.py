@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise",
-        choices=("input", "inside"),
+        choices=("input", "inside", "fixed"),
         default="input",
-        help="input: the caller gives the noise (default); inside: the artefact can also draw it",
+        help="input: the caller gives the noise (default); inside: the artefact can also draw it; fixed: it "
+        "is that of predict(deterministic=True), so one observation gives one action",
     )
     parser.add_argument(
         "--actions",
@@ -49,11 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fewstep.deploy.pack import pack, place
     from fewstep.runs.layout import RunDir
-    from fewstep.training import policy_io
+    from fewstep.training import acting, policy_io
     from fewstep.training.interface import Interface
+    from fewstep.training.resume import read_config
 
     directory = RunDir.open(arguments.run)
     saved = policy_io.load(directory.policy)
+    fixed = None
+    if arguments.noise == "fixed":
+        fixed = acting.deterministic_key(read_config(directory)[0].seed)
     interface = Interface(saved.env)
     exported = pack(
         saved.algorithm,
@@ -64,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         updates=saved.updates,
         actions=arguments.actions,
         noise=arguments.noise,
+        fixed=fixed,
     )
     out = arguments.out or directory.path / "export" / "policy"
     for path in formats.write(exported, arguments.to, out, arguments.prefix):

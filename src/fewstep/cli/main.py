@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from fewstep import foreign
+from fewstep import foreign, printing
 from fewstep.cli import (
     algos,
     bench,
@@ -82,11 +82,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. It is 0 only if the job was done.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with printing.robust():
+        return _status(list(sys.argv[1:] if argv is None else argv))
+
+
+def _status(words: list[str]) -> int:
     debug = "--debug" in words
     try:
         with foreign.heard_by(lambda line: print(f"fewstep: {line}", file=sys.stderr)):
-            return _run(words)
+            status = _run(words)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # an error must be ours, not the interpreter's at exit
+            return status
     except FewstepError as error:
         if debug:
             traceback.print_exc()
@@ -95,12 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output (`| head`) has left; nothing more can be printed, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        printing.give_up_output()  # its reader (`| head`) has left
         return 1
     except OSError as error:
         if debug:
             raise
+        printing.give_up_output()
         place = f"{error.filename}: " if error.filename else ""
         print(f"fewstep: {place}{error.strerror or error}", file=sys.stderr)
         return 1

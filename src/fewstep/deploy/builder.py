@@ -1,5 +1,6 @@
 """Writing a program, one instruction after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,11 @@ class Builder:
     has as many rows; what depends on the observation alone is computed once, and repeated where they meet.
     """
 
-    def __init__(self, obs_size: int, candidates: int = 1) -> None:
+    def __init__(
+        self, obs_size: int, candidates: int = 1, fixed: Callable[[int], FloatArray] | None = None
+    ) -> None:
+        """``fixed`` gives the noise, as many numbers as are needed, if it is not an input."""
+        self._fixed = fixed
         self.obs = OBS
         self.obs_size = obs_size
         self._candidates = candidates
@@ -30,10 +35,16 @@ class Builder:
 
     def noise(self, size: int) -> str:
         """Declare the noise, ``size`` independent standard normal numbers per candidate; gives its name."""
-        self._inputs[NOISE] = self._candidates * size
+        count = self._candidates * size
+        if self._fixed is None:
+            self._inputs[NOISE] = count
+            noise = NOISE
+        else:  # added to zero times the observation, as a value for every observation of a batch
+            first = self.emit("slice", OBS, numbers=(0, 1))
+            noise = self.emit("affine", first, np.zeros((1, count), np.float32), self._fixed(count))
         if self._candidates == 1:
-            return NOISE
-        return self.emit("rows", NOISE, numbers=(self._candidates,))
+            return noise
+        return self.emit("rows", noise, numbers=(self._candidates,))
 
     def emit(self, op: str, *args: Operand, numbers: tuple[float, ...] = ()) -> str:
         """Append ``op(args; numbers)`` (see ``program.OPERATIONS``) and give the name of its result.

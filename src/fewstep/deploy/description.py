@@ -24,7 +24,8 @@ class Description:
         env_steps, updates: for how long.
         actions: ``sample``, one draw of the policy per call, ``mode``, its noise-free action, or
             ``best-of-N``, the one of N draws that the critics like best.
-        noise: ``input``, the caller gives it, or ``inside``, the artefact can draw it itself.
+        noise: ``input``, the caller gives it, ``inside``, the artefact can draw it itself, or ``fixed``, it
+            is always the same, so that one observation gives one action.
         obs_names: what each number of a flat observation is called in the environment's own terms.
         action_shape: of the environment's own actions.
         weights: SHA-256 sum of the trained policy's arrays, the same in every format it is written in.

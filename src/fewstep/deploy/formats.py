@@ -3,6 +3,7 @@
 Only ``stablehlo`` needs jax, and only when it is asked for.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -81,18 +82,28 @@ def write(exported: Exported, to: str, path: Path, prefix: str | None = None) ->
     """
     form = get(to, prefix)
     stem = path.with_suffix("") if path.suffix == form.suffix else path
-    if not stem.name or path.is_dir():
+    if not stem.name or os.path.isdir(path):
         raise UsageError(f"{path} is a folder; give --out the file to write, such as {path / 'policy'}")
-    written: list[Path] = []
-    for suffix, content in form.files(exported, stem.name).items():
-        target = stem.with_name(stem.name + suffix)
-        temporary = target.with_name(f".{target.name}.tmp")
+    content = form.files(exported, stem.name)
+    files = [stem.with_name(stem.name + suffix) for suffix in content]
+    for file in files:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise UsageError(f"{file} is not a file; give --out another name")
+    for file, data in zip(files, content.values(), strict=True):
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
+            _replace(Path(os.path.realpath(file)), data)  # what a link points to, not the link
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise FewstepError(f"cannot write {target}: {error.strerror}") from error
-        written.append(target)
-    return written
+            raise FewstepError(f"cannot write {file}: {error.strerror}") from error
+    return files
+
+
+def _replace(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(os.fsencode(file.name)).hexdigest()[:16]
+    temporary = file.with_name(f".{digest}.tmp")  # a name of any length has one beside it
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

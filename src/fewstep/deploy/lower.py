@@ -1,10 +1,12 @@
 """From a trained policy to a program. This needs jax; what comes out does not."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from fewstep.algos import numerics, registry
 from fewstep.algos.contract import ActionMode, Algorithm
@@ -19,7 +21,7 @@ from fewstep.deploy import (
 )
 from fewstep.deploy.builder import Builder
 from fewstep.deploy.description import Box
-from fewstep.deploy.program import Program
+from fewstep.deploy.program import FloatArray, Program
 from fewstep.errors import FewstepError, UsageError
 from fewstep.types import Spec
 
@@ -49,7 +51,13 @@ LOWERINGS = {
 
 @numerics.own
 def lower(
-    algorithm: Algorithm, cfg: Any, policy: Any, spec: Spec, box: Box, mode: ActionMode | None = None
+    algorithm: Algorithm,
+    cfg: Any,
+    policy: Any,
+    spec: Spec,
+    box: Box,
+    mode: ActionMode | None = None,
+    fixed: PRNGKeyArray | None = None,
 ) -> Program:
     """What the policy does in ``mode`` as a program.
 
@@ -60,6 +68,8 @@ def lower(
         mode: a single sample unless it says otherwise. Noise-free, every random draw is replaced by its
             centre, and the program has no noise input; with several candidates the critics are inside, and
             the noise is that of all of them, one after the other.
+        fixed: the noise is no input but the one that ``Algorithm.act`` draws with this key for one
+            observation.
 
     Raises:
         UsageError: no lowering is written for this algorithm, or it has no critics to choose by.
@@ -69,7 +79,7 @@ def lower(
     if name not in LOWERINGS or registry.get(name) is not algorithm:
         raise UsageError(f"algorithm {name!r} cannot be exported; those that can: {', '.join(LOWERINGS)}")
     lowering, several = LOWERINGS[name], mode.candidates > 1
-    b = Builder(spec.obs_size, mode.candidates)
+    b = Builder(spec.obs_size, mode.candidates, None if fixed is None else functools.partial(_drawn, fixed))
     # An accelerator's default would round the constants' products to fewer bits than float32 has.
     with jax.default_matmul_precision("highest"):
         action = lowering.action(b, cfg, policy, mode.noise_free)
@@ -81,6 +91,11 @@ def lower(
     if program.shapes()[program.output].size != spec.act_size:
         raise FewstepError(f"the policy's actions do not have the {spec.act_size} entries of its environment")
     return program
+
+
+def _drawn(key: PRNGKeyArray, count: int) -> FloatArray:
+    """The numbers do not depend on the shape that they are drawn in."""
+    return np.asarray(jax.random.normal(key, (count,)), np.float32)
 
 
 def _to_box(b: Builder, action: str, box: Box) -> str:

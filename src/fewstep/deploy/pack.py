@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from fewstep import __version__
 from fewstep.algos.contract import Algorithm, mode_name
@@ -13,7 +14,7 @@ from fewstep.deploy.lower import lower
 from fewstep.errors import UsageError
 from fewstep.types import Spec
 
-NOISES = ("input", "inside")
+NOISES = ("input", "inside", "fixed")
 
 
 class Place(NamedTuple):
@@ -40,6 +41,7 @@ def pack(
     updates: int,
     actions: str = "sample",
     noise: str = "input",
+    fixed: PRNGKeyArray | None = None,
 ) -> Exported:
     """The policy as a program with its description.
 
@@ -48,7 +50,9 @@ def pack(
         where: the environment.
         env_steps, updates: how long it had learned.
         actions: ``sample``, ``mode``, ``native`` or ``best-of-N``; the last two may take the critics along.
-        noise: ``input``, the caller gives it, or ``inside``, the artefact can also draw it.
+        noise: ``input``, the caller gives it; ``inside``, the artefact can also draw it; ``fixed``, it is
+            always the one of ``fixed``, so that an action is a function of its observation.
+        fixed: the key of that noise (``acting.deterministic_key``).
 
     Raises:
         UsageError: the algorithm cannot be exported, or not like this.
@@ -56,11 +60,15 @@ def pack(
     """
     mode = algorithm.mode(cfg, actions)
     if noise not in NOISES:
-        raise UsageError(f"unknown noise {noise!r}; use {' or '.join(NOISES)}")
+        raise UsageError(f"unknown noise {noise!r}; use {', '.join(NOISES)}")
     if mode.noise_free and noise == "inside":
         raise UsageError(f"--noise inside has no meaning with --actions {actions}, which needs no noise")
     spec = Spec(len(where.obs_names), len(where.box.low))
-    program = lower(algorithm, cfg, policy, spec, where.box, mode)
+    if mode.noise_free or noise != "fixed":
+        fixed = None
+    elif fixed is None:
+        raise UsageError("noise fixed needs the key of the noise")
+    program = lower(algorithm, cfg, policy, spec, where.box, mode, fixed)
     description = Description(
         algorithm=algorithm.name,
         env=where.env,

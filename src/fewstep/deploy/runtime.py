@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from fewstep.deploy.description import Description
 from fewstep.deploy.program import FloatArray
 from fewstep.errors import NonFiniteError, UsageError
+from fewstep.foreign import brief
 
 Run = Callable[[FloatArray, FloatArray | None], Any]
 """``(obs, noise) -> flat action`` in the environment's units, for one row or ``[B, ...]`` of them."""
@@ -72,13 +73,20 @@ class DeployedPolicy:
         if self.noise_size:
             given = self._noise(rows, noise, rng)
         elif noise is not None:
-            raise UsageError("this policy takes no noise (it was exported with --actions mode)")
+            raise UsageError("this policy takes no noise: its action is a function of the observation")
         else:
             given = None
-        action: FloatArray = self._run(rows, given)
+        shape = (*rows.shape[:-1], *self.description.action_shape)
+        if not rows.size:
+            return np.zeros(shape, np.float32)
+        if given is None and rows.ndim == 2:
+            # One at a time: how a product of matrices is rounded depends on how many rows it has.
+            action: FloatArray = np.array([self._run(row, None) for row in rows])
+        else:
+            action = self._run(rows, given)
         if not np.isfinite(action).all():
             raise NonFiniteError("the policy's action is not finite: the observation is far out of range")
-        return action.reshape(*rows.shape[:-1], *self.description.action_shape)
+        return action.reshape(shape)
 
     def _noise(
         self, rows: FloatArray, noise: ArrayLike | None, rng: np.random.Generator | None
@@ -102,6 +110,8 @@ class DeployedPolicy:
             array = np.asarray(value)
         except ValueError:
             raise UsageError(f"{name} is not a rectangular array of numbers") from None
+        except Exception as error:  # an array of another library's, such as one with a gradient
+            raise UsageError(f"{name} cannot be read as an array: {brief(error)}") from None
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or array.shape[-1] != size:
             raise UsageError(
                 f"{name} has shape {array.shape} and type {array.dtype}; the policy for "

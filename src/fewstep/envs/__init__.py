@@ -7,9 +7,19 @@ before it is believed. Nothing in this room imports jax.
 """
 
 from fewstep.envs.check import Finding, check_env
-from fewstep.envs.registry import list_ids
+from fewstep.envs.registry import list_ids, name_of
 from fewstep.envs.supervised import Supervision
 from fewstep.envs.toys import Toy
 from fewstep.envs.vector import StepResult, VectorEnv, make
 
-__all__ = ["Finding", "StepResult", "Supervision", "Toy", "VectorEnv", "check_env", "list_ids", "make"]
+__all__ = [
+    "Finding",
+    "StepResult",
+    "Supervision",
+    "Toy",
+    "VectorEnv",
+    "check_env",
+    "list_ids",
+    "make",
+    "name_of",
+]

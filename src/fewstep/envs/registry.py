@@ -1,5 +1,6 @@
 """From what the user names to a function that builds one environment."""
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -37,6 +38,7 @@ _CLASSIC = {
     "MountainCarContinuous-v0": "car that must swing up a hill, 1 action, 2 observations",
     "Pendulum-v1": "swing up and hold a pendulum, 1 action, 3 observations; never terminates",
 }
+FUNCTION = "function/"
 _LATER = {"dmc": "the DeepMind Control suite", "hb": "HumanoidBench"}
 
 
@@ -68,19 +70,38 @@ def uses_mujoco(env_id: str) -> bool:
     return "mujoco" in sys.modules
 
 
-def resolve(env: Any) -> Build:
-    """How to build ``env``, an id or a function of no arguments; anything else is refused.
+def name_of(env: Any) -> str:
+    """What runs and saved models call ``env``: its id, or ``function/NAME`` for a function that builds it,
+    which no file can hold.
 
-    Raises UsageError too if there is no such environment or its module cannot be imported.
+    Raises UsageError if it is neither.
     """
     if isinstance(env, gymnasium.Env):
         raise UsageError(
             "an environment was given; give its id, or a function that builds it (lambda: MyEnv())"
         )
-    if callable(env):
-        return lambda render_mode, limit: _from_function(env, render_mode, limit)
-    if not isinstance(env, str):
+    if isinstance(env, str):
+        return env
+    if not callable(env):
         raise UsageError(f"an environment is an id or a function that builds one, not {type(env).__name__}")
+    if isinstance(env, functools.partial):
+        return name_of(env.func)
+    return FUNCTION + str(getattr(env, "__name__", type(env).__name__)).strip("<>")
+
+
+def resolve(env: Any) -> Build:
+    """How to build ``env``, an id or a function of no arguments; anything else is refused.
+
+    Raises UsageError too if there is no such environment or its module cannot be imported.
+    """
+    name = name_of(env)
+    if not isinstance(env, str):
+        return lambda render_mode, limit: _from_function(env, render_mode, limit)
+    if name.startswith(FUNCTION):
+        raise UsageError(
+            f"the environment was built by a Python function ({name.removeprefix(FUNCTION)}), which no file "
+            "holds; in Python give it: fewstep.load(PATH, env=FUNCTION)"
+        )
     suite = env.split("/")[0]
     if "/" in env and suite in _LATER:
         raise UsageError(

@@ -5,7 +5,7 @@ Observations are flattened as ``gymnasium.spaces.flatten`` does: parts in the or
 keep the name of every entry, so that a bad value can be reported as ``observation['arm']['angle'][2]``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fewstep.errors import UsageError
+from fewstep.envs.messages import kind
+from fewstep.errors import UsageError, shown
+from fewstep.foreign import brief
 
 FloatVector = NDArray[np.float32]
 
@@ -34,13 +36,17 @@ class BadValue(Exception):
 
 @dataclass(frozen=True)
 class _Part:
-    """One array of an observation: how to reach it, what it must look like, how it becomes numbers."""
+    """One array of an observation: how to reach it, what it must look like, how it becomes numbers.
+
+    ``flags``: whether its numbers mean yes or no, so that bools are right.
+    """
 
     name: str
     path: tuple[Any, ...]
     shape: tuple[int, ...]
     size: int
     encode: Callable[[NDArray[Any]], NDArray[Any]]
+    flags: bool = False
 
     def entry(self, index: int) -> str:
         """The name of entry ``index`` of this part once flattened."""
@@ -55,15 +61,31 @@ class _Part:
 
         Raises BadValue if it is not an array of the right shape.
         """
+        array = self.array(value)
+        if array.shape != self.shape:
+            raise BadValue(f"{self.name} has shape {array.shape}, its space says {self.shape}")
+        return self.encode(array)
+
+    def array(self, value: Any) -> NDArray[Any]:
+        """``value`` as an array of numbers, of any shape.
+
+        Raises BadValue if it is none.
+        """
         try:
             array = np.asarray(value)
         except ValueError:
             raise BadValue(f"{self.name} is not a rectangular array of numbers") from None
+        except Exception as error:  # an array of another library's, such as one with a gradient
+            raise BadValue(f"{self.name} cannot be read as an array: {brief(error)}") from None
         if array.dtype.kind not in "fiub":
             raise BadValue(f"{self.name} is not numeric (dtype {array.dtype})")
-        if array.shape != self.shape:
-            raise BadValue(f"{self.name} has shape {array.shape}, its space says {self.shape}")
-        return self.encode(array)
+        return array
+
+    def rows(self, array: NDArray[Any]) -> NDArray[Any]:
+        """``[B, size]`` for an array of B values."""
+        if self.encode is np.ravel:
+            return array.reshape(len(array), self.size)
+        return np.array([self.encode(value) for value in array]).reshape(len(array), self.size)
 
 
 class ObservationView:
@@ -73,6 +95,7 @@ class ObservationView:
     """
 
     def __init__(self, space: spaces.Space[Any], env_id: str) -> None:
+        self._space = space
         self._box = space.shape if isinstance(space, spaces.Box) else None
         self._parts = list(_parts(space, "observation", (), env_id))
         self.size = sum(part.size for part in self._parts)
@@ -114,6 +137,46 @@ class ObservationView:
             )
         return flat
 
+    @ORDINARY
+    def batch(self, observation: Any) -> tuple[NDArray[np.float32], bool]:
+        """Rows ``[B, size]`` of one observation or of B, and whether it was a batch: then every part has one
+        more leading axis of length B, which may be 0.
+
+        This is for what a caller gives, so it is strict: no entry too many, no bool for a number.
+
+        Raises BadValue if it is neither.
+        """
+        _require_structure(observation, self._space, "observation")
+        arrays = [part.array(_reach(observation, part)) for part in self._parts]
+        first, first_extra = self._parts[0], arrays[0].ndim - len(self._parts[0].shape)
+        for part, array in zip(self._parts, arrays, strict=True):
+            extra = array.ndim - len(part.shape)
+            if extra not in (0, 1) or array.shape[extra:] != part.shape:
+                more = ", ".join(map(str, ("B", *part.shape)))
+                raise BadValue(
+                    f"{part.name} has shape {array.shape}, its space {part.shape}, or [{more}] for a batch"
+                )
+            if array.dtype.kind == "b" and not part.flags:
+                raise BadValue(f"{part.name} holds bools, its space numbers")
+            if (extra, array.shape[:extra]) != (first_extra, arrays[0].shape[:first_extra]):
+                raise BadValue(
+                    f"{first.name} has shape {arrays[0].shape} and {part.name} {array.shape}: not one batch"
+                )
+        if not first_extra:
+            arrays = [array[None] for array in arrays]
+        parts = [part.rows(array) for part, array in zip(self._parts, arrays, strict=True)]
+        rows = np.concatenate(parts, axis=1)
+        flat = rows.astype(np.float32)
+        if not np.isfinite(flat).all():
+            row, bad = (int(i) for i in np.argwhere(~np.isfinite(flat))[0])
+            overflow = " in float32" if np.isfinite(rows[row, bad]) else ""
+            where = f" (row {row} of the batch)" if first_extra else ""
+            raise BadValue(
+                f"{self.name(bad)} is {float(rows[row, bad])}{overflow}, not a finite number{where}",
+                non_finite=True,
+            )
+        return flat, bool(first_extra)
+
     def name(self, index: int) -> str:
         """What entry ``index`` of the flat vector is called in the environment's own terms."""
         for part in self._parts:
@@ -121,6 +184,27 @@ class ObservationView:
                 return part.entry(index)
             index -= part.size
         raise IndexError(index)
+
+
+def _require_structure(value: Any, space: spaces.Space[Any], name: str) -> None:
+    """Raise BadValue unless ``value`` has just the entries of ``space``, all the way down."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(value, Mapping):
+            raise BadValue(
+                f"{name} is {kind(value)}, its space a dict of {', '.join(map(repr, space.spaces))}"
+            )
+        for key in value:
+            if key not in space.spaces:
+                raise BadValue(f"{name} has an entry {shown(key)} that its space does not have")
+        for key, inner in space.spaces.items():
+            if key not in value:
+                raise BadValue(f"{name} has no entry {key!r}, which its space promises")
+            _require_structure(value[key], inner, f"{name}[{key!r}]")
+    elif isinstance(space, spaces.Tuple):
+        if not isinstance(value, tuple | list) or len(value) != len(space.spaces):
+            raise BadValue(f"{name} is {kind(value)}, its space a tuple of {len(space.spaces)}")
+        for index, inner in enumerate(space.spaces):
+            _require_structure(value[index], inner, f"{name}[{index}]")
 
 
 def _reach(observation: Any, part: _Part) -> Any:
@@ -150,7 +234,7 @@ def _parts(space: spaces.Space[Any], name: str, path: tuple[Any, ...], env_id: s
                 )
             yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel)
         case spaces.MultiBinary():
-            yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel)
+            yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel, flags=True)
         case spaces.Discrete():
             yield _Part(
                 name, path, (), int(space.n), _one_hot(name, np.array([space.n]), np.array([space.start]))
@@ -184,7 +268,7 @@ def _one_hot(name: str, counts: NDArray[Any], starts: NDArray[Any]) -> Callable[
     size = int(counts.sum())
 
     def encode(value: NDArray[Any]) -> NDArray[Any]:
-        choice = value.ravel() - starts
+        choice = value.ravel().astype(np.int64) - starts
         if value.dtype.kind == "f" or (choice < 0).any() or (choice >= counts).any():
             raise BadValue(f"{name} is {value.tolist()}, not a value of its discrete space")
         vector = np.zeros(size, np.float32)

@@ -1,5 +1,6 @@
 """Writing files so that a reader, or a crash, sees the old content or the new one and nothing between."""
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,30 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} holds no JSON object")
     return value
+
+
+def replace_folder(new: Path, final: Path) -> Path | None:
+    """Put the folder ``new`` in the place of ``final``, in one step where the system can exchange two names
+    (Linux, on most file systems); elsewhere ``final`` is absent for an instant.
+
+    Gives where the folder that was there is now, None if there was none.
+    """
+    if not final.exists():
+        new.rename(final)
+        return None
+    if _exchange(new, final):
+        return new
+    aside = new.with_name(f"{new.name}.old")
+    final.rename(aside)
+    new.rename(final)
+    return aside
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths; False if this system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, bytes(first), here, bytes(second), both) == 0
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,12 @@ from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs.files import write_text
 
 Row = dict[str, Any]
+
+
+def sample_std(values: Sequence[float]) -> float | None:
+    """Standard deviation of a sample (n - 1 in the denominator), as it stands behind every ``±``; None of
+    fewer than two values, which have none."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 class RowWriter:

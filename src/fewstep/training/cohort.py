@@ -40,6 +40,11 @@ class Cohort:
         """Environment steps that each trainer has taken."""
         return self.trainers[0].env_steps
 
+    @property
+    def updates(self) -> int:
+        """Updates that each trainer has made."""
+        return self.trainers[0].updates + (0 if self._joined is None else self._updates)
+
     def add(self, trainer: Trainer) -> None:
         """Take in one more.
 

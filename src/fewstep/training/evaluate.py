@@ -66,7 +66,7 @@ class Evaluator:
         self,
         algorithm: Algorithm,
         cfg: Any,
-        env: str,
+        env: Any,
         *,
         episodes: int,
         modes: Sequence[str],
@@ -76,7 +76,7 @@ class Evaluator:
     ) -> None:
         """Args:
         algorithm, cfg: what the policy belongs to.
-        env: environment id.
+        env: environment id, or a function that builds one.
         episodes: episodes per evaluation and mode.
         modes: how actions are chosen, as the user types it; two names of one mode count once.
         seed: decides the episodes and the policy's draws.

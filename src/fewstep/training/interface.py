@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from fewstep import foreign
-from fewstep.envs.registry import resolve
+from fewstep.envs.registry import name_of, resolve
 from fewstep.envs.spaces import ActionView, BadValue, ObservationView
 from fewstep.errors import UsageError
 
@@ -19,8 +19,8 @@ class Interface:
         steps_per_second: of simulated time, 30 where the environment does not say.
     """
 
-    def __init__(self, env_id: str) -> None:
-        env = resolve(env_id)(None, None)
+    def __init__(self, env_or_id: Any) -> None:
+        env, env_id = resolve(env_or_id)(None, None), name_of(env_or_id)
         try:
             spaces_and_speed = foreign.call(
                 lambda error: UsageError(f"the spaces of {env_id} cannot be read: {foreign.brief(error)}"),
@@ -43,7 +43,7 @@ class Interface:
         return tuple(self._observations.name(i) for i in range(self._observations.size))
 
     def flatten(self, observation: Any) -> tuple[np.ndarray, bool]:
-        """``[B, obs_size]`` float32 rows, and whether a batch was given (else B is 1).
+        """``[B, obs_size]`` float32 rows, and whether a batch was given (else B is 1). B may be 0.
 
         Raises:
             UsageError: it is neither one observation nor a batch of them, or it is not finite.
@@ -51,17 +51,8 @@ class Interface:
         plain = self._observations.plain(observation)  # in a control loop every microsecond counts
         if plain is not None:
             return plain[None], False
-        extra = _extra_axes(observation, self.observation_space)
-        if extra not in (0, 1):
-            raise UsageError(
-                f"the observation does not fit {self._env_id}: expected {self.observation_space}, "
-                "or a batch of such"
-            )
         try:
-            if not extra:
-                return self._observations.flatten(observation)[None], False
-            rows = _unbatch(observation, self.observation_space)
-            return np.stack([self._observations.flatten(row) for row in rows]), True
+            return self._observations.batch(observation)
         except BadValue as error:
             raise UsageError(f"the observation does not fit {self._env_id}: {error}") from None
 
@@ -69,27 +60,6 @@ class Interface:
         """``[B, *action_shape]`` in the environment's units for ``actions[B, act_size]`` in [-1, 1]."""
         if len(actions) == 1:
             return self._actions.to_env(actions[0])[None]
-        return np.stack([self._actions.to_env(action) for action in actions])
-
-
-def _extra_axes(value: Any, space: spaces.Space[Any]) -> int | None:
-    """How many axes the value has beyond the space's own; None if its structure is another."""
-    try:
-        if isinstance(space, spaces.Dict):
-            key, inner = next(iter(space.spaces.items()))
-            return _extra_axes(value[key], inner)
-        if isinstance(space, spaces.Tuple):
-            return _extra_axes(value[0], space.spaces[0])
-        return np.ndim(value) - len(space.shape or ())
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-
-
-def _unbatch(value: Any, space: spaces.Space[Any]) -> list[Any]:
-    if isinstance(space, spaces.Dict):
-        parts = {key: _unbatch(value[key], inner) for key, inner in space.spaces.items()}
-        return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
-    if isinstance(space, spaces.Tuple):
-        columns = [_unbatch(part, inner) for part, inner in zip(value, space.spaces, strict=True)]
-        return list(zip(*columns, strict=True))
-    return list(value)
+        space = self.action_space
+        made = [self._actions.to_env(action) for action in actions]
+        return np.array(made, space.dtype).reshape(len(actions), *(space.shape or ()))

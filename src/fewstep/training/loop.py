@@ -293,6 +293,7 @@ def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, mark
             if final:
                 return
             trainer.advance()
+            reporter.step(trainer.env_steps, trainer.updates)
     except BaseException as error:
         try:
             recorder.rescue()

@@ -141,6 +141,8 @@ class _Session:
             if self._cohort.trainers:
                 for trainer, error in self._cohort.advance().items():
                     self._give_up(trainer, error)
+                for trainer in self._cohort.trainers[:1]:  # all are equally far
+                    self._members[trainer].reporter.step(self._cohort.env_steps, self._cohort.updates)
 
     def _let_join(self) -> None:
         """Those that wait at the cohort's step; at the next step of any, where there is no cohort."""

@@ -24,7 +24,8 @@ class Trainer:
         experience: what the updates are made from.
     """
 
-    def __init__(self, config: RunConfig, algorithm: Algorithm) -> None:
+    def __init__(self, config: RunConfig, algorithm: Algorithm, env: Any = None) -> None:
+        """``env`` builds the environments where ``config.env`` is only what they are called."""
         training = config.training
         self.config = config
         self.algorithm = algorithm
@@ -32,7 +33,7 @@ class Trainer:
         if training.env_process:
             watch = envs.Supervision(training.env_timeout, training.env_restarts)
         self.envs = envs.make(
-            config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
+            env or config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
         )
         self.spec = self.envs.spec
         try:

@@ -53,6 +53,7 @@ def record(
     The film appears there once it is whole.
     """
     writable(path)
+    path = Path(os.path.realpath(path))  # what a link points to
     vector = envs.make(saved.env, 1, render_mode="rgb_array", max_episode_steps=max_episode_steps)
     stride, rate = _pace(Interface(saved.env).steps_per_second)
     imageio = importlib.import_module("imageio")

@@ -1,0 +1,112 @@
+"""Stable-Baselines3's words and what to write here instead: one line in place of a TypeError."""
+
+from collections.abc import Container, Mapping
+from typing import Any, NoReturn
+
+from fewstep.errors import UsageError, shown
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "gamma": ("discount",),
+    "learning_rate": ("actor.learning_rate", "critic.learning_rate", "optimiser.learning_rate"),
+    "buffer_size": ("training.replay_capacity",),
+    "learning_starts": ("training.learning_starts",),
+    "batch_size": ("training.batch_size",),
+    "tau": ("critic.tau",),
+    "policy_delay": ("actor.delay",),
+    "target_policy_noise": ("smoothing.noise",),
+    "target_noise_clip": ("smoothing.clip",),
+    "n_steps": ("rollout.steps",),
+    "n_epochs": ("rollout.epochs",),
+    "gae_lambda": ("trace",),
+    "clip_range": ("actor.clip",),
+    "clip_range_vf": ("critic.clip",),
+    "vf_coef": ("critic.weight",),
+    "max_grad_norm": ("optimiser.max_norm", "actor.max_grad_norm"),
+    "normalize_advantage": ("actor.normalise_advantages",),
+    "n_envs": ("training.envs",),
+}
+"""Arguments -> the settings that take the same value, those that an algorithm has."""
+
+OTHERS: dict[str, tuple[str, ...]] = {
+    "batch_size": ("rollout.minibatches",),
+    "train_freq": ("training.updates_per_step",),
+    "gradient_steps": ("training.updates_per_step",),
+    "policy_kwargs": ("actor.hidden", "actor.activation", "critic.hidden"),
+    "ent_coef": ("temperature.initial", "temperature.automatic", "actor.entropy_weight"),
+    "target_entropy": ("temperature.target_entropy_per_dim",),
+    "action_noise": ("actor.exploration_noise",),
+    "log_interval": ("training.log_every",),
+}
+"""Arguments -> the settings that decide the same in another way."""
+
+ADVICE = {
+    "policy": "every algorithm has its own policy, leave it out",
+    "device": "jax chooses the device, or the environment variable JAX_PLATFORMS",
+    "tensorboard_log": "`fewstep train` keeps a run, `fewstep sync RUN --to tensorboard` shows it",
+    "tb_log_name": "`fewstep train` keeps a run, `fewstep sync RUN --to tensorboard` shows it",
+    "reset_num_timesteps": "learn always goes on from where it was; a new model begins anew",
+    "eval_env": "model.evaluate() builds its own environments",
+}
+"""Arguments that are no settings."""
+
+ATTRIBUTES = {
+    "env": "the model builds its own environments; model.evaluate() plays whole episodes",
+    "get_env": "the model builds its own environments; model.evaluate() plays whole episodes",
+    "set_env": "fewstep.load(PATH, env=...) opens a saved model on another environment",
+    "policy": "model.predict() acts, model.export() writes the policy to a file",
+    "replay_buffer": "model.save(PATH, replay=True) keeps the replay buffer",
+    "save_replay_buffer": "model.save(PATH, replay=True) keeps the replay buffer",
+    "load_replay_buffer": "model.save(PATH, replay=True) keeps the replay buffer, load opens it again",
+    "logger": "learn(..., callback=FUNCTION) gets the metrics, verbose=1 prints them",
+    "set_logger": "learn(..., callback=FUNCTION) gets the metrics, verbose=1 prints them",
+    "set_random_seed": "give seed= when the model is made",
+    "get_parameters": "model.save() and load keep the parameters",
+    "set_parameters": "model.save() and load keep the parameters",
+}
+"""Methods and attributes of a model."""
+
+
+class NoSuchAttribute(UsageError, AttributeError):
+    """An attribute of Stable-Baselines3's models that ours lack; ``hasattr`` says no."""
+
+
+def refuse_settings(given: Mapping[str, Any], known: Container[str]) -> None:
+    """Raise UsageError for the first of ``given`` that is Stable-Baselines3's word and no setting here."""
+    for name, value in given.items():
+        if name in known:
+            continue
+        same = [setting for setting in SETTINGS.get(name, ()) if setting in known]
+        others = [setting for setting in OTHERS.get(name, ()) if setting in known]
+        if same:
+            call = ", ".join(f'"{setting}": {shown(value)}' for setting in same)
+            raise UsageError(f"{name} is called otherwise here: **{{{call}}}")
+        if others:
+            names = ", ".join(others)
+            raise UsageError(f'{name} is set otherwise here, by {names}: **{{"{others[0]}": ...}}')
+        if name in ADVICE:
+            raise UsageError(f"{name}: {ADVICE[name]}")
+
+
+def refuse_arguments(call: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for the first argument of ``given``, which ``call`` does not have."""
+    for name in given:
+        if name in ADVICE:
+            raise UsageError(f"{call} has no {name}: {ADVICE[name]}")
+        found = SETTINGS.get(name, ()) or OTHERS.get(name, ())
+        if found:
+            raise UsageError(f'{call} has no {name}: give **{{"{found[0]}": ...}} when the model is made')
+        raise UsageError(f"{call} has no argument {name!r}")
+
+
+def refuse_policy(name: str, env: Any, extra: tuple[Any, ...]) -> None:
+    """Raise UsageError if more than an environment was given, as in ``SAC("MlpPolicy", env)``."""
+    if extra:
+        call = repr(extra[0]) if isinstance(extra[0], str) else "lambda: YOUR_ENV"
+        raise UsageError(f"one environment is enough: {name}({call}) instead of {name}({shown(env)}, ...)")
+
+
+def no_attribute(owner: str, name: str) -> NoReturn:
+    """Raise the AttributeError for ``owner.name``."""
+    if name in ATTRIBUTES:
+        raise NoSuchAttribute(f"{owner} has no {name}: {ATTRIBUTES[name]}")
+    raise AttributeError(f"{owner!r} object has no attribute {name!r}")

@@ -1,0 +1,106 @@
+"""Models saved from Python: a folder in the form of a run, written beside its place and put there at once."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fewstep.errors import FewstepError, UsageError, shown
+from fewstep.interrupts import deferred
+from fewstep.runs import checkpoint
+from fewstep.runs.files import replace_folder, sync, write_text
+from fewstep.runs.layout import RunDir
+from fewstep.training import policy_io
+from fewstep.training.loop import saved_policy
+from fewstep.training.trainer import Trainer
+
+OWN = ("config.toml", "policy", "checkpoints", ".lock")
+"""What a saved model consists of; a report or an export beside it is somebody's, and stays."""
+
+
+def path_of(value: Any) -> Path:
+    """What the user gave as a path, absolute.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        text = os.fsdecode(value)
+    except TypeError:
+        text = ""
+    if not text or "\0" in text:
+        raise UsageError(f"a path must be the name of a folder or file, got {shown(value)}")
+    return Path(text).absolute()
+
+
+def save(trainer: Trainer, path: Any, replay: bool) -> None:
+    """``Model.save``. Signals wait until it is done; killed, it leaves what was there or what is new."""
+    final = _place(path)
+    digest = hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]
+    fresh = final.with_name(f".{digest}.saving")  # a name of any length has one beside it
+    with deferred():
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {final}: {error.strerror}; choose another path") from error
+        try:
+            _write(trainer, RunDir(fresh), replay)
+            _keep_others(final, fresh)
+            replaced = replace_folder(fresh, final)
+        except BaseException as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if isinstance(error, OSError | FewstepError):
+                reason = getattr(error, "strerror", None) or error
+                raise FewstepError(f"cannot save the model at {final}: {reason}") from error
+            raise
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+        sync(final.parent)
+
+
+def _place(path: Any) -> Path:
+    """Where to write: what a link points to is replaced, not the link."""
+    given = path_of(path)
+    try:
+        final = Path(os.path.realpath(given))
+        taken = final.exists() or final.is_symlink()
+    except OSError as error:
+        raise UsageError(f"cannot write to {given}: {error.strerror}; choose another path") from error
+    if taken and not (final / "checkpoints").is_dir():
+        raise UsageError(f"{final} exists and is not a saved model; choose another path")
+    if (final / "provenance.json").exists() or (final / "metrics.jsonl").exists():
+        raise UsageError(f"{final} is a run; choose another path")
+    here = Path(os.path.realpath("."))
+    if final in (here, *here.parents):
+        raise UsageError(f"{final} is the current folder or around it and cannot be replaced")
+    for outer in final.parents:
+        if (outer / "policy" / policy_io.DESCRIPTION).is_file():
+            raise UsageError(f"{final} lies inside the saved model or run {outer}; choose a path outside it")
+    return final
+
+
+def _write(trainer: Trainer, run: RunDir, replay: bool) -> None:
+    write_text(run.config, trainer.config.to_toml())
+    groups, meta = trainer.snapshot(replay)
+    checkpoint.save(run.checkpoints, trainer.env_steps, groups, meta, keep=1)
+    policy_io.save(run.policy, saved_policy(trainer), trainer.config.algo)
+
+
+def _keep_others(final: Path, fresh: Path) -> None:
+    """Give ``fresh`` what somebody has put into ``final``."""
+    for entry in final.iterdir() if final.exists() else ():
+        if entry.name in OWN:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, fresh / entry.name, symlinks=True, copy_function=_link)
+        else:
+            _link(entry, fresh / entry.name)
+
+
+def _link(source: Any, target: Any) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target, follow_symlinks=False)
