@@ -59,7 +59,7 @@ def _same_settings(directory: Path, wanted: list[str]) -> bool:
     from fewstep.runs.layout import RunDir
 
     found = RunDir.open(directory).config.read_text(encoding="utf-8")
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="fewstep")
     add_config_arguments(parser)
     text = resolved(parser.parse_args([ALGO, ENV, *wanted])).to_toml()
     try:
