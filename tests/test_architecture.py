@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "fewstep"
-EVERYWHERE = {"types", "errors", "config", "settings", "presets"}
+EVERYWHERE = {"types", "errors", "config", "settings", "presets", "modules"}
 ARROWS = {
     "types": set(),
     "errors": set(),
     "settings": set(),
     "presets": set(),
+    "modules": set(),
     "config": {"settings", "presets"},
     "envs": set(),
     "replay": set(),
@@ -50,6 +51,7 @@ WITHOUT_JAX = (
     "settings",
     "config",
     "presets",
+    "modules",
     "envs",
     "replay",
     "runs",

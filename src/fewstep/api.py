@@ -58,7 +58,7 @@ class Model:
         self.config = config
         self._algorithm = algorithm
         self._trainer = Trainer(config, algorithm)
-        self._interface = Interface(config.env)
+        self._interface = Interface(self._trainer.envs)
         self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
         self._predictions = 0
         self._bound: dict[ActionMode, acting.Acting] = {}

@@ -9,6 +9,8 @@ import pytest
 from fake_env import FakeEnv
 
 from fewstep import envs
+from fewstep.algos import registry as algorithms
+from fewstep.envs.registry import is_known_here_only
 from fewstep.errors import UsageError
 
 IDS = envs.list_ids()
@@ -131,6 +133,32 @@ def test_a_module_that_fails_to_import_is_explained_in_one_line(module, text, me
         envs.make(f"{module('broken_env', text)}:Foo-v0")
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is not None
+
+
+def test_a_module_that_another_one_of_its_name_hides_is_named_with_both_files(module, monkeypatch):
+    name = module("code", USER_MODULE + "    gymnasium.register('Hidden-v0', entry_point=Line)")
+    with pytest.raises(
+        UsageError, match=r"unknown environment 'Hidden-v0'.*code\.py, which comes before code\.py"
+    ):
+        envs.make(f"{name}:Hidden-v0")
+    with pytest.raises(UsageError, match=r"cannot import 'json\.tasks'.*json/__init__\.py$"):
+        envs.make("json.tasks:Hidden-v0")
+    with pytest.raises(UsageError, match=r"cannot load algorithm.*code\.py, which comes before code\.py"):
+        algorithms.get(f"{name}:ALGORITHM")
+
+
+def test_an_id_without_its_module_is_told_how_to_name_it():
+    with pytest.raises(UsageError, match=r"unknown environment 'Mine-v0'.*my_module:Mine-v0.*config\.toml"):
+        envs.make("Mine-v0")
+
+
+def test_ids_of_this_program_only_are_known_as_such(module):
+    gymnasium.register("HereOnly-v0", entry_point=FakeEnv)
+    assert is_known_here_only("HereOnly-v0")
+    gymnasium.registry.pop("HereOnly-v0")
+    assert not any(
+        map(is_known_here_only, ("HereOnly-v0", "Pendulum-v1", "toy/bandit", "m:Mine-v0", FakeEnv))
+    )
 
 
 def test_functions_build_environments_too():

@@ -111,9 +111,11 @@ def test_a_shape_change_in_the_middle_of_an_episode_is_caught():
         (spaces.Box(0, 255, (64, 64, 3), np.uint8), "looks like an image"),
         (spaces.Box(0, 1, (3, 64, 64), np.float32), "looks like an image"),
         (
-            spaces.Dict({"eye": spaces.Box(0, 255, (8, 8), np.uint8)}),
+            spaces.Dict({"eye": spaces.Box(0, 255, (84, 84, 12), np.uint8)}),
             r"observation\['eye'\] of FakeEnv looks like",
         ),
+        (spaces.Box(0, 255, (4, 84, 84), np.uint8), "looks like an image"),
+        (spaces.Box(0, 255, (4, 64, 64, 3), np.uint8), "looks like an image"),
         (spaces.Text(5), "is a Text space, which has no fixed vector form"),
         (spaces.Sequence(spaces.Discrete(2)), "is a Sequence space"),
         (spaces.Box(0, 1, (0,)), "empty observation space"),
@@ -122,6 +124,23 @@ def test_a_shape_change_in_the_middle_of_an_episode_is_caught():
 def test_observations_without_a_vector_form_are_refused(space, message):
     with pytest.raises(UsageError, match=message):
         with_observations(space, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 6), "u1"),
+        ((8, 8), "u1"),
+        ((7, 7, 3), "u1"),
+        ((16, 16, 16), "u1"),
+        ((64, 64), "f4"),
+        ((2, 3, 4), "f4"),
+    ],
+)
+def test_rows_boards_and_grids_are_vectors_and_no_images(shape, dtype):
+    value = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    vector = with_observations(spaces.Box(0, 255, shape, np.dtype(dtype).type), value)
+    np.testing.assert_array_equal(vector.reset([0])[0], value.ravel())
 
 
 def box(low, high):

@@ -1,11 +1,10 @@
 """Which algorithms there are. Names and titles are known without importing any of them (or jax)."""
 
 import importlib
-import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fewstep import modules
 from fewstep.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -68,13 +67,13 @@ def _from_user(name: str) -> "Algorithm":
     from fewstep.algos.contract import Algorithm
 
     module_name, _, attribute = name.partition(":")
-    # The console script does not look in the current folder by itself, where users keep their own modules.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
     try:
-        record = getattr(importlib.import_module(module_name), attribute)
+        record = getattr(modules.load(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot load algorithm {name!r}: {error}") from error
+        where = modules.origin(module_name)
+        raise UsageError(
+            f"cannot load algorithm {name!r}: {error}" + (f"; {where}" if where else "")
+        ) from error
     if not isinstance(record, Algorithm):
         raise UsageError(f"{name!r} is not a fewstep.algos.contract.Algorithm but a {type(record).__name__}")
     return record

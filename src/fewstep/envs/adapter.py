@@ -23,6 +23,8 @@ class Adapter:
         env: the wrapped environment.
         index: how messages call it.
         observations, actions: the flat views of its spaces.
+        observation_space, action_space: its own.
+        steps_per_second: of simulated time, 30 where it does not say.
         running: True between a reset and the end of the episode.
         obs_size, low, high: numbers in a flat observation; the bounds of the environment's own actions.
 
@@ -34,6 +36,11 @@ class Adapter:
     def __init__(self, env: gymnasium.Env[Any, Any], env_id: str, index: int) -> None:
         self.env = env
         self.index = index
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        declared = env.metadata.get("render_fps")
+        self.steps_per_second = (
+            float(declared) if isinstance(declared, int | float) and declared > 0 else 30.0
+        )
         self.observations = ObservationView(env.observation_space, env_id)
         self.actions = ActionView(env.action_space, env_id)
         self.obs_size = self.observations.size

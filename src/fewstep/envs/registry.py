@@ -1,7 +1,6 @@
 """From what the user names to a function that builds one environment."""
 
-import importlib
-import os
+import importlib.metadata
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -9,8 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
+from fewstep import modules
 from fewstep.envs import toys
+from fewstep.envs.layers import refuse_running_statistics, require_limit
 from fewstep.envs.rendering import choose_backend, explain
 from fewstep.errors import UsageError, unknown
 
@@ -79,16 +81,14 @@ def resolve(env: Any) -> Build:
 
 
 def _import_module(module: str, env: str) -> None:
-    # The console script does not look in the current folder by itself, where users keep their own
-    # environment.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
     try:
-        importlib.import_module(module)
+        modules.load(module)
     except Exception as error:
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             hint = "; install it or run from the folder it is in"
+        elif isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name)):
+            hint = f"; {modules.origin(module)}"
         raise UsageError(
             f"cannot import {module!r} of environment {env!r}: {explain(error)}{hint}"
         ) from error
@@ -100,13 +100,34 @@ def _no_such_id(env_id: str, module: str) -> UsageError:
             f"{module}:{env_id} is a class, not a registered id; register it in {module} with "
             f"gymnasium.register(id='{env_id}-v0', entry_point={env_id}) and use {module}:{env_id}-v0"
         )
-    users = {key for key, spec in gymnasium.registry.items() if not _is_gymnasiums_own(spec.entry_point)}
-    return unknown("environment", env_id, users | {env_id for env_id, _, _ in list_ids()})
+    users = {key for key, spec in gymnasium.registry.items() if _home(spec) != "gymnasium"}
+    error = unknown("environment", env_id, users | {env_id for env_id, _, _ in list_ids()})
+    if module:
+        return UsageError(f"{error}; importing {module!r} did not register it: {modules.origin(module)}")
+    return UsageError(
+        f"{error}; one that a module of yours registers is named my_module:{env_id} (for a saved run, on the "
+        "line env of its config.toml)"
+    )
 
 
-def _is_gymnasiums_own(entry_point: Any) -> bool:
-    origin = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
-    return origin.startswith("gymnasium.")
+def is_known_here_only(env: Any) -> bool:
+    """Whether ``env`` is an id that the running program has registered itself, so that another one, such as
+    the command line, would not know it."""
+    if not isinstance(env, str) or ":" in env or env not in gymnasium.registry:
+        return False
+    plugins = importlib.metadata.entry_points(group="gymnasium.envs")
+    return _home(gymnasium.registry[env]) not in {
+        "gymnasium",
+        "fewstep",
+        *(p.module.split(".")[0] for p in plugins),
+    }
+
+
+def _home(spec: EnvSpec) -> str:
+    """The top-level package that an id's environment comes from."""
+    entry = spec.entry_point
+    origin = entry.split(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "") or ""
+    return origin.split(".")[0]
 
 
 def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
@@ -120,7 +141,7 @@ def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
             env = gymnasium.make(env_id, limit, disable_env_checker=True, **drawing)
     except Exception as error:
         raise UsageError(f"cannot build environment {env_id}: {explain(error)}") from error
-    return _with_render_mode(env, env_id, render_mode)
+    return _sound(env, env_id, render_mode, limit)
 
 
 def _from_function(build: Callable[[], object], render_mode: str | None, limit: int | None) -> Env:
@@ -133,17 +154,28 @@ def _from_function(build: Callable[[], object], render_mode: str | None, limit: 
         raise UsageError(f"the function {name} could not build its environment: {explain(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise UsageError(f"the function {name} returned {env!r}, not a gymnasium.Env")
-    env = _with_render_mode(env, type(env.unwrapped).__name__, render_mode)
-    return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+    limited = env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+    return _sound(limited, type(env.unwrapped).__name__, render_mode, limit)
 
 
-def _with_render_mode(env: Env, env_id: str, render_mode: str | None) -> Env:
+def _sound(env: Env, env_id: str, render_mode: str | None, limit: int | None) -> Env:
+    """``env`` if it is what was asked for; closed again otherwise."""
+    try:
+        _require_render_mode(env, env_id, render_mode)
+        require_limit(env, env_id, limit)
+        refuse_running_statistics(env, env_id)
+    except UsageError:
+        env.close()
+        raise
+    return env
+
+
+def _require_render_mode(env: Env, env_id: str, render_mode: str | None) -> None:
     if render_mode is None or (
         env.render_mode == render_mode and render_mode in env.metadata.get("render_modes", [])
     ):
-        return env
+        return
     offered = ", ".join(env.metadata.get("render_modes", [])) or "none"
-    env.close()
     raise UsageError(f"{env_id} was not built with render_mode={render_mode!r}; it offers: {offered}")
 
 
@@ -156,7 +188,7 @@ def _quiet_about_versions(is_mujoco: bool) -> Generator[None]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
-        # Asked for a picture it cannot give, Gymnasium warns and goes on; here _with_render_mode raises.
+        # Asked for a picture it cannot give, Gymnasium warns and goes on; here _require_render_mode raises.
         warnings.filterwarnings(
             "ignore", message=".*not in the possible render_modes.*", category=UserWarning
         )

@@ -18,6 +18,8 @@ from fewstep.errors import UsageError
 FloatVector = NDArray[np.float32]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LEAST_SIDE = 16
+"""Height and width from which on a Box of three axes is taken for a picture."""
 
 
 class BadValue(Exception):
@@ -163,12 +165,16 @@ def _parts(space: spaces.Space[Any], name: str, path: tuple[Any, ...], env_id: s
 
 
 def _looks_like_an_image(space: spaces.Box) -> bool:
-    if space.dtype == np.uint8 and len(space.shape) >= 2:
-        return True
-    if len(space.shape) != 3:
+    """Whether the last three axes are height, width and channels, or channels first. Bytes may be several
+    pictures on top of each other, so they may have more channels."""
+    if len(space.shape) < 3:
         return False
-    height, width, channels = space.shape if space.shape[2] <= 4 else (*space.shape[1:], space.shape[0])
-    return min(height, width) >= 16 and channels <= 4
+    first, middle, last = space.shape[-3:]
+    most_channels = _LEAST_SIDE - 1 if space.dtype == np.uint8 else 4
+    return any(
+        min(side, middle) >= _LEAST_SIDE and channels <= most_channels
+        for side, channels in ((first, last), (last, first))
+    )
 
 
 def _one_hot(name: str, counts: NDArray[Any], starts: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from fewstep.envs.adapter import Adapter, check_seed
+from fewstep.envs.layers import time_limit
 from fewstep.envs.registry import resolve
 from fewstep.envs.supervised import Lost, Supervision, start
 from fewstep.envs.toys import Toy, toy_of
@@ -44,6 +46,9 @@ class Single(Protocol):
     """One environment as flat vectors, in this process (``Adapter``) or another (``RemoteAdapter``)."""
 
     index: int
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    steps_per_second: float
     obs_size: int
     low: NDArray[Any]
     high: NDArray[Any]
@@ -63,6 +68,8 @@ class VectorEnv:
         env_id: what the environment is called in messages and run directories.
         spec: sizes of observation and action vectors.
         count: N.
+        observation_space, action_space: as the environment declares them.
+        steps_per_second: of simulated time, 30 where the environment does not say.
         max_episode_steps: the time limit of an episode, None if the environment declares none.
         toy: what a toy environment tells about itself, None for every other environment.
     """
@@ -84,6 +91,8 @@ class VectorEnv:
         self._watch = watch
         self.env_id = env_id
         self.spec = Spec(first.obs_size, len(first.low))
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        self.steps_per_second = first.steps_per_second
         self.count = len(adapters)
         self.max_episode_steps = max_episode_steps
         self.toy = toy
@@ -197,8 +206,8 @@ def make(
     touches a display. ``watch`` puts the environments of an id into processes of their own that are watched
     (toys excepted: they cannot fail).
 
-    Raises UsageError for unknown ids, for environments that cannot be built and for spaces fewstep cannot
-    learn on.
+    Raises UsageError for unknown ids, for environments that cannot be built or have another time limit than
+    was asked for, for spaces fewstep cannot learn on and for wrappers that keep running statistics.
     """
     if count < 1:
         raise UsageError(f"the number of environments must be at least 1, got {count}")
@@ -227,14 +236,3 @@ def make(
 
 def _name_of(env: gymnasium.Env[Any, Any]) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-
-
-def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """The tightest limit any TimeLimit wrapper sets, else what the environment declares."""
-    limits: list[int] = []
-    layer: gymnasium.Env[Any, Any] = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limits.append(int(layer._max_episode_steps))  # pyright: ignore[reportPrivateUsage]
-        layer = layer.env
-    return min(limits) if limits else None

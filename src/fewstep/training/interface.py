@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from fewstep.envs.registry import resolve
+from fewstep.envs import VectorEnv
 from fewstep.envs.spaces import ActionView, BadValue, ObservationView
 from fewstep.errors import UsageError
 
@@ -15,18 +15,13 @@ class Interface:
 
     Attributes:
         observation_space, action_space: as the environment declares them.
-        steps_per_second: of simulated time, 30 where the environment does not say.
     """
 
-    def __init__(self, env_id: str) -> None:
-        env = resolve(env_id)(None, None)
-        self.observation_space: spaces.Space[Any] = env.observation_space
-        self.action_space: spaces.Space[Any] = env.action_space
-        self.steps_per_second = float(env.metadata.get("render_fps", 30))
-        env.close()
-        self._env_id = env_id
-        self._observations = ObservationView(self.observation_space, env_id)
-        self._actions = ActionView(self.action_space, env_id)
+    def __init__(self, env: VectorEnv) -> None:
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self._env_id = env.env_id
+        self._observations = ObservationView(self.observation_space, env.env_id)
+        self._actions = ActionView(self.action_space, env.env_id)
 
     @property
     def observation_names(self) -> tuple[str, ...]:
