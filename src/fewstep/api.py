@@ -5,6 +5,7 @@
 """
 
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig, resolve
 from fewstep.deploy import formats, pack
+from fewstep.envs.registry import is_known_here_only
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
@@ -24,6 +26,7 @@ from fewstep.training import acting, policy_io, seeds
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.interface import Interface
 from fewstep.training.loop import saved_policy
+from fewstep.training.progress import cut_note
 from fewstep.training.resume import read_config
 from fewstep.training.trainer import Trainer
 
@@ -155,6 +158,10 @@ class Model:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of whole episodes on environments of their own; training is not disturbed.
 
+        With ``training.eval_env`` ``shared`` they are played one after another on the training environment,
+        whose running episode is abandoned. An episode that does not end is cut (``training.eval_max_steps``),
+        with a warning.
+
         Args:
             episodes: how many, at least 1.
             actions: ``native`` (the paper's), ``sample``, ``mode`` or ``best-of-N``.
@@ -170,9 +177,15 @@ class Model:
             modes=[actions],
             seed=self.config.seed if seed is None else seed,
             max_episode_steps=self.config.training.max_episode_steps,
+            longest=self.config.training.eval_max_steps,
+            shared=self.config.training.eval_env == "shared",
         )
-        row = evaluator.evaluate(self._trainer.policy, self._trainer.env_steps, self._trainer.updates)[0]
+        with self._trainer.lent() as shared:
+            trainer = self._trainer
+            row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]
         evaluator.close()
+        if cut := cut_note(row):
+            warnings.warn(f"{cut}: their returns are those of unfinished episodes", stacklevel=2)
         return np.array(row["returns"]), np.array(row["lengths"])
 
     def save(self, path: str | Path, replay: bool = False) -> None:
@@ -207,6 +220,12 @@ class Model:
             shutil.rmtree(old)
         else:
             fresh.rename(final)
+        if is_known_here_only(self.config.env):
+            warnings.warn(
+                f"only this program knows the environment {self.config.env}; for `fewstep evaluate {path}` "
+                f"and others register it in a module and name it my_module:{self.config.env}",
+                stacklevel=2,
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -25,13 +25,15 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of one action mode; ``returns`` and ``lengths`` hold one number per episode."""
+    """One evaluation of one action mode; ``returns`` and ``lengths`` hold one number per episode, ``cut`` is
+    the number of those that had not ended when they were cut."""
 
     env_steps: int
     updates: int
     actions: str
     returns: tuple[float, ...]
     lengths: tuple[float, ...]
+    cut: int = 0
 
     @property
     def mean(self) -> float:
@@ -252,9 +254,14 @@ def _evaluation(row: Row) -> Evaluation | None:
     if not all(math.isfinite(value) for value in numbers):
         return None
     spans = tuple(_number(value) for value in lengths) if isinstance(lengths, list) else ()
-    updates = _number(row.get("updates", 0))
+    updates, cut = _number(row.get("updates", 0)), row.get("cut")
     return Evaluation(
-        int(row["env_steps"]), int(updates) if math.isfinite(updates) else 0, row["actions"], numbers, spans
+        int(row["env_steps"]),
+        int(updates) if math.isfinite(updates) else 0,
+        row["actions"],
+        numbers,
+        spans,
+        cut.count(True) if isinstance(cut, list) else 0,
     )
 
 

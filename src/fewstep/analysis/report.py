@@ -161,6 +161,12 @@ def warnings(groups: Sequence[Group]) -> list[str]:
             f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these "
             "numbers do not say how much."
         )
+    cut = [f"{v.label} on {g.env}" for g in groups for v in g.variants if _cut(v)]
+    if cut:
+        found.append(
+            f"Evaluation episodes were cut before they had ended (training.eval_max_steps): {listing(cut)}. "
+            "Their returns are not whole ones, and a change of that setting changes them."
+        )
     for env in dict.fromkeys(group.env for group in groups):
         versions = [group.mujoco for group in groups if group.env == env]
         if len(versions) > 1:
@@ -179,6 +185,10 @@ def warnings(groups: Sequence[Group]) -> list[str]:
             f"Seeds stopped at different steps: {listing(uneven)}. Their mean mixes stages of training."
         )
     return found
+
+
+def _cut(variant: Variant) -> bool:
+    return any(evaluation.cut for run in variant.runs for evaluation in run.evaluations)
 
 
 def _problems(groups: Sequence[Group]) -> str:

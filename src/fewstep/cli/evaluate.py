@@ -1,7 +1,9 @@
 """Play whole episodes with a trained policy and print its returns."""
 
 import argparse
+import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     directory = RunDir.open(arguments.run)
     config, _ = read_config(directory)
     training = config.training
-    saved = policy_io.load(directory.policy)
+    saved = dataclasses.replace(policy_io.load(directory.policy), env=config.env)
     episodes = training.eval_episodes if arguments.episodes is None else arguments.episodes
     seed = config.seed if arguments.seed is None else arguments.seed
     if episodes < 1:
@@ -56,12 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
             modes=modes,
             seed=seed,
             max_episode_steps=training.max_episode_steps,
+            longest=training.eval_max_steps,
+            shared=training.eval_env == "shared",
+            tell=lambda line: print(line, file=sys.stderr),
         )
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check)
         evaluator.close()
         if arguments.video:
             mode = saved.algorithm.mode(saved.cfg, modes[0])
-            video.record(saved, arguments.video, mode, seed, training.max_episode_steps, check)
+            limits = training.max_episode_steps, training.eval_max_steps
+            film = video.record(saved, arguments.video, mode, seed, *limits, check)
+            if film.cut[0]:
+                print(f"the filmed episode was cut at {film.lengths[0]:,} steps", file=sys.stderr)
     if arguments.json:
         for row in rows:
             print(json.dumps(row))
@@ -77,6 +85,8 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fewstep.training.progress import cut_note
+
     table = Table(title=f"{env} after {rows[0]['env_steps']:,} steps")
     for column in ("actions", "episodes", "return (mean ± sd)", "median", "lowest", "highest", "length"):
         table.add_column(column, justify="left" if column == "actions" else "right")
@@ -86,3 +96,6 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
         numbers = (np.median(returns), returns.min(), returns.max(), np.mean(row["lengths"]))
         table.add_row(row["actions"], str(len(returns)), spread, *(f"{value:,.1f}" for value in numbers))
     Console().print(table)
+    for row in rows:
+        if cut := cut_note(row):
+            print(f"{row['actions']}: {cut}: their returns are those of unfinished episodes")

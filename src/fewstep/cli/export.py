@@ -37,19 +37,24 @@ def run(arguments: argparse.Namespace) -> int:
 
     formats.get(arguments.to)  # a slip should not wait for jax
 
+    from fewstep import envs
     from fewstep.deploy.pack import pack, place
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io
     from fewstep.training.interface import Interface
+    from fewstep.training.resume import read_config
 
     directory = RunDir.open(arguments.run)
+    config, _ = read_config(directory)
     saved = policy_io.load(directory.policy)
-    interface = Interface(saved.env)
+    env = envs.make(config.env)
+    env.close()
+    interface = Interface(env)
     exported = pack(
         saved.algorithm,
         saved.cfg,
         saved.policy,
-        place(saved.env, interface.observation_names, interface.action_space),
+        place(config.env, interface.observation_names, interface.action_space),
         env_steps=saved.env_steps,
         updates=saved.updates,
         actions=arguments.actions,

@@ -22,6 +22,9 @@ from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
 from fewstep.types import Spec
 
+LONGEST_EPISODE = 10_000
+"""Steps of an episode that nobody has limited, see ``VectorEnv.longest_episode``."""
+
 
 class StepResult(NamedTuple):
     """What one step of N environments gave; the arrays belong to the caller.
@@ -97,6 +100,11 @@ class VectorEnv:
         self.max_episode_steps = max_episode_steps
         self.toy = toy
         self._obs = np.zeros((self.count, self.spec.obs_size), np.float32)
+
+    def longest_episode(self, asked: int | None = None) -> int:
+        """Steps after which whoever plays an episode to its end should cut it: ``asked``, or 10,000, or the
+        time limit where that is longer. An environment may never end one by itself."""
+        return max(LONGEST_EPISODE, self.max_episode_steps or 0) if asked is None else asked
 
     @property
     def obs(self) -> NDArray[np.float32]:
@@ -222,7 +230,12 @@ def make(
     built: list[gymnasium.Env[Any, Any]] = []
     try:
         for _ in range(count):
-            built.append(build(render_mode, max_episode_steps))
+            try:
+                built.append(build(render_mode, max_episode_steps))
+            except UsageError as error:
+                if built:
+                    raise UsageError(f"{error} (there are {len(built)} of {count})") from error
+                raise
         name = env if isinstance(env, str) else _name_of(built[0])
         if len({id(one) for one in built}) != len(built):
             raise UsageError(f"the function that builds {name} returned the same environment twice")

@@ -27,14 +27,18 @@ class Episodes:
         steps: environment steps taken, over all environments.
         count: episodes finished.
         largest_reward: the largest size of a reward so far.
+        notes: lines worth keeping, for whoever takes them.
     """
 
-    def __init__(self, envs: VectorEnv, seed: int) -> None:
+    def __init__(self, envs: VectorEnv, seed: int, limit: int | None = None) -> None:
+        """``limit`` is the time limit that was asked for."""
         self._envs = envs
+        self._limit = limit
         self._seed = seed
         self.steps = 0
         self.count = 0
         self.largest_reward = 0.0
+        self.notes: list[str] = []
         self._index = np.zeros(envs.count, np.int64)
         self._returns = np.zeros(envs.count)
         self._lengths = np.zeros(envs.count, np.int64)
@@ -53,8 +57,38 @@ class Episodes:
             if len(taken) <= LONGEST_KEPT:
                 taken.append(row.copy())
         ended = result.terminated | result.truncated
+        if self._limit is not None and result.truncated.any():
+            self._compare_with_limit(self._limit, result)
         self.obs = self._finish(ended, result.lost) if ended.any() else result.obs
         return result
+
+    def _compare_with_limit(self, limit: int, result: StepResult) -> None:
+        """Say so, once, if the environment has a tighter limit in its own code, where nothing shows it."""
+        early = result.truncated & ~result.terminated & ~result.lost & (self._lengths < limit)
+        if early.any():
+            self._limit = None
+            self.notes.append(
+                f"training.max_episode_steps is {limit:,}, but the environment itself ended an episode after "
+                f"{self._lengths[early][0]:,} steps (truncated): its own limit counts"
+            )
+
+    def abandon(self, index: int) -> bool:
+        """Leave the running episode of one environment, which is no longer where the episode left it.
+
+        The episode has no return and is not counted. A new one begins; one that had no step yet begins again.
+        Gives whether steps were left.
+        """
+        length = int(self._lengths[index])
+        if length == 0:
+            self._index[index] -= 1
+        else:
+            self.notes.append(
+                f"environment {index}: its episode was left after {length:,} steps, for an evaluation"
+            )
+        only = np.zeros(self._envs.count, bool)
+        only[index] = True
+        self.obs = self._start(only)
+        return length > 0
 
     def _finish(self, ended: NDArray[np.bool_], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
         for index in np.flatnonzero(ended & ~lost):

@@ -43,6 +43,10 @@ class Experience(Protocol):
         """Take in one step of N environments."""
         ...
 
+    def leave(self, index: int) -> None:
+        """The episode of one environment was left after the last step: nothing that follows belongs to it."""
+        ...
+
     def due(self, steps: int) -> Any | None:
         """The data of the updates that are due now, one leading axis for the updates; None if none is."""
         ...
@@ -96,6 +100,9 @@ class Replay:
         if result.lost.any():
             batch = Transition(*(field[~result.lost] for field in batch))
         self.buffer.add(batch)
+
+    def leave(self, index: int) -> None:
+        """Nothing to do: a transition holds its own successor."""
 
     def due(self, steps: int) -> Transition | None:
         """``[U, B]`` transitions for the updates that belong to one step of every environment."""
@@ -167,6 +174,11 @@ class Rollouts:
         for name, value in step._asdict().items():
             self._fields[name][self._filled] = value
         self._filled += 1
+
+    def leave(self, index: int) -> None:
+        """The last row was the episode's last, cut as by a time limit; there may be none yet."""
+        if self._filled:
+            self._fields["truncated"][self._filled - 1, index] = True
 
     def due(self, steps: int) -> Rollout | None:
         """``[1, T, N]`` for the one update of a full rollout; the next step begins another."""

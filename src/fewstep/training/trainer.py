@@ -1,5 +1,7 @@
 """One run's three parts at work: episodes give steps, experience keeps them, the learner acts and learns."""
 
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ class Trainer:
         self.spec = self.envs.spec
         self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
         self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
-        self._episodes = Episodes(self.envs, config.seed)
+        self._episodes = Episodes(self.envs, config.seed, training.max_episode_steps)
         self._ahead: Any = None
 
     @property
@@ -107,6 +109,30 @@ class Trainer:
         """The data of the updates that are due now, None if none is."""
         return self.experience.due(self.env_steps)
 
+    @contextmanager
+    def lent(self) -> Generator[envs.VectorEnv | None]:
+        """The environments, for an evaluation on the first of them, with ``training.eval_env=shared``; else
+        None. The first one's running episode is abandoned then, and a new one begins."""
+        if self.config.training.eval_env == "own":
+            yield None
+            return
+        try:
+            yield self.envs
+        except BaseException:
+            with suppress(FewstepError):  # what went wrong first is the error
+                self._abandon()
+            raise
+        self._abandon()
+
+    def _abandon(self) -> None:
+        if self._episodes.abandon(0):
+            self.experience.leave(0)
+
+    def take_notes(self) -> list[str]:
+        """Lines on what has happened to the environments since the last call."""
+        notes, self._episodes.notes = self._episodes.notes, []
+        return self.envs.take_notes() + notes
+
     def interval(self) -> dict[str, Any]:
         """Counters and means since the last call, as a row of ``metrics.jsonl`` has them; starts a new
         interval.
@@ -156,7 +182,8 @@ class Trainer:
     def _restore(self, saved: Checkpoint) -> list[str]:
         meta = saved.meta
         for name, own in (("algo", self.config.algo), ("env", self.config.env)):
-            if meta[name] != own:
+            # An id may have been given its module since, ``my_module:Mine-v0``, to make it known.
+            if meta[name] != own and not (name == "env" and own.endswith(f":{meta[name]}")):
                 raise FewstepError(
                     f"the checkpoint is of {name} {meta[name]!r}, the run's config says {own!r}"
                 )
