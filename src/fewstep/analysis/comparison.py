@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.analysis import normalise
+from fewstep.analysis import normalise, random_return
 from fewstep.analysis.reading import Run
 from fewstep.analysis.statistics import (
     STATISTICS,
@@ -256,20 +256,23 @@ def _scales(
 ) -> dict[str, normalise.Scale]:
     """The scales of the tasks that have one; a note for each task that has none."""
     scales: dict[str, normalise.Scale] = {}
+    versions: dict[str, None] = {}
     for task in tasks:
         runs = [run for contender in contenders for run in contender.runs[task]]
         try:
-            if any(np.isfinite(run.setting("training", "max_episode_steps")) for run in runs):
-                raise UsageError(f"{task} cannot be normalised: its time limit was changed")
-            scales[task] = normalise.scale(task, max(float(own[task].mean()) for own in returns))
+            zero = random_return.zero(runs)
+            best = max(float(own[task].mean()) for own in returns)
+            scales[task] = normalise.scale(task, zero.random, best)
         except UsageError as error:
             notes.append(f"{error}. It counts in the probabilities of improvement only.")
-    simulated = [task for task in scales if not task.startswith("toy/")]
-    if simulated and mujoco != normalise.MUJOCO:
-        notes.append(
-            f"The returns of random actions were measured under MuJoCo {normalise.MUJOCO}, "
-            f"the runs under {mujoco}."
-        )
+            continue
+        notes += [zero.note] if zero.note else []
+        versions |= {} if task.startswith("toy/") else {zero.mujoco or normalise.MUJOCO: None}
+    notes += [
+        f"The returns of random actions were measured under MuJoCo {version}, the runs under {mujoco}."
+        for version in versions
+        if version != mujoco
+    ]
     return scales
 
 

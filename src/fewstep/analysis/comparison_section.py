@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from fewstep.analysis import comparison_curves, comparison_figures, page, style
 from fewstep.analysis.comparison import NATIVE, SCORES, Comparison
-from fewstep.analysis.normalise import RANDOM
 from fewstep.analysis.panels import Panel
 from fewstep.analysis.sheets import Sheet, to_html
 from fewstep.analysis.statistics import CONFIDENCE, REPLICATIONS, Estimate
@@ -80,7 +79,7 @@ def sheets(comparison: Comparison) -> list[Sheet]:
         head = ("variant", "tasks", "seeds", "IQM", "mean", "median", "optimality gap")
         caption = "Normalised scores over tasks (optimality gap: mean shortfall from 1, lower is better)"
         found.append(Sheet("aggregates", caption, head, rows))
-        scales = [(task, line.zero, line.one, RANDOM[task].error) for task, line in comparison.scales.items()]
+        scales = [(task, line.zero, line.one, line.error) for task, line in comparison.scales.items()]
         found.append(
             Sheet(
                 "scales",

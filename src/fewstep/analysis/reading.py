@@ -8,7 +8,7 @@ import re
 import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from fewstep.errors import UsageError
 
 TABLES = ("config.toml", "provenance.json", "metrics.jsonl", "evaluations.jsonl")
 UNKNOWN = "unknown"
+RANDOM_RETURN = "random_return.json"
+"""The return of random actions on a run's task, in its own folder or in that of its experiment's task."""
 
 Row = dict[str, Any]
 Note = Callable[[str], None]
@@ -53,6 +55,7 @@ class Run:
         actions, trajectories: a toy's samples, environment steps to file.
         files: every file below the directory with its size in bytes, hidden ones apart.
         problems: one sentence for each thing missing or damaged.
+        random: ``random_return.json`` (``analysis.random_return``), empty without one.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class Run:
     trajectories: dict[int, Path]
     files: tuple[tuple[str, int], ...]
     problems: tuple[str, ...]
+    random: Row = field(default_factory=dict[str, Any])
 
     @property
     def env(self) -> str:
@@ -162,7 +166,13 @@ def read_run(path: Path) -> Run:
         trajectories=_samples(path, "trajectories", "npz"),
         files=_files(path),
         problems=tuple(problems),
+        random=random_return(path) or random_return(path.resolve().parent.parent),
     )
+
+
+def random_return(folder: Path) -> Row:
+    """``random_return.json`` of a folder; empty where there is none that can be read."""
+    return _document(folder / RANDOM_RETURN, json.loads, lambda _: None)
 
 
 def _compare_with_plan(

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,11 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = 
         metavar="NAME=VALUE",
         help="single settings, such as critic.atoms=51 training.envs=4 (`fewstep config ALGO ENV` lists all)",
     )
+
+
+def tell(line: str) -> None:
+    """Print a line to standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def resolved(arguments: argparse.Namespace) -> RunConfig:

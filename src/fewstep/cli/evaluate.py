@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the run's newest saved policy."""
+    from fewstep.cli.common import tell
     from fewstep.errors import UsageError
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io, video
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_episode_steps=training.max_episode_steps,
             longest=training.eval_max_steps,
             shared=training.eval_env == "shared",
-            tell=lambda line: print(line, file=sys.stderr),
+            tell=tell,
         )
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check)
         evaluator.close()
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             limits = training.max_episode_steps, training.eval_max_steps
             film = video.record(saved, arguments.video, mode, seed, *limits, check)
             if film.cut[0]:
-                print(f"the filmed episode was cut at {film.lengths[0]:,} steps", file=sys.stderr)
+                tell(f"the filmed episode was cut at {film.lengths[0]:,} steps")
     if arguments.json:
         for row in rows:
             print(json.dumps(row))

@@ -234,7 +234,7 @@ def make(
                 built.append(build(render_mode, max_episode_steps))
             except UsageError as error:
                 if built:
-                    raise UsageError(f"{error} (there are {len(built)} of {count})") from error
+                    raise UsageError(f"{error} ({len(built)} of {count} could be)") from error
                 raise
         name = env if isinstance(env, str) else _name_of(built[0])
         if len({id(one) for one in built}) != len(built):
