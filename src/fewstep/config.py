@@ -93,6 +93,8 @@ class TrainingConfig:
                 raise UsageError(f"training.{name} must be at least 1, got {value}")
         if not 0 < self.env_timeout < 1e6:
             raise UsageError(f"training.env_timeout must be positive seconds, got {self.env_timeout:g}")
+        if self.env_timeout != type(self).env_timeout and not self.env_process:
+            raise UsageError("training.env_timeout needs training.env_process=true")
         if self.env_restarts < 0 or (self.env_restarts and not self.env_process):
             raise UsageError("training.env_restarts must be at least 0, and needs training.env_process=true")
         for name in ("batch_size", "envs"):

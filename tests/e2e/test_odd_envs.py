@@ -18,7 +18,8 @@ from fewstep.runs import checkpoint
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.trainer import Trainer
 from tests.e2e import odd_envs
-from tests.e2e.helpers import TINY, rows, train
+from tests.e2e.helpers import FAST as FAST_SETS
+from tests.e2e.helpers import TINY, one_line, rows, train
 from tests.e2e.test_api import FAST
 from tests.faults.test_resume_everything import described, go, trainer
 
@@ -93,6 +94,23 @@ def test_without_the_setting_the_error_suggests_it_and_comes_first(env, tmp_path
     with pytest.raises(FewstepError, match=hint):
         model.evaluate(1)
     model.close()
+
+
+def test_seeds_side_by_side_need_an_environment_each_and_are_told_so(tmp_path, capsys):
+    words = [
+        "train",
+        TINY,
+        f"{HERE}:OddOnlyOne-v0",
+        "--seeds",
+        "3,4",
+        "--out",
+        str(tmp_path / "runs"),
+        "--set",
+    ]
+    assert main([*words, *FAST_SETS, "training.eval_env=shared"]) == 2
+    one_line(capsys.readouterr().err, "port 5005 is in use", "for seed 4", "one after another")
+    assert list(tmp_path.iterdir()) == []
+    assert not odd_envs.OnlyOne.taken
 
 
 def test_a_run_on_the_only_environment_from_beginning_to_end(tmp_path):
