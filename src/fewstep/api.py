@@ -38,7 +38,8 @@ class Model:
         env: environment id (``HalfCheetah-v4``, ``module:Id-v0``, ``toy/multigoal``).
         seed: 0 to 2**31 - 1.
         preset: named settings to start from (``fewstep presets ALGO``).
-        **overrides: single settings by name, ``**{"critic.atoms": 51, "training.envs": 4}``.
+        **overrides: single settings by name, ``**{"critic.atoms": 51, "training.envs": 4}`` (``fewstep
+            settings ALGO`` lists all).
 
     Raises:
         UsageError: an unknown name, or a value that is not possible.
