@@ -1,15 +1,14 @@
 """The tanh-Gaussian policy of SAC and its kin: a = tanh(mean + sigma eps), one mode per state."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.algos import twins
-from fewstep.algos.contract import ActionMode
+from fewstep.critics.ensemble import Ensemble
 from fewstep.flows import bounds
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
@@ -18,6 +17,7 @@ from fewstep.types import Spec
 Scalar = Float[Array, ""]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
+Actor = TypeVar("Actor")
 Gaussian = Callable[[Obs], tuple[Vector, Vector]]
 """State to mean and log sigma before the squashing: a network in evaluation mode."""
 
@@ -82,19 +82,18 @@ def draw(actor: Gaussian, s: Obs, eps: Vector) -> Draw:
     return squash(*actor(s), eps)
 
 
-def act(
-    actor: Gaussian,
-    act_size: int,
-    q: twins.QFunction,
-    obs: Float[Array, "batch obs"],
-    key: PRNGKeyArray,
-    mode: ActionMode,
-) -> Float[Array, "batch act"]:
-    """Actions in [-1, 1]: one draw, the best by ``q`` of K draws, or tanh of the mean (no noise)."""
-    shape = (obs.shape[0], mode.candidates, act_size)
-    noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
+class GaussianPolicy(eqx.Module, Generic[Actor]):
+    """What acts: the policy network, and the critics that choose among candidates."""
 
-    def one(s: Obs, eps: Float[Array, "K act"]) -> Vector:
-        return twins.best(q, s, jax.vmap(lambda e: draw(actor, s, e).action)(eps))
+    actor: Actor
+    critics: Ensemble
 
-    return jax.vmap(one)(obs, noise)
+
+def noise_shape(cfg: Any, policy: GaussianPolicy[Any]) -> tuple[int, ...]:
+    """One standard normal number per action dimension."""
+    return (policy.actor.act_size,)
+
+
+def draw_action(cfg: Any, policy: GaussianPolicy[Any], s: Obs, eps: Vector) -> Vector:
+    """The action of the noise ``eps``; of none, tanh of the mean."""
+    return draw(policy.actor, s, eps).action
