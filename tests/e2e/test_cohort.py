@@ -21,7 +21,7 @@ SETTINGS = {
 SEEDS = 4
 TOLERANCE = 1e-3
 """Relative. Measured after 200 updates: 1e-6 for SAC and TD3, 1e-5 for CrossQ and SMFP, 6e-5 for MFPO."""
-ALGORITHMS = [*registry.ALGORITHMS, TINY]
+ALGORITHMS = [*registry.BUILT_IN, TINY]
 
 
 def trainers(name, count=SEEDS, env="toy/multigoal", **overrides):

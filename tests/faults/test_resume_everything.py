@@ -26,7 +26,7 @@ LOOP = {
 }
 
 
-@pytest.fixture(params=sorted(registry.ALGORITHMS))
+@pytest.fixture(params=sorted(registry.BUILT_IN))
 def algorithm(request):
     return request.param
 

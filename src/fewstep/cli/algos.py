@@ -9,9 +9,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print name and title of each algorithm."""
-    from fewstep.algos.registry import ALGORITHMS
+    from fewstep.algos import registry
 
-    width = max(map(len, ALGORITHMS))
-    for name, entry in sorted(ALGORITHMS.items()):
-        print(f"{name:<{width}}  {entry.title}")
+    names = registry.entries()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:<{width}}  {registry.get(name).title}")
     return 0
