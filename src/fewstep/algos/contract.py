@@ -126,28 +126,38 @@ class Algorithm(Generic[Config, State, Policy]):
         mode: ActionMode,
     ) -> Float[Array, "batch act"]:
         """Actions in [-1, 1] for a batch, chosen in the mode ``mode`` (static)."""
-        return jnp.clip(self._chosen(cfg, policy, obs, key, mode), -1.0, 1.0)
+        return jnp.clip(self.chosen(cfg, policy, obs, self._noise(cfg, policy, obs, key, mode)), -1.0, 1.0)
 
     def collect(
         self, cfg: Config, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray
     ) -> Float[Array, "batch act"]:
         """Actions to collect experience with, as they are stored: environments clip them."""
-        actions = self._chosen(cfg, policy, obs, key, self.behaviour(cfg))
+        mode = self.behaviour(cfg)
+        actions = self.chosen(cfg, policy, obs, self._noise(cfg, policy, obs, key, mode))
         if self.explore is None:
             return actions
         explore = self.explore
         noise = jax.random.normal(jax.random.fold_in(key, 1), actions.shape)
         return jax.vmap(lambda a, e: explore(cfg, policy, a, e))(actions, noise)
 
-    def _chosen(
+    def _noise(
         self, cfg: Config, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray, mode: ActionMode
-    ) -> Float[Array, "batch act"]:
+    ) -> Float[Array, "batch N *noise"]:
         shape = (obs.shape[0], mode.candidates, *self.noise(cfg, policy))
-        noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
-        if mode.candidates == 1:
+        return jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
+
+    def chosen(
+        self,
+        cfg: Config,
+        policy: Policy,
+        obs: Float[Array, "batch obs"],
+        noise: Float[Array, "batch N *noise"],
+    ) -> Float[Array, "batch act"]:
+        """Actions for a batch as they are drawn from the given noise; of several noises the best action's."""
+        if noise.shape[1] == 1:
             return jax.vmap(lambda s, e: self.draw(cfg, policy, s, e[0]))(obs, noise)
         if self.value is None:
-            raise self._no_best_of(mode)
+            raise self._no_best_of(ActionMode(candidates=noise.shape[1]))
         q = self.value(cfg, policy)
 
         def best(s: Obs, each: Float[Array, "N *noise"]) -> Vector:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fewstep.deploy import tensors
 from fewstep.deploy.description import Description, Exported
-from fewstep.deploy.program import FloatArray, Instruction, Program
+from fewstep.deploy.program import NOISE, FloatArray, Instruction, Program
 from fewstep.errors import UsageError
 
 FORMAT = 2
@@ -39,9 +39,10 @@ def read(path: Path) -> Exported:
     if not path.is_file():
         raise UsageError(f"{path} is not a file; `fewstep export RUN --to numpy` writes one")
     content, constants = tensors.read(path, FORMAT)
-    exported = Exported(_program(content, constants), Description.from_json(content["description"]))
-    exported.program.shapes()
-    return exported
+    program = _program(content, constants)
+    program.shapes()
+    about = Description.from_json(content["description"])
+    return Exported(about, program.inputs.get(NOISE, 0), lambda: program)
 
 
 def _program(content: dict[str, Any], constants: dict[str, FloatArray]) -> Program:

@@ -4,14 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.deploy.program import ACROSS, NOISE, OBS, FloatArray, Instruction, Program
+from fewstep.deploy.program import ACROSS, NOISE, OBS, OPERATIONS, FloatArray, Instruction, Program
 
 Operand = str | FloatArray
 """The name of a value, or an array that becomes a constant."""
 
 
+class UnknownOperation(Exception):
+    """A program needs an operation that there is not; its name is the argument."""
+
+
 class Builder:
-    """Collects the instructions of one program; equal constants are kept once.
+    """Collects the instructions of one program; equal constants and equal instructions are kept once.
 
     Whoever writes a policy down thinks of one action. With several ``candidates`` what depends on the noise
     has as many rows; what depends on the observation alone is computed once, and repeated where they meet.
@@ -25,49 +29,49 @@ class Builder:
         self._constants: dict[str, FloatArray] = {}
         self._names: dict[tuple[tuple[int, ...], bytes], str] = {}
         self._instructions: list[Instruction] = []
-        self._several: set[str] = set()
-        self._repeated: dict[str, str] = {}
+        self._made: dict[tuple[str, tuple[str, ...], tuple[float, ...]], str] = {}
+        self._random: set[str] = set()
 
     def noise(self, size: int) -> str:
         """Declare the noise, ``size`` independent standard normal numbers per candidate; gives its name."""
         self._inputs[NOISE] = self._candidates * size
-        if self._candidates == 1:
-            return NOISE
-        return self.emit("rows", NOISE, numbers=(self._candidates,))
+        name = NOISE if self._candidates == 1 else self.emit("rows", NOISE, numbers=(self._candidates,))
+        self._random.add(name)
+        return name
+
+    def random(self, name: str) -> bool:
+        """Whether the value depends on the noise: it then has a row for each candidate."""
+        return name in self._random
 
     def emit(self, op: str, *args: Operand, numbers: tuple[float, ...] = ()) -> str:
         """Append ``op(args; numbers)`` (see ``program.OPERATIONS``) and give the name of its result.
 
-        A product of constants is carried out at once.
+        Any name will do for an operation that the program turns out not to need.
         """
-        if op == "affine" and not isinstance(args[0], str):
-            x, weight, bias = args
-            return self.emit("add", bias, np.dot(np.asarray(x, np.float64), np.asarray(weight, np.float64)))
-        several = op == "rows" or (
-            op != "best" and any(isinstance(a, str) and a in self._several for a in args)
-        )
+        random = op != "best" and any(isinstance(arg, str) and arg in self._random for arg in args)
         names = tuple(
-            self._fitted(arg, several and op not in ACROSS) if isinstance(arg, str) else self._constant(arg)
+            self._fitted(arg, random and op not in ACROSS) if isinstance(arg, str) else self._constant(arg)
             for arg in args
         )
         out = self._append(op, names, numbers)
-        if several:
-            self._several.add(out)
+        if random:
+            self._random.add(out)
         return out
 
     def _append(self, op: str, names: tuple[str, ...], numbers: tuple[float, ...]) -> str:
-        out = f"v{len(self._instructions)}"
-        self._instructions.append(Instruction(op, out, names, tuple(float(number) for number in numbers)))
-        return out
+        key = (op, names, tuple(float(number) for number in numbers))
+        if key not in self._made:
+            self._made[key] = f"v{len(self._instructions)}"
+            self._instructions.append(Instruction(op, self._made[key], names, key[2]))
+        return self._made[key]
 
-    def _fitted(self, name: str, several: bool) -> str:
+    def _fitted(self, name: str, random: bool) -> str:
         """``name``, repeated for every candidate if the others have a row for each."""
-        if not several or name in self._several:
+        if not random or name in self._random or self._candidates == 1:
             return name
-        if name not in self._repeated:
-            self._repeated[name] = self._append("repeat", (name,), (self._candidates,))
-            self._several.add(self._repeated[name])
-        return self._repeated[name]
+        repeated = self._append("repeat", (name,), (self._candidates,))
+        self._random.add(repeated)
+        return repeated
 
     def _constant(self, value: Any) -> str:
         array = np.ascontiguousarray(value, np.float32)
@@ -81,14 +85,17 @@ class Builder:
         """The program whose action is ``output``, checked, without what the action does not depend on.
 
         Raises:
+            UnknownOperation: it needs one that there is not.
             FewstepError: it does not hang together, or holds a number that is not finite.
         """
         needed, kept = {output}, list[Instruction]()
         for step in reversed(self._instructions):
             if step.out in needed:
+                if step.op not in OPERATIONS:
+                    raise UnknownOperation(step.op)
                 needed.update(step.args)
-                kept.insert(0, step)
+                kept.append(step)
         constants = {name: value for name, value in self._constants.items() if name in needed}
-        program = Program(self._inputs, constants, tuple(kept), output)
+        program = Program(self._inputs, constants, tuple(reversed(kept)), output)
         program.shapes()
         return program

@@ -58,6 +58,18 @@ static inline float fs_relu(float x)
     return x < 0.0f ? 0.0f : x;
 }
 """,
+    "sigmoid": """\
+static inline float fs_sigmoid(float x)
+{
+    return 1.0f / (1.0f + fs_exp_cut(-x)) + 0.0f * x; /* NaN stays NaN */
+}
+""",
+    "softplus": """\
+static inline float fs_softplus(float x)
+{
+    return (x < 0.0f ? 0.0f : x) + log1pf(fs_exp_cut(-fabsf(x)));
+}
+""",
     "clip": """\
 static inline float fs_clip(float x, float low, float high)
 {
@@ -67,7 +79,8 @@ static inline float fs_clip(float x, float low, float high)
 }
 """Functions of one number by name."""
 
-NEEDS = {op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh")} | {"softmax": ("exp_cut",)}
+NEEDS = {op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh", "sigmoid", "softplus")}
+NEEDS |= {"softmax": ("exp_cut",)}
 
 
 def scalars(op: str) -> tuple[str, ...]:
@@ -79,10 +92,13 @@ def elementwise(op: str, n: int) -> str:
     """A loop over ``n`` numbers."""
     arguments, value = {
         "clip": ("float low, float high, const float *restrict x", "fs_clip(x[i], low, high)"),
-        "axpy": ("float k, const float *restrict x, const float *restrict y", "y[i] + k * x[i]"),
         "add": ("const float *restrict x, const float *restrict y", "x[i] + y[i]"),
         "mul": ("const float *restrict x, const float *restrict y", "x[i] * y[i]"),
         "min": ("const float *restrict x, const float *restrict y", "x[i] < y[i] ? x[i] : y[i]"),
+        "sqrt": ("const float *restrict x", "sqrtf(x[i])"),
+        "reciprocal": ("const float *restrict x", "1.0f / x[i]"),
+        "sin": ("const float *restrict x", "sinf(x[i])"),
+        "cos": ("const float *restrict x", "cosf(x[i])"),
         "box": (
             "const float *restrict a, const float *restrict low, const float *restrict high",
             "0.5f * (1.0f - a[i]) * low[i] + 0.5f * (1.0f + a[i]) * high[i]",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from fewstep.deploy import buffers, c_pieces, c_random
 from fewstep.deploy.description import Exported
-from fewstep.deploy.program import ACROSS, NOISE, FloatArray, Instruction, Program, Shape
+from fewstep.deploy.program import ACROSS, NOISE, OBS, FloatArray, Instruction, Program, Shape
 
 
 def files(exported: Exported, name: str) -> dict[str, bytes]:
@@ -156,8 +156,8 @@ def _act(program: Program, plan: buffers.Plan) -> str:
         return f"{base} + {shapes[name].size} * r" if row and name in shapes else base
 
     lines = [f"    float t{i}[{size}];" for i, size in enumerate(plan.sizes)]
-    if NOISE not in program.inputs:
-        lines.append("    (void)noise;")
+    read = {name for step in program.instructions for name in step.args}
+    lines += [f"    (void){name};" for name in (OBS, NOISE) if name not in read]
     for step in program.instructions:
         rows = shapes[step.out].rows if step.op not in ACROSS else 1
         if rows > 1:

@@ -1,25 +1,19 @@
 """What goes with a program: where it comes from and what it may be asked."""
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Self
 
-from fewstep.deploy.program import NOISE, OBS, Program
-
-
-@dataclass(frozen=True)
-class Box:
-    """An environment's action space: ``low`` and ``high`` per entry, row by row, and its ``shape``."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    shape: tuple[int, ...]
+from fewstep.deploy.program import Program
 
 
 @dataclass(frozen=True)
 class Description:
     """Where an exported policy comes from, and what it takes and gives.
 
-    Fields:
+    Attributes:
         algorithm, env: what was trained, and on which environment.
         env_steps, updates: for how long.
         actions: ``sample``, one draw of the policy per call, ``mode``, its noise-free action, or
@@ -55,22 +49,37 @@ class Description:
 
 @dataclass(frozen=True)
 class Exported:
-    """A program and its description, ready to be written in any format."""
+    """What acts, and its description, ready to be written in any format.
 
-    program: Program
+    Attributes:
+        description: where it comes from, what it takes and gives.
+        noise_size: standard normal numbers per action; 0 if it needs none.
+        translate: makes the program.
+        function: the same as a function of jax arrays, ``(obs[B, obs_size], noise[B, noise_size])``, the
+            latter only where there is noise, to actions ``[B, act_size]`` in the environment's units; None
+            where it was read from a file.
+    """
+
     description: Description
+    noise_size: int
+    translate: Callable[[], Program]
+    function: Callable[..., Any] | None = None
+
+    @cached_property
+    def program(self) -> Program:
+        """The policy as a program.
+
+        Raises:
+            UsageError: it takes an operation that programs do not have.
+        """
+        return self.translate()
 
     @property
     def obs_size(self) -> int:
         """Numbers in a flat observation."""
-        return self.program.inputs[OBS]
-
-    @property
-    def noise_size(self) -> int:
-        """Standard normal numbers per action; 0 if it needs none."""
-        return self.program.inputs.get(NOISE, 0)
+        return len(self.description.obs_names)
 
     @property
     def act_size(self) -> int:
         """Numbers in a flat action."""
-        return self.program.shapes()[self.program.output].size
+        return math.prod(self.description.action_shape)

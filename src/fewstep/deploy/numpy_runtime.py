@@ -31,6 +31,10 @@ def _times_sigmoid(x: Any, slope: Any) -> Any:
     return x / (1.0 + np.exp(np.minimum(-slope, 88.0)))
 
 
+def _softplus(x: FloatArray) -> Any:
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
 def _gelu(x: FloatArray) -> Any:
     # 0.5 x (1 + tanh(u)) = x sigmoid(2 u).
     return _times_sigmoid(x, 1.5957691216 * (x + 0.044715 * x * x * x))
@@ -48,9 +52,6 @@ def function(step: Instruction) -> Step:
     """What the instruction does to its arguments."""
     numbers = step.numbers
     match step.op:
-        case "axpy":
-            k = numbers[0]
-            return lambda x, y: y + k * x
         case "clip":
             low, high = numbers
             return lambda x: np.minimum(np.maximum(x, low), high)
@@ -85,6 +86,12 @@ _PLAIN: dict[str, Step] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "tanh": np.tanh,
     "exp": np.exp,
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(np.minimum(-x, 88.0))),
+    "softplus": _softplus,
+    "sqrt": np.sqrt,
+    "reciprocal": lambda x: 1.0 / x,
+    "sin": np.sin,
+    "cos": np.cos,
     "add": np.add,
     "mul": np.multiply,
     "min": np.minimum,
@@ -117,7 +124,7 @@ def runner(program: Program) -> Run:
     def run(obs: FloatArray, noise: FloatArray | None) -> Any:
         values: list[Any] = [obs, noise, *constants]
         # Far out of range float32 overflows; what matters, the action, is checked.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for function, args in steps:
                 values.append(function(*[values[i] for i in args]))
         return values[output]

@@ -107,9 +107,6 @@ class _Graph:
                 self.node("Mul", [args[0], self.node("Sigmoid", args)], out)
             case "softmax":
                 self.node("Softmax", args, out, axis=-1)
-            case "axpy":
-                x, y = args
-                self.node("Add", [y, self.node("Mul", [x, self.number(numbers[0])])], out)
             case "clip":
                 self.node("Clip", [*args, *map(self.number, numbers)], out)
             case "slice":
@@ -142,4 +139,8 @@ class _Graph:
         self.node("Add", [below, above], out)
 
 
-_PLAIN = {"relu": "Relu", "tanh": "Tanh", "exp": "Exp", "add": "Add", "mul": "Mul", "min": "Min"}
+_PLAIN = {
+    **{"relu": "Relu", "tanh": "Tanh", "exp": "Exp", "add": "Add", "mul": "Mul", "min": "Min"},
+    **{"sigmoid": "Sigmoid", "softplus": "Softplus", "sqrt": "Sqrt", "reciprocal": "Reciprocal"},
+    **{"sin": "Sin", "cos": "Cos"},
+}

@@ -1,79 +1,130 @@
 """From a trained policy to something that can be written in any format. This needs jax."""
 
 import hashlib
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fewstep import __version__
-from fewstep.algos.contract import Algorithm, mode_name
-from fewstep.deploy.description import Box, Description, Exported
-from fewstep.deploy.lower import lower
-from fewstep.errors import UsageError
-from fewstep.types import Spec
+from fewstep.algos.contract import ActionMode, Algorithm, mode_name
+from fewstep.deploy.builder import Builder, UnknownOperation
+from fewstep.deploy.description import Description, Exported
+from fewstep.deploy.program import OBS, Program
+from fewstep.deploy.trace import Tracer
+from fewstep.deploy.value import Value
+from fewstep.deploy.writer import Operand, Writer
+from fewstep.errors import FewstepError, UsageError
+from fewstep.types import EnvInfo
 
 NOISES = ("input", "inside")
-
-
-class Place(NamedTuple):
-    """The environment a policy acts in: its id, names of its flat observation, bounds of actions."""
-
-    env: str
-    obs_names: tuple[str, ...]
-    box: Box
-
-
-def place(env: str, obs_names: tuple[str, ...], action_space: Any) -> Place:
-    """The place of an environment with this ``gymnasium.spaces.Box`` of actions."""
-    low, high = action_space.low.ravel().tolist(), action_space.high.ravel().tolist()
-    return Place(env, obs_names, Box(tuple(low), tuple(high), action_space.shape))
 
 
 def pack(
     algorithm: Algorithm,
     cfg: Any,
     policy: Any,
-    where: Place,
+    env: EnvInfo,
     *,
     env_steps: int,
     updates: int,
     actions: str = "sample",
     noise: str = "input",
 ) -> Exported:
-    """The policy as a program with its description.
+    """What the policy does, with its description.
 
     Args:
         algorithm, cfg, policy: what acts.
-        where: the environment.
+        env: where.
         env_steps, updates: how long it had learned.
         actions: ``sample``, ``mode``, ``native`` or ``best-of-N``; the last two may take the critics along.
         noise: ``input``, the caller gives it, or ``inside``, the artefact can also draw it.
 
     Raises:
-        UsageError: the algorithm cannot be exported, or not like this.
+        UsageError: the algorithm cannot act like this.
         FewstepError: the policy holds numbers that are not finite.
     """
     mode = algorithm.mode(cfg, actions)
     if noise not in NOISES:
         raise UsageError(f"unknown noise {noise!r}; use {' or '.join(NOISES)}")
-    if mode.noise_free and noise == "inside":
+    noise_size = 0 if mode.noise_free else mode.candidates * math.prod(algorithm.noise(cfg, policy))
+    if not noise_size and noise == "inside":
         raise UsageError(f"--noise inside has no meaning with --actions {actions}, which needs no noise")
-    spec = Spec(len(where.obs_names), len(where.box.low))
-    program = lower(algorithm, cfg, policy, spec, where.box, mode)
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(policy)):
+        raise FewstepError("the policy holds a number that is not finite; its training has diverged")
     description = Description(
         algorithm=algorithm.name,
-        env=where.env,
+        env=env.env,
         env_steps=env_steps,
         updates=updates,
         actions=mode_name(mode),
         noise=noise,
-        obs_names=where.obs_names,
-        action_shape=where.box.shape,
+        obs_names=env.obs_names,
+        action_shape=env.action_shape,
         weights=_digest(policy),
         fewstep=__version__,
     )
-    return Exported(program, description)
+    return Exported(
+        description,
+        noise_size,
+        lambda: program(algorithm, cfg, policy, env, mode),
+        function(algorithm, cfg, policy, env, mode),
+    )
+
+
+def function(
+    algorithm: Algorithm, cfg: Any, policy: Any, env: EnvInfo, mode: ActionMode
+) -> Callable[..., jax.Array]:
+    """What the policy does in ``mode`` as a function of arrays, see ``Exported.function``."""
+    low, high = np.array(env.low, np.float32), np.array(env.high, np.float32)
+
+    def act(obs: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+        shape = (obs.shape[0], mode.candidates, *algorithm.noise(cfg, policy))
+        each = jnp.zeros(shape) if noise is None else noise.reshape(shape)
+        a = jnp.clip(algorithm.chosen(cfg, policy, obs, each), -1.0, 1.0)
+        return 0.5 * (1.0 - a) * low + 0.5 * (1.0 + a) * high
+
+    return act
+
+
+def program(algorithm: Algorithm, cfg: Any, policy: Any, env: EnvInfo, mode: ActionMode) -> Program:
+    """What the policy does in ``mode`` as a program whose action is in the environment's units.
+
+    Without noise, every random draw is replaced by its centre, and the program has no noise input; with
+    several candidates the critics are inside, and the noise is that of all of them, one after the other.
+
+    Raises:
+        UsageError: it takes an operation that programs do not have.
+        FewstepError: it holds numbers that are not finite.
+    """
+    builder = Builder(env.spec.obs_size, mode.candidates)
+    writer = Writer(builder)
+    tracer = Tracer(writer)
+    shape = algorithm.noise(cfg, policy)
+    noise: Operand = np.zeros(shape)
+    if noise.size and not mode.noise_free:
+        noise = Value.of(builder.noise(noise.size), shape)
+    obs = Value.of(OBS, (env.spec.obs_size,))
+    # An accelerator would compute the constants in fewer bits.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        action = writer.clip(tracer.call(lambda s, e: algorithm.draw(cfg, policy, s, e), obs, noise), -1.0, 1.0)
+        if mode.candidates > 1 and algorithm.value is not None:
+            value = tracer.call(algorithm.value(cfg, policy), obs, action)
+            action = writer.write("best", action.shape, action, value)
+    if action.shape != (env.spec.act_size,):
+        raise FewstepError(f"the policy's actions do not have the {env.spec.act_size} entries of its environment")
+    low, high = np.array(env.low), np.array(env.high)
+    if (low != -1.0).any() or (high != 1.0).any():
+        action = writer.write("box", action.shape, action, low, high)
+    try:
+        return builder.finish(writer.name(action))
+    except UnknownOperation as error:
+        raise UsageError(
+            f"{algorithm.name} acts by {error}, which only stablehlo can hold; export it --to stablehlo"
+        ) from None
 
 
 def _digest(policy: Any) -> str:

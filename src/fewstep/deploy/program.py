@@ -25,14 +25,16 @@ OBS, NOISE = "obs", "noise"
 EPSILON = 1e-6
 """Inside the root of both normalisations."""
 
-UNARY = ("gelu", "relu", "silu", "tanh", "exp", "rms_norm", "softmax")
+UNARY = (
+    *("gelu", "relu", "silu", "tanh", "exp", "rms_norm", "softmax"),
+    *("sigmoid", "softplus", "sqrt", "reciprocal", "sin", "cos"),
+)
 BINARY = ("add", "mul", "min")
 ACROSS = ("rows", "repeat", "best")
 """Operations that change how many rows there are; all others keep it, and want it equal in all arguments."""
 OPERATIONS: dict[str, tuple[int, int]] = {
     "affine": (3, 0),  # x, weight[inputs, outputs], bias: x @ weight + bias
     "layer_norm": (3, 0),  # x, scale, bias: to mean 0 and variance 1, times scale plus bias
-    "axpy": (2, 1),  # x, y; k: y + k x
     "clip": (1, 2),  # x; low, high
     "slice": (1, 2),  # x; start, size
     "box": (3, 0),  # a in [-1, 1], low, high: 0.5 (1 - a) low + 0.5 (1 + a) high, exact at both ends
@@ -66,7 +68,7 @@ class Instruction:
 class Program:
     """From an observation and a noise to an action in the environment's own units.
 
-    Fields:
+    Attributes:
         inputs: size of each input, in numbers; ``obs``, and ``noise`` where there is any.
         constants: float32 vectors and matrices, all finite; a vector is the same for every row.
         instructions: in the order they are carried out.

@@ -71,7 +71,7 @@ class DeployedPolicy:
         if self.noise_size:
             given = self._noise(rows, noise, rng)
         elif noise is not None:
-            raise UsageError("this policy takes no noise (it was exported with --actions mode)")
+            raise UsageError("this policy takes no noise")
         else:
             given = None
         action: FloatArray = self._run(rows, given)
