@@ -250,12 +250,11 @@ class Model:
             FewstepError: the policy holds numbers that are not finite, or the disk is full.
         """
         formats.get(to)
-        where = pack.place(self.config.env, self._interface.observation_names, self._interface.action_space)
         exported = pack.pack(
             self._algorithm,
             self.config.algorithm,
             self._trainer.policy,
-            where,
+            self._interface.info,
             env_steps=self._trainer.env_steps,
             updates=self._trainer.updates,
             actions=actions,

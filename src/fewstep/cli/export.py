@@ -37,19 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     formats.get(arguments.to)  # a slip should not wait for jax
 
-    from fewstep.deploy.pack import pack, place
+    from fewstep.deploy.pack import pack
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io
-    from fewstep.training.interface import Interface
 
     directory = RunDir.open(arguments.run)
     saved = policy_io.load(directory.policy)
-    interface = Interface(saved.env)
     exported = pack(
         saved.algorithm,
         saved.cfg,
         saved.policy,
-        place(saved.env, interface.observation_names, interface.action_space),
+        saved.info,
         env_steps=saved.env_steps,
         updates=saved.updates,
         actions=arguments.actions,

@@ -12,7 +12,7 @@ from fewstep.deploy.description import Description, Exported
 from fewstep.deploy.program import NOISE, FloatArray, Instruction, Program
 from fewstep.errors import UsageError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def to_bytes(exported: Exported) -> bytes:

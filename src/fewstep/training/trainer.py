@@ -1,5 +1,6 @@
 """One run's three parts at work: episodes give steps, experience keeps them, the learner acts and learns."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training import experience
 from fewstep.training.episodes import Episodes
+from fewstep.training.interface import Interface
 from fewstep.training.learner import Learner
-from fewstep.types import Transition
+from fewstep.types import EnvInfo, Transition
 
 
 class Trainer:
@@ -39,6 +41,11 @@ class Trainer:
         self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, self.experience.example())
         self._episodes = Episodes(self.envs, config.seed)
         self._ahead: Any = None
+
+    @cached_property
+    def info(self) -> EnvInfo:
+        """What a saved policy keeps of the environment."""
+        return Interface(self.config.env).info
 
     @property
     def env_steps(self) -> int:

@@ -14,6 +14,7 @@ from fewstep.config import from_toml, known_settings, resolve, unused
 from fewstep.errors import UsageError
 from fewstep.training import compiled, policy_io, seeds, state_io
 from fewstep.types import Rollout, Spec, Transition
+from tests.deploy.helpers import surroundings
 from tests.e2e.tiny_algorithm import ALGORITHM as TINY
 
 SPEC = Spec(obs_size=5, act_size=2)
@@ -289,13 +290,13 @@ def test_the_state_survives_the_disk_and_learns_on_alike(case, learned):
 def test_the_policy_survives_the_disk_and_acts_alike(case, tmp_path, monkeypatch):
     name = case.name if case.name in registry.ALGORITHMS else "tests.e2e.tiny_algorithm:ALGORITHM"
     policy = case.algorithm.policy(case.init())
-    saved = policy_io.SavedPolicy(case.algorithm, case.cfg, SPEC, "env", policy, 10, 3)
+    saved = policy_io.SavedPolicy(case.algorithm, case.cfg, surroundings(SPEC), policy, 10, 3)
     policy_io.save(tmp_path / "policy", saved, name)
     loaded = policy_io.load(tmp_path / "policy")
-    assert (loaded.cfg, loaded.spec, loaded.env, loaded.env_steps, loaded.updates) == (
+    assert (loaded.cfg, loaded.info, loaded.spec, loaded.env_steps, loaded.updates) == (
         case.cfg,
+        saved.info,
         SPEC,
-        "env",
         10,
         3,
     )
