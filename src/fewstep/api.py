@@ -15,7 +15,8 @@ from fewstep import presets
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig, resolve
-from fewstep.deploy import formats, pack
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy import export
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
@@ -250,7 +251,7 @@ class Model:
             FewstepError: the policy holds numbers that are not finite, or the disk is full.
         """
         formats.get(to)
-        exported = pack.pack(
+        exported = export.pack(
             self._algorithm,
             self.config.algorithm,
             self._trainer.policy,

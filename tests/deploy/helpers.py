@@ -11,7 +11,8 @@ import pytest
 
 from fewstep import config
 from fewstep.algos import registry
-from fewstep.deploy import numpy_runtime, pack
+from fewstep.deploy.formats.numpy import run as numpy_runtime
+from fewstep.deploy import export
 from fewstep.training import compiled
 from fewstep.types import EnvInfo, Spec
 
@@ -58,7 +59,7 @@ def policy_of(algo, sets=(), preset="small", spec=SPEC):
 def exported(algo, sets=(), preset="small", spec=SPEC, env=None, mode="sample", noise="input"):
     algorithm, cfg, policy = policy_of(algo, sets, preset, spec)
     env = env or surroundings(spec)
-    return pack.pack(algorithm, cfg, policy, env, env_steps=1000, updates=900, actions=mode, noise=noise)
+    return export.pack(algorithm, cfg, policy, env, env_steps=1000, updates=900, actions=mode, noise=noise)
 
 
 def observations(size, count=1000, limit=1e3):

@@ -5,8 +5,8 @@ import pytest
 from gymnasium import spaces
 
 from fewstep import deploy
-from fewstep.deploy import formats
-from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from fewstep.envs.spaces import ActionView
 from fewstep.types import Spec
 from tests.deploy.helpers import (

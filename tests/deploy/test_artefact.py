@@ -10,9 +10,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fewstep import deploy
-from fewstep.deploy import artefact, formats, tensors
-from fewstep.deploy.description import Exported
-from fewstep.deploy.program import Instruction, Program
+from fewstep.deploy.formats.numpy import write as artefact
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.formats import checked_tensors as tensors
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.program.program import Instruction, Program
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from tests.deploy.helpers import SPEC, TINY, exported, observations
 

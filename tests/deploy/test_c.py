@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewstep.deploy import c_pieces, formats
-from fewstep.deploy.buffers import plan
-from fewstep.deploy.c_source import literal
-from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.formats.c import operations as c_pieces
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.program.buffers import plan
+from fewstep.deploy.formats.c.source import literal
+from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from tests.deploy.helpers import (
     SPEC,
     STRICT,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fewstep import deploy
-from fewstep.deploy import formats, onnx_model
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.formats.onnx import write as onnx_model
 from fewstep.errors import FewstepError, UsageError
 from tests.deploy.helpers import SPEC, TINY, exported
 

@@ -12,8 +12,9 @@ import pytest
 from fewstep import deploy
 from fewstep.algos import registry
 from fewstep.cli import main
-from fewstep.deploy import formats, pack
-from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy import export
+from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from fewstep.errors import FewstepError, UsageError
 from fewstep.nets.layers import LayerNorm
 from fewstep.runs.layout import RunDir
@@ -33,7 +34,7 @@ def policy():
 def packed(draw, mode="sample", algorithm=ALGORITHM, held=None, noise=(3,)):
     """``draw(obs, noise)`` as the policy of an algorithm."""
     own = dataclasses.replace(algorithm, draw=lambda cfg, p, s, e: draw(s, e), noise=lambda cfg, p: noise)
-    return pack.pack(
+    return export.pack(
         own, own.config(), held or policy(), surroundings(), env_steps=0, updates=0, actions=mode
     )
 
@@ -56,7 +57,7 @@ def checked(exported, folder, limit=1e3):
 @needs_gcc
 def test_an_algorithm_of_the_users_own(mode, tmp_path):
     own = registry.get(OWN)
-    exported = pack.pack(own, own.config(), policy(), surroundings(), env_steps=0, updates=0, actions=mode)
+    exported = export.pack(own, own.config(), policy(), surroundings(), env_steps=0, updates=0, actions=mode)
     want = checked(exported, tmp_path, limit=20.0)
     assert np.abs(want).std() > 0.1
     assert exported.noise_size == {"sample": 3, "mode": 0, "native": 12}[mode]
@@ -154,7 +155,7 @@ def test_noise_that_an_action_ignores(tmp_path):
 def test_a_policy_that_diverged_is_not_exported_in_any_format():
     broken = eqx.tree_at(lambda p: p.inner, policy(), jnp.full((8, 8), jnp.nan))
     with pytest.raises(FewstepError, match="its training has diverged"):
-        pack.pack(ALGORITHM, ALGORITHM.config(), broken, surroundings(), env_steps=0, updates=0)
+        export.pack(ALGORITHM, ALGORITHM.config(), broken, surroundings(), env_steps=0, updates=0)
 
 
 def test_a_run_is_exported_where_its_environment_cannot_be_imported(tmp_path, capsys, monkeypatch):

@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the run's newest saved policy and print the files written."""
-    from fewstep.deploy import formats
+    from fewstep.deploy.formats import registry as formats
 
     formats.get(arguments.to)  # a slip should not wait for jax
 
-    from fewstep.deploy.pack import pack
+    from fewstep.deploy.export import pack
     from fewstep.runs.layout import RunDir
     from fewstep.training import policy_io
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from fewstep import deploy
 from fewstep.api import Model
-from fewstep.deploy import formats
-from fewstep.deploy.description import Exported
-from fewstep.deploy.pack import pack
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.export import pack
 
 FLAGS = {
     "c -O2": ["-std=c99", "-O2"],

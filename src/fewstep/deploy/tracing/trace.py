@@ -16,8 +16,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from numpy.typing import NDArray
 
-from fewstep.deploy.value import Shape, Value, Wide, joined, total
-from fewstep.deploy.writer import Operand, Writer, negative
+from fewstep.deploy.tracing.value import Shape, Value, Wide, joined, total
+from fewstep.deploy.tracing.writer import Operand, Writer, negative
 from fewstep.nets import activations
 
 UNARY = {"tanh": "tanh", "exp": "exp", "logistic": "sigmoid", "sqrt": "sqrt", "sin": "sin", "cos": "cos"}

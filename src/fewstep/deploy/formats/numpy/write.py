@@ -7,9 +7,9 @@ file with a flipped bit is refused and never acts. Nothing is pickled; opening a
 from pathlib import Path
 from typing import Any
 
-from fewstep.deploy import tensors
-from fewstep.deploy.description import Description, Exported
-from fewstep.deploy.program import NOISE, FloatArray, Instruction, Program
+from fewstep.deploy.formats import checked_tensors as tensors
+from fewstep.deploy.program.description import Description, Exported
+from fewstep.deploy.program.program import NOISE, FloatArray, Instruction, Program
 from fewstep.errors import UsageError
 
 FORMAT = 3

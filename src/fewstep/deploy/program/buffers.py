@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fewstep.deploy.program import Program
+from fewstep.deploy.program.program import Program
 
 
 @dataclass(frozen=True)

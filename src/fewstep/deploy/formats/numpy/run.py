@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.deploy.description import Exported
-from fewstep.deploy.program import EPSILON, NOISE, OBS, FloatArray, Instruction, Program
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.program.program import EPSILON, NOISE, OBS, FloatArray, Instruction, Program
 from fewstep.deploy.runtime import DeployedPolicy, Run
 
 Step = Callable[..., Any]

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewstep.deploy import onnx_model, sealed
-from fewstep.deploy.description import Description
-from fewstep.deploy.extras import need
-from fewstep.deploy.program import NOISE, OBS, FloatArray
+from fewstep.deploy.formats.onnx import write as onnx_model
+from fewstep.deploy.formats import checked_bytes as sealed
+from fewstep.deploy.program.description import Description
+from fewstep.deploy.formats.extras import need
+from fewstep.deploy.program.program import NOISE, OBS, FloatArray
 from fewstep.deploy.runtime import DeployedPolicy
 from fewstep.errors import FewstepError
 

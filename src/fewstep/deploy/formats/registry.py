@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewstep.deploy import artefact, c_source, onnx_model, stablehlo
-from fewstep.deploy.description import Exported
-from fewstep.deploy.extras import need
+from fewstep.deploy.formats.numpy import write as artefact
+from fewstep.deploy.formats.c import source as c_source
+from fewstep.deploy.formats.onnx import write as onnx_model
+from fewstep.deploy.formats import stablehlo
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.formats.extras import need
 from fewstep.errors import FewstepError, UsageError
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.deploy.program import ACROSS, NOISE, OBS, OPERATIONS, FloatArray, Instruction, Program
+from fewstep.deploy.program.program import ACROSS, NOISE, OBS, OPERATIONS, FloatArray, Instruction, Program
 
 Operand = str | FloatArray
 """The name of a value, or an array that becomes a constant."""

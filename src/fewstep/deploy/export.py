@@ -11,12 +11,12 @@ import numpy as np
 
 from fewstep import __version__
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name
-from fewstep.deploy.builder import Builder, UnknownOperation
-from fewstep.deploy.description import Description, Exported
-from fewstep.deploy.program import OBS, Program
-from fewstep.deploy.trace import Tracer
-from fewstep.deploy.value import Value
-from fewstep.deploy.writer import Operand, Writer
+from fewstep.deploy.program.builder import Builder, UnknownOperation
+from fewstep.deploy.program.description import Description, Exported
+from fewstep.deploy.program.program import OBS, Program
+from fewstep.deploy.tracing.trace import Tracer
+from fewstep.deploy.tracing.value import Value
+from fewstep.deploy.tracing.writer import Operand, Writer
 from fewstep.errors import FewstepError, UsageError
 from fewstep.types import EnvInfo
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep.deploy.builder import Builder
-from fewstep.deploy.program import EPSILON, OBS
-from fewstep.deploy.value import Shape, Value, Wide
+from fewstep.deploy.program.builder import Builder
+from fewstep.deploy.program.program import EPSILON, OBS
+from fewstep.deploy.tracing.value import Shape, Value, Wide
 
 Operand = Value | NDArray[Any]
 """A value of the program, or a constant."""

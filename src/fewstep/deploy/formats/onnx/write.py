@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.deploy import sealed
-from fewstep.deploy.description import Exported
-from fewstep.deploy.extras import need
-from fewstep.deploy.program import EPSILON, NOISE, OBS, Instruction, Program
+from fewstep.deploy.formats import checked_bytes as sealed
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.formats.extras import need
+from fewstep.deploy.program.program import EPSILON, NOISE, OBS, Instruction, Program
 
 FORMAT, OPSET, IR_VERSION = 1, 20, 10
 """Versions: of what the metadata ``fewstep`` holds, of the operators (Gelu came with 20), of the file."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from fewstep.deploy.program import Program
+from fewstep.deploy.program.program import Program
 
 
 @dataclass(frozen=True)

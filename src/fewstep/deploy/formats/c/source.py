@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable
 
-from fewstep.deploy import buffers, c_pieces, c_random
-from fewstep.deploy.description import Exported
-from fewstep.deploy.program import ACROSS, NOISE, OBS, FloatArray, Instruction, Program, Shape
+from fewstep.deploy.program import buffers
+from fewstep.deploy.formats.c import operations as c_pieces
+from fewstep.deploy.formats.c import noise as c_random
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.program.program import ACROSS, NOISE, OBS, FloatArray, Instruction, Program, Shape
 
 
 def files(exported: Exported, name: str) -> dict[str, bytes]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.deploy import tensors
-from fewstep.deploy.description import Description, Exported
-from fewstep.deploy.extras import need
-from fewstep.deploy.program import FloatArray
+from fewstep.deploy.formats import checked_tensors as tensors
+from fewstep.deploy.program.description import Description, Exported
+from fewstep.deploy.formats.extras import need
+from fewstep.deploy.program.program import FloatArray
 from fewstep.deploy.runtime import DeployedPolicy
 from fewstep.errors import FewstepError, UsageError
 
