@@ -76,7 +76,9 @@ def ranges(cls: type) -> Mapping[str, Range]:
     found: dict[str, Range] = {}
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
         for part in (hint, *typing.get_args(hint)):
-            found |= {name: rule for rule in getattr(part, "__metadata__", ()) if isinstance(rule, Range)}
+            for rule in getattr(part, "__metadata__", ()):
+                if isinstance(rule, Range):
+                    found[name] = rule
     return found
 
 

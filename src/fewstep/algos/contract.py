@@ -7,11 +7,12 @@ through this record. How to write one: docs/adding-an-algorithm.md.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from typing_extensions import TypeVar
 
 from fewstep.errors import UsageError
 from fewstep.types import Spec
@@ -62,14 +63,14 @@ def plain_sample(cfg: Any) -> ActionMode:
     return ActionMode()
 
 
-Config = TypeVar("Config")
-State = TypeVar("State", bound=Keyed)
-Policy = TypeVar("Policy")
+Config = TypeVar("Config", default=Any)
+State = TypeVar("State", bound=Keyed, default=Any)
+Policy = TypeVar("Policy", default=Any)
 
 
 @dataclass(frozen=True)
 class Algorithm(Generic[Config, State, Policy]):
-    """One algorithm.
+    """One algorithm; plain ``Algorithm`` is the type of any.
 
     Attributes:
         name: what the command line calls it.

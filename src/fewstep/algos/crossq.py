@@ -153,9 +153,7 @@ def update(cfg: CrossQConfig, state: State, batch: Transition) -> tuple[State, M
     actor = state.evaluated
     nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(actor, s, e))(batch.next_obs, noise)
     bonus = -state.temperature.alpha * nxt.log_prob
-    critics, metrics = state.critics.fit(
-        cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus
-    )
+    critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus)
     state, held = delayed(
         cfg.actor.delay,
         replace(state, critics=critics),

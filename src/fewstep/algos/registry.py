@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fewstep.errors import UsageError, unknown
 
@@ -47,7 +47,7 @@ def entries() -> dict[str, Entry]:
     return dict(sorted((found | BUILT_IN).items()))
 
 
-def get(name: str) -> "Algorithm[Any, Any, Any]":
+def get(name: str) -> "Algorithm":
     """The record of an algorithm.
 
     Args:
@@ -63,7 +63,7 @@ def get(name: str) -> "Algorithm[Any, Any, Any]":
     return _from_user(entries()[name].record)
 
 
-def _from_user(name: str) -> "Algorithm[Any, Any, Any]":
+def _from_user(name: str) -> "Algorithm":
     from fewstep.algos.contract import Algorithm
 
     module_name, _, attribute = name.partition(":")

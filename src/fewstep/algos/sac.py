@@ -98,9 +98,7 @@ def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metr
     noise = jax.random.normal(use_key(state, Use.NEXT_ACTION), batch.action.shape)
     nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(state.actor.params, s, e))(batch.next_obs, noise)
     bonus = -state.temperature.alpha * nxt.log_prob
-    critics, metrics = state.critics.fit(
-        cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus
-    )
+    critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus)
     state, held = delayed(
         cfg.actor.delay,
         replace(state, critics=critics),

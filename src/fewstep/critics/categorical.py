@@ -90,10 +90,13 @@ def saturated_share(
     return jnp.sum(probabilities * ((values < z[0]) | (values > z[-1])), axis=-1)
 
 
-def combine_targets(members: Float[Array, "members atoms"], z: Atoms, reduce: Literal["min", "mean"]) -> Atoms:
+def combine_targets(
+    members: Float[Array, "members atoms"], z: Atoms, reduce: Literal["min", "mean"]
+) -> Atoms:
     """One target distribution from an ensemble's.
 
-    ``min``: the whole distribution whose mean is lowest (of equal ones the last). ``mean``: their equal mixture.
+    ``min``: the whole distribution whose mean is lowest (of equal ones the last). ``mean``: their equal
+    mixture.
     """
     if reduce == "mean":
         return fold(jnp.add, list(members)) * (1.0 / len(members))

@@ -43,8 +43,8 @@ class CriticConfig(AdamConfig):
     Attributes:
         trunk: ``mlp``; ``layernorm``, an MLP with LayerNorm; ``crossq``, an MLP with batch renormalisation
             that sees (s, a) and (s', a') as one batch.
-        head: what is predicted: ``scalar``, one number; ``categorical``, a distribution over fixed atoms (C51);
-            ``gaussian``, mean and standard deviation (DSAC-T).
+        head: what is predicted: ``scalar``, one number; ``categorical``, a distribution over fixed atoms
+            (C51); ``gaussian``, mean and standard deviation (DSAC-T).
         hidden: sizes of the hidden layers.
         activation: between them.
         init: initialiser of the hidden layers.
@@ -56,7 +56,8 @@ class CriticConfig(AdamConfig):
         reward_scale: rewards are multiplied by it; values and temperatures are in units of the product.
         atoms, v_min, v_max: the grid of returns (``categorical``); watch ``critic/target_saturated_share``.
         head_init: of the categorical head: ``zeros`` starts at the uniform distribution, whose value is the
-            middle of the grid; ``origin`` at a narrow one around the return 0; ``random`` with noise (Glorot).
+            middle of the grid; ``origin`` at a narrow one around the return 0; ``random`` with what the
+            initialiser gives.
         momentum, warm_up: of the running statistics; updates with plain batch statistics before the
             renormalisation sets in (``crossq``).
         renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq``).
@@ -111,8 +112,8 @@ class Ensemble(eqx.Module):
     def outputs(self, s: Obs, a: Vector) -> list[Array]:
         """Every member's outputs at one state and action, by the running statistics."""
         if self.stats:
-            return [net(stats, s, a) for net, stats in zip(self.nets, self.stats, strict=True)]
-        return [net(s, a) for net in self.nets]
+            return [net(stats, s, a) for net, stats in zip(_renormed(self.nets), self.stats, strict=True)]
+        return [net(s, a) for net in self.nets if isinstance(net, MLP)]
 
     def values(self, cfg: CriticConfig, s: Obs, a: Vector) -> list[Scalar]:
         """Every member's value, in reward units."""
@@ -156,7 +157,11 @@ class Critics(eqx.Module):
 
     @property
     def target_ensemble(self) -> Ensemble:
-        """The target networks; the trained ones where there are none, or where batch statistics are theirs alone."""
+        """The target networks; the trained ones where there are none.
+
+        Those that are batch normalised have running statistics for the trained networks alone, so it is the
+        trained ones there, too.
+        """
         return Ensemble(self.target, ()) if self.target and not self.stats else self.online_ensemble
 
     def q(self, cfg: CriticConfig) -> QFunction:

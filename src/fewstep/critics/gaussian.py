@@ -1,7 +1,8 @@
 """The Gaussian critic of DSAC-T (Duan et al. 2023, arXiv 2310.05858): equations for one sample.
 
 A critic gives the mean and the standard deviation of the return. Where the authors draw one return per
-transition, the expectation over draws stands here in closed form: the same gradient on average, without noise.
+transition, the expectation over draws stands here in closed form: the same gradient on average, without
+noise.
 """
 
 import jax

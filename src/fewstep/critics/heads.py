@@ -1,6 +1,7 @@
 """Heads: what a critic predicts, the value it stands for, the target it regresses on and the loss.
 
-A head is a frozen dataclass of constants. Its methods are for one sample; ``members`` is the axis of an ensemble.
+A head is a frozen dataclass of constants. Its methods are for one sample; ``members`` is the axis of an
+ensemble.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from fewstep.nets.layers import Linear
 
 Scalar = Float[Array, ""]
 Outputs = Float[Array, "outputs"]
+Members = Float[Array, "members outputs"]
 Reduce = Literal["min", "mean"]
 """How the values of an ensemble become one: the minimum (clipped double Q), or the mean."""
 
@@ -37,9 +39,7 @@ class Head(Protocol):
         """The expected return, in reward units."""
         ...
 
-    def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Float[Array, "members outputs"]
-    ) -> Any:
+    def target(self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members) -> Any:
         """What the ensemble regresses on, from its (target) networks' outputs at (s', a').
 
         ``bonus`` is the successor's entropy bonus, 0 for a hard backup.
@@ -78,26 +78,31 @@ class ScalarHead:
     outputs: int = 1
 
     def start(self, layer: Linear) -> Linear:
+        """As it is initialised."""
         return layer
 
     def value(self, out: Outputs) -> Scalar:
+        """The number itself."""
         return out[0]
 
     def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Float[Array, "members outputs"]
+        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members
     ) -> Scalar:
+        """r + gamma (Q(s', a') + bonus)."""
         return td_target(reward, terminated, discount, combine(list(nxt[:, 0]), self.reduce) + bonus)
 
     def loss(self, out: Outputs, target: Scalar, spread: Scalar) -> Scalar:
+        """Half the squared error."""
         return 0.5 * (out[0] - target) ** 2
 
     def target_value(self, target: Scalar) -> Scalar:
+        """The number itself."""
         return target
 
 
 @dataclass(frozen=True)
 class CategoricalHead:
-    """A distribution over a fixed grid of returns (C51, Bellemare et al. 2017), regressed on by cross-entropy.
+    """A distribution over a fixed grid of returns (C51, Bellemare et al. 2017), fitted by cross-entropy.
 
     Attributes:
         atoms, v_min, v_max: the grid, in reward units.
@@ -113,6 +118,7 @@ class CategoricalHead:
 
     @property
     def outputs(self) -> int:
+        """One logit per atom."""
         return self.atoms
 
     @property
@@ -121,16 +127,18 @@ class CategoricalHead:
         return categorical.support(self.v_min, self.v_max, self.atoms)
 
     def start(self, layer: Linear) -> Linear:
+        """As ``init`` says."""
         if self.init == "random":
             return layer
         bias = categorical.logits_around_zero(self.grid) if self.init == "origin" else layer.bias
         return Linear(jnp.zeros_like(layer.weight), bias)
 
     def value(self, out: Outputs) -> Scalar:
+        """Mean of the distribution."""
         return categorical.expected_value(out, self.grid)
 
     def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Float[Array, "members outputs"]
+        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members
     ) -> tuple[Float[Array, "atoms"], Scalar]:
         """The target distribution, and the share of its mass that fell off the grid."""
         z = self.grid
@@ -141,9 +149,11 @@ class CategoricalHead:
         return target, jnp.mean(categorical.saturated_share(members, values, z))
 
     def loss(self, out: Outputs, target: tuple[Float[Array, "atoms"], Scalar], spread: Scalar) -> Scalar:
+        """Cross-entropy, nats."""
         return categorical.cross_entropy(target[0], out)
 
     def target_value(self, target: tuple[Float[Array, "atoms"], Scalar]) -> Scalar:
+        """Mean of the distribution."""
         return target[0] @ self.grid
 
 
@@ -155,13 +165,15 @@ class GaussianHead:
     outputs: int = 2
 
     def start(self, layer: Linear) -> Linear:
+        """As it is initialised."""
         return layer
 
     def value(self, out: Outputs) -> Scalar:
+        """The mean."""
         return out[0]
 
     def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Float[Array, "members outputs"]
+        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members
     ) -> tuple[Scalar, Scalar]:
         """Mean and standard deviation: those of the member with the lower mean, or the members' averages."""
         mean, std = jax.vmap(gaussian.moments)(nxt)
@@ -170,7 +182,9 @@ class GaussianHead:
         return td_target(reward, terminated, discount, mean + bonus), discount * (1.0 - terminated) * std
 
     def loss(self, out: Outputs, target: tuple[Scalar, Scalar], spread: Scalar) -> Scalar:
+        """See ``gaussian.loss``."""
         return gaussian.loss(out, *target, spread)
 
     def target_value(self, target: tuple[Scalar, Scalar]) -> Scalar:
+        """The mean."""
         return target[0]

@@ -40,7 +40,9 @@ def _temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
 def sac(cfg: SACConfig | CrossQConfig, spec: Spec, batch: int) -> float:
     """SAC and CrossQ: one action at s', twin regression; one action at s, climbed through both critics."""
     actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
-    improvement = actor.training(batch, batch) + cfg.critic.ensemble * _critic(cfg.critic, spec).pathwise(batch, batch)
+    improvement = actor.training(batch, batch) + cfg.critic.ensemble * _critic(cfg.critic, spec).pathwise(
+        batch, batch
+    )
     critics = actor.forward(batch, batch) + _temporal_difference(cfg.critic, spec, batch)
     return critics + improvement / cfg.actor.delay
 
@@ -67,7 +69,9 @@ def smfp(cfg: SMFPConfig, spec: Spec, batch: int) -> float:
     critic = _critic(cfg.critic, spec)
 
     def judged(states: int, each: int) -> int:
-        return actor.forward(states, states * each) + cfg.critic.ensemble * critic.forward(states, states * each)
+        return actor.forward(states, states * each) + cfg.critic.ensemble * critic.forward(
+            states, states * each
+        )
 
     k = cfg.target_candidates
     critics = judged(batch, k) if k > 1 else actor.forward(batch, batch)

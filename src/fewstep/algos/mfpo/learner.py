@@ -68,9 +68,7 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
         f"divergence.log_prob = 'exact' is for at most {EXACT_LOG_PROB_LIMIT} action dimensions, "
         f"this environment has {spec.act_size}; use 'averaged'",
     )
-    k_actor, k_div, *k_critics = jax.random.split(
-        jax.random.fold_in(key, Use.INIT), 2 + cfg.critic.ensemble
-    )
+    k_actor, k_div, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 2 + cfg.critic.ensemble)
     a = cfg.actor
     sizes = (a.hidden, a.time_features, a.time_embed)
     actor = FlowNet.create(k_actor, spec.obs_size, spec.act_size, spec.act_size, *sizes)
@@ -100,9 +98,7 @@ def update(cfg: MFPOConfig, state: State, batch: Transition) -> tuple[State, Met
         batch.next_obs, noise
     )
     bonus = -state.temperature.alpha * nxt.log_prob if cfg.soft_backup else None
-    critics, metrics = state.critics.fit(
-        cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus
-    )
+    critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus)
 
     def with_new_critics(st: State) -> tuple[State, Metrics]:
         q = frozen(critics.online_ensemble, cfg.proposals.precision).q(cfg.critic)

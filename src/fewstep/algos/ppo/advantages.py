@@ -20,8 +20,8 @@ def gae(
 ) -> Steps:
     """Advantages of T consecutive steps of one environment (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
-    ``delta_t = r_t + discount V(s'_t) - V(s_t)`` and ``A_t = delta_t + discount gae_lambda A_(t+1)``, with two
-    different cuts:
+    ``delta_t = r_t + discount V(s'_t) - V(s_t)`` and ``A_t = delta_t + discount gae_lambda A_(t+1)``, with
+    two different cuts:
 
     - a terminal state is worth nothing: V(s'_t) does not count;
     - behind either end of an episode row t + 1 is another episode: A_(t+1) does not count. A time limit

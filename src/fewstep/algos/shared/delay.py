@@ -14,10 +14,10 @@ S = TypeVar("S")
 
 
 def delayed(delay: int, state: S, improve: Callable[[S], tuple[S, Metrics]]) -> tuple[S, Metrics]:
-    """``improve(state)`` at every ``delay``-th update, from the first on; else the state and its ``held`` metrics.
+    """``improve(state)`` at every ``delay``-th update, the first included; else the state as it is.
 
     A condition on ``state.updates``, so what is skipped is not computed. The count of updates goes up by one
-    either way, and ``state.held`` are the metrics of the last improvement.
+    either way. The metrics are those of the last improvement, which ``state.held`` keeps.
     """
 
     def go(st: Any) -> Any:

@@ -15,7 +15,9 @@ Scalar = Float[Array, ""]
 
 @dataclass(frozen=True)
 class TemperatureConfig(AdamConfig):
-    """The entropy regularisation, and Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
+    """The entropy regularisation, and Adam on log alpha.
+
+    Adam moves alpha by about one e-fold per 1 / learning_rate updates at most.
 
     Attributes:
         initial: alpha at the start, reward units per nat.
@@ -74,7 +76,7 @@ class Temperature(eqx.Module):
     def adjusted(
         self, cfg: TemperatureConfig, entropy: Scalar, act_size: int
     ) -> tuple["Temperature", Metrics]:
-        """``step`` towards ``target_entropy_per_dim`` if alpha is adjusted at all; its metrics, alpha among them."""
+        """``step`` towards ``target_entropy_per_dim`` if alpha is adjusted at all; metrics with alpha."""
         metrics = {"temperature/alpha": self.alpha}
         if not cfg.automatic:
             return self, metrics

@@ -48,7 +48,7 @@ class Use(IntEnum):
 
 
 class Nets(eqx.Module):
-    """What the policy's loss trains: the policy network and, with ``entropy.proposal`` learned, the proposal."""
+    """What the policy's loss trains: the policy network, and the proposal if there is a learned one."""
 
     actor: PolicyNet
     proposal: Proposal | tuple[()]
@@ -102,9 +102,7 @@ def policy(state: State) -> Policy:
 def update(cfg: SMFPConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
     """The critics towards r + gamma (Q(s', a') + bonus), a' the best of K; then the policy with them."""
     next_action, bonus = successor(cfg, state, batch)
-    critics, metrics = state.critics.fit(
-        cfg.critic, cfg.discount, state.updates, batch, next_action, bonus
-    )
+    critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, next_action, bonus)
     rows = slice(0, cfg.actor.batch_size or None)
     state, held = delayed(
         cfg.actor.delay,
@@ -152,17 +150,21 @@ def improve(
         cfg.actor, state.nets, loss, cfg, q, alpha, obs, samples(cfg, state, *replayed.shape), regress
     )
     state = replace(state, nets=nets)
-    metrics |= more | regression | {
-        "actor/loss": value,
-        "actor/q": parts.q,
-        "actor/bound": parts.bound,
-        "policy/log_std": parts.log_std,
-        "policy/entropy": parts.entropy,
-        "policy/conditional_entropy": parts.conditional_entropy,
-        "policy/excess": parts.excess,
-        "policy/clipped_share": parts.clipped,
-        "temperature/alpha": alpha,
-    }
+    metrics |= (
+        more
+        | regression
+        | {
+            "actor/loss": value,
+            "actor/q": parts.q,
+            "actor/bound": parts.bound,
+            "policy/log_std": parts.log_std,
+            "policy/entropy": parts.entropy,
+            "policy/conditional_entropy": parts.conditional_entropy,
+            "policy/excess": parts.excess,
+            "policy/clipped_share": parts.clipped,
+            "temperature/alpha": alpha,
+        }
+    )
     if cfg.entropy.kind == "hinge":
         metrics["actor/hinge"] = parts.hinge
     if cfg.adjusts_temperature:
@@ -173,7 +175,7 @@ def improve(
 
 
 class Samples(eqx.Module):
-    """The random numbers of the improvement loss: noises of the components, of the samples, of the guesses."""
+    """Random numbers of the improvement loss: noises of the components, of the samples, of the guesses."""
 
     e: Float[Array, "batch N act"]
     eps: Float[Array, "batch M act"]
@@ -183,6 +185,7 @@ class Samples(eqx.Module):
 def samples(cfg: SMFPConfig, state: State, count: int, act_size: int) -> Samples:
     """Drawn for ``count`` states."""
     keys = jax.random.split(use_key(state, Use.COMPONENTS), count)
+
     def draw(key: PRNGKeyArray) -> Float[Array, "N act"]:
         return semi_implicit.draw_noises(key, cfg.entropy.noise, cfg.actor_components, act_size)
 
