@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=50
 
-.PHONY: setup demo test lint types bench clean
+.PHONY: setup demo test test-all lint types bench clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -19,7 +20,10 @@ demo: $(STAMP)
 	@$(BIN)/python -m fewstep.cli.demo --out demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)
+	@$(PYTEST)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

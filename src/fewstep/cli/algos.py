@@ -8,11 +8,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print name and title of each algorithm."""
+    """Print name and title of each algorithm; of one that cannot be loaded, why."""
     from fewstep.algos import registry
+    from fewstep.errors import FewstepError
 
     names = registry.entries()
     width = max(map(len, names))
     for name in names:
-        print(f"{name:<{width}}  {registry.get(name).title}")
+        try:
+            about = registry.get(name).title
+        except FewstepError as error:
+            about = f"({error})"
+        print(f"{name:<{width}}  {about}")
     return 0
