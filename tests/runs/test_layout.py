@@ -64,11 +64,13 @@ def test_two_writers_are_one_too_many(tmp_path):
 
 
 def test_provenance_says_versions_device_and_command():
-    found = collect("abc", "cpu: test x 1")
+    found = collect("abc", "cpu: test x 1", mujoco=True)
     assert found["config_sha256"] == "abc"
     assert found["device"] == "cpu: test x 1"
     assert found["versions"]["mujoco"].count(".") == 2
     assert found["command"]
+    without = collect("abc", "cpu: test x 1", mujoco=False)["versions"]
+    assert without == {name: version for name, version in found["versions"].items() if name != "mujoco"}
 
 
 def test_git_state_of_a_folder_that_is_no_checkout(tmp_path):
