@@ -124,6 +124,56 @@ def test_one_line_says_what_does_not_exist(text, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+NESTED = """
+envs = ["toy/bandit"]
+steps = 5e2
+seeds = [0, 1e0]
+set = {"training.learning_starts" = 50}
+
+[[run]]
+algo = "sac"
+[run.set]
+training.learning_starts = 1_00
+actor.hidden = [16]
+[run.set.critic]
+hidden = [8]
+
+[resources]
+jobs = 1.0
+"""
+
+
+def test_settings_may_be_nested_and_numbers_written_as_anywhere(tmp_path):
+    experiment = parsed(NESTED)
+    job = plan.expand(experiment, tmp_path)[1]
+    assert (job.config.seed, job.config.training.steps, job.config.training.learning_starts) == (1, 500, 100)
+    assert job.config.algorithm.actor.hidden == (16,)
+    assert job.config.algorithm.critic.hidden == (8,)
+    assert experiment.resources.jobs == 1
+    assert {type(experiment.resources.jobs), type(job.config.seed)} == {int}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NESTED.replace("actor.hidden", "actor.hiden"), r"set: unknown setting 'actor.hiden'"),
+        (NESTED.replace("= [16]", '= "wide"'), r"set: actor.hidden must be a list"),
+        (NESTED.replace("= 1_00", "= 0"), r"learning_starts must be at least 1"),
+        (NESTED.replace('"sac"', '"sacc"'), r"unknown algorithm 'sacc'"),
+        (NESTED.replace('"sac"', '"sac"\npreset = "smal"'), r"unknown preset of sac 'smal'"),
+        (NESTED.replace("toy/bandit", "toy/bandti"), r"bandti"),
+        (
+            NESTED.replace("actor.hidden = [16]", '"critic.hidden" = [9]'),
+            r"set: critic.hidden is given twice",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_file_and_run(text, message, tmp_path):
+    with pytest.raises(UsageError, match=rf"^it\.toml: run 1\b.*{message}") as caught:
+        plan.expand(parsed(text), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
         spec.read(tmp_path / "none.toml")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,6 +177,116 @@ def test_updates_per_iteration_counts_all_environments():
 def test_seed_must_fit_in_31_bits():
     with pytest.raises(UsageError, match="seed must be from 0"):
         RunConfig("a", "b", -1, "default")
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.array(3), 3])
+def test_seeds_of_numpy_become_pythons(seed):
+    config = RunConfig("a", "b", seed, "default", algorithm=Config())
+    assert type(config.seed) is int
+    assert "seed = 3" in config.to_toml()
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [None, 1.0, "1", True, np.float64(1), [1], np.arange(2), 2**31, -1, 10**5000],
+    ids=lambda seed: type(seed).__name__,  # no id can be made of so large a number
+)
+def test_other_seeds_are_refused_in_one_line(seed):
+    with pytest.raises(UsageError, match="seed must be") as caught:
+        RunConfig("a", "b", seed, "default")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("critic.atoms", np.int64(51), 51),
+        ("critic.atoms", np.array(51), 51),
+        ("critic.atoms", np.float32(51), 51),
+        ("critic.clip", np.float32(0.5), 0.5),
+        ("critic.layer_norm", np.bool_(False), False),
+        ("critic.hidden", np.array([8, 9]), (8, 9)),
+        ("critic.hidden", [np.int32(8)], (8,)),
+        ("critic.support", (np.float32(-1), 2), (-1.0, 2.0)),
+        ("critic.twin", np.str_("mean"), "mean"),
+        ("training.envs", np.uint8(2), 2),
+    ],
+)
+def test_values_of_numpy_become_pythons(root, name, value, wanted):
+    config = make(root, overrides={name: value})
+    section, leaf = name.split(".")
+    got = getattr(config.training if section == "training" else config.algorithm.critic, leaf)
+    assert got == wanted
+    assert type(got) is type(wanted)
+    assert from_toml(config.to_toml(), lambda algo: Config) == config
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "x", 1j, np.array([1, 2]), np.array([[1]]), object(), 10**5000, float("nan"), 2**63, b"1"],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_values_are_refused_in_one_line(root, value):
+    with pytest.raises(UsageError, match=r"override: critic\.atoms must be") as caught:
+        make(root, overrides={"critic.atoms": value})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+NESTED = {"critic": {"atoms": 51, "twin": "mean"}, "training.envs": 2}
+DOTTED = {"critic.atoms": 51, "critic.twin": "mean", "training": {"envs": 2}}
+
+
+def test_settings_may_be_dotted_or_nested_everywhere(root):
+    (root / "algo" / "dotted.toml").write_text(
+        '"critic.atoms" = 51\ncritic.twin = "mean"\n"training.envs" = 2\n'
+        '[for."Half*"]\n"critic.hidden" = [8]\n'
+    )
+    wanted = make(root, overrides=NESTED | {"critic.hidden": [8]})
+    assert make(root, overrides=DOTTED | {"critic.hidden": [8]}).algorithm == wanted.algorithm
+    preset = make(root, preset="dotted")
+    file = make(root, file=root / "algo" / "dotted.toml")
+    for config in (preset, file):
+        assert (config.algorithm, config.training) == (wanted.algorithm, wanted.training)
+
+
+def test_a_setting_given_in_both_ways_at_once_is_refused(root):
+    with pytest.raises(UsageError, match=r"override: critic\.atoms is given twice"):
+        make(root, overrides={"critic.atoms": 51, "critic": {"atoms": 52}})
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("100000", 100_000), ("100_000", 100_000), ("1e5", 100_000), (" 1E5 ", 100_000), ("+7", 7), ("007", 7)],
+)
+def test_a_whole_number_is_written_in_one_way_everywhere(text, number):
+    assert settings.whole(text, "it") == number
+    assert settings.assignments([f"training.steps={text}"], known_settings(Config)) == {
+        "training.steps": number
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1.5", ".5", "1e-3", "inf", "nan", "true", "[1]", "1e30", "9" * 5000]
+)
+def test_what_is_no_whole_number_is_refused_in_one_line(text):
+    with pytest.raises(UsageError, match="it must be") as caught:
+        settings.whole(text, "it")
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_may_begin_with_their_point():
+    assert settings.assignments(["discount=.99"], known_settings(Config)) == {"discount": 0.99}
+
+
+def test_a_text_comes_through_as_it_is_written():
+    """``to_text`` is how an experiment hands settings to its runs."""
+    for text in ("plain", "with space", 'a "quote"', "3", "none at all"):
+        written = settings.to_text(text)
+        assert settings.assignments([f"critic.label={written}"], known_settings(Config)) == {
+            "critic.label": text
+        }
 
 
 def test_unknown_preset_names_the_nearest(root):

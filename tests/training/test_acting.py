@@ -25,6 +25,22 @@ def test_the_same_draws_for_the_same_counters(algo, candidates):
         np.testing.assert_array_equal(bound(obs, counter), want)
 
 
+@pytest.mark.parametrize(("algo", "mode"), [("sac", "mode"), ("smfp", "best-of-8"), ("mfpo", "best-of-10")])
+def test_each_row_by_itself_whatever_else_is_in_the_batch(algo, mode):
+    """To the last bit: alone, in batches of every size, at every place, beside other rows."""
+    algorithm, cfg, policy = policy_of(algo, TINY[algo])
+    how, key = algorithm.mode(cfg, mode), jax.random.key(5)
+    act = acting.bind_each(algorithm, cfg, SPEC, how, policy, key)
+    obs = np.random.default_rng(0).normal(size=(40, SPEC.obs_size)).astype(np.float32)
+    alone = np.concatenate([act(row[None], 0) for row in obs])
+    for size in (2, 15, 16, 17, 40):
+        assert np.array_equal(act(obs[:size], 0), alone[:size])
+        assert np.array_equal(act(obs[::-1][:size], 0), alone[::-1][:size])
+    assert len(np.unique(act(np.repeat(obs[:1], 20, 0), 0), axis=0)) == 1
+    plain = compiled.act(algorithm, cfg, how)(policy, obs[:1], key, np.uint32(0))
+    np.testing.assert_allclose(alone[:1], plain, atol=1e-6)
+
+
 def test_only_what_acting_reads_is_passed():
     """One sample of SMFP does not look at the critics: they may be anything."""
     algorithm, cfg, policy = policy_of("smfp", TINY["smfp"])

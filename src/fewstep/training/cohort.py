@@ -83,13 +83,16 @@ class Cohort:
         """As ``Learner.careful``, for the networks of all."""
         try:
             yield
-        except donation.FAILURES as error:
-            if not donation.is_gone(self._joined):
-                raise donation.kept(error) from error
-            self._joined = None
-            for trainer in self.trainers:
-                trainer.learner.lose(error)
-            raise donation.lost(error) from error
+        except Exception as error:
+            gone = donation.is_gone(self._joined)
+            if gone:
+                self._joined = None
+                for trainer in self.trainers:
+                    trainer.learner.lose(error)
+            told = donation.explained(error, gone)
+            if told is not None:
+                raise told from error
+            raise
 
     def advance(self) -> dict[Trainer, FewstepError | OSError]:
         """One step of every trainer's environments, and the updates that belong to it.

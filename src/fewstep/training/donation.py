@@ -7,7 +7,8 @@ import jax
 from fewstep.errors import FewstepError
 
 FAILURES = (jax.errors.JaxRuntimeError, MemoryError)
-"""What the device raises when it cannot do what it was asked: out of memory, a callback that failed."""
+"""What the device raises when it cannot do what it was asked: out of memory, a callback that failed. Where it
+is asked and waited for in one go, jax raises a ValueError instead; only lost networks tell that one."""
 
 
 def is_gone(tree: Any) -> bool:
@@ -17,9 +18,18 @@ def is_gone(tree: Any) -> bool:
         return True
     try:
         jax.block_until_ready(leaves)
-    except FAILURES:
+    except Exception:
         return True
     return False
+
+
+def explained(error: BaseException, gone: bool) -> FewstepError | None:
+    """The one line for what was raised while networks were used; None if it is no failure of the device."""
+    if isinstance(error, FewstepError) or not isinstance(error, Exception):
+        return None
+    if gone:
+        return lost(error)
+    return kept(error) if isinstance(error, FAILURES) else None
 
 
 def lost(error: BaseException) -> FewstepError:

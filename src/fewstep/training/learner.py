@@ -105,8 +105,9 @@ class Learner:
             gone = donation.is_gone((self._leaves, self._totals))
             if gone:
                 self.lose(error)
-            if isinstance(error, donation.FAILURES):
-                raise (donation.lost(error) if gone else donation.kept(error)) from error
+            told = donation.explained(error, gone)
+            if told is not None:
+                raise told from error
             raise
 
     def lose(self, error: BaseException) -> None:
