@@ -9,6 +9,7 @@ dropped when there are many.
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def _drop_compiled_programs():
 
         jax.clear_caches()
         limit = _resident() + GROWTH
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT raises KeyboardInterrupt, as in a terminal; what is started in the background inherits it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

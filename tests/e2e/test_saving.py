@@ -131,6 +131,7 @@ def test_a_full_disk_leaves_the_old_one(model, tmp_path, monkeypatch):
     assert steps_of(tmp_path / "model") == 0
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_waits_until_it_is_saved(model, tmp_path, monkeypatch):
     save = checkpoint.save
 

@@ -25,6 +25,7 @@ FAST = {
     "training.replay_capacity": 4000,
     "training.log_every": 2,
 }
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 SOURCE = str(Path(fewstep.__file__).parent)
 OBSERVATION = np.array([0.1, 0.2], np.float32)
 
