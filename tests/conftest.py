@@ -43,7 +43,7 @@ def _drop_compiled_programs():
 
 @pytest.fixture
 def ctrl_c():
-    """SIGINT raises KeyboardInterrupt, as in a terminal; what starts in the background inherits it ignored."""
+    """SIGINT raises KeyboardInterrupt, as in a terminal: a background job inherits it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
