@@ -32,6 +32,7 @@ from fewstep import config
 from fewstep.algos import registry
 from fewstep.algos.mfpo import learner, policy, targets
 from fewstep.algos.mfpo.config import MFPOConfig
+from fewstep.critics.ensemble import Ensemble
 from fewstep.flows import bounds, meanflow, velocity
 from fewstep.nets.frozen import Precision, frozen
 from fewstep.runs import checkpoint
@@ -47,16 +48,17 @@ BOTH: tuple[Precision, Precision] = ("float32", "bfloat16")
 def differences(cfg: MFPOConfig, state: learner.State, s: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
     """Squares and shares at one state; their means over states are what is reported."""
     k_t, k_noise, k_x, *k_gauss = jax.random.split(key, 5)
-    alpha, act_size = jnp.exp(state.log_alpha), state.actor.body.head.bias.shape[0]
+    alpha, act_size = state.temperature.alpha, state.actor.params.body.head.bias.shape[0]
+    critics = state.critics.online_ensemble
     t = jax.random.uniform(k_t, (1,), minval=cfg.times.clamp, maxval=1.0 - cfg.times.clamp)
     noise = jax.random.normal(k_noise, (cfg.proposals.policy, act_size))
 
     def draws(precision: Precision) -> policy.Draw:
-        nets = frozen((state.actor, state.divergence), precision)
+        nets = frozen((state.actor.params, state.divergence.params), precision)
         return jax.vmap(lambda e: policy.draw(cfg, *nets, s, e))(noise)
 
-    def values(precision: Precision, critics: policy.Critics, actions: jax.Array) -> jax.Array:
-        q = policy.q_value(cfg, frozen(critics, precision))
+    def values(precision: Precision, critics: Ensemble, actions: jax.Array) -> jax.Array:
+        q = frozen(critics, precision).q(cfg.critic)
         return jax.vmap(lambda a: q(s, a))(actions)
 
     exact, rough = (draws(precision) for precision in BOTH)
@@ -66,13 +68,13 @@ def differences(cfg: MFPOConfig, state: learner.State, s: jax.Array, key: jax.Ar
     def gaussian(key: jax.Array) -> tuple[jax.Array, ...]:
         (found,), (base,) = targets.gaussian_candidates(cfg, x[None], t, key)
         actions = bounds.to_action(cfg.actor.bound, found)
-        qs = [values(precision, state.critics, actions) for precision in BOTH]
+        qs = [values(precision, critics, actions) for precision in BOTH]
         vs = [velocity.snis_velocity(q / alpha + base, found, x, t[0])[0] for q in qs]
         return actions, *qs, *vs
 
     actions, q, q_rough, v, v_rough = gaussian(k_gauss[0])
     fresh = gaussian(k_gauss[1])[3]
-    first, second = (values("float32", (critic, critic), actions) for critic in state.critics)
+    first, second = (values("float32", Ensemble((net,), ()), actions) for net in critics.nets)
     weights = [jax.nn.softmax(each / alpha) for each in (q, q_rough)]
     off = rough.log_prob - exact.log_prob
     return {
@@ -120,7 +122,7 @@ def errors(folder: Path, states: int, candidates: int) -> None:
         "v_max": cfg.critic.v_max,
         "candidates": cfg.proposals.gaussian,
         "updates": trainer.updates,
-        "alpha": round(float(jnp.exp(state.log_alpha)), 5),
+        "alpha": round(float(state.temperature.alpha), 5),
     }
     name = f"errors | {opened.env}, preset {opened.preset}, seed {opened.seed}"
     support = f"support {cfg.critic.v_min:g} to {cfg.critic.v_max:g}"

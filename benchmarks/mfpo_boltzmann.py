@@ -76,7 +76,7 @@ def measure(cfg: c.MFPOConfig, updates: int, seed: int) -> dict[str, object]:
     @partial(jax.jit, static_argnums=0)
     def train(cfg: c.MFPOConfig, state: learner.State) -> learner.State:
         def body(s: learner.State, _: None) -> tuple[learner.State, None]:
-            s, _ = learner.improve_policy(cfg, s, reward, obs)
+            s, _ = learner.improve(cfg, s, reward, obs)
             return replace(s, updates=s.updates + 1), None
 
         return jax.lax.scan(body, state, None, length=CHUNK)[0]
@@ -86,8 +86,8 @@ def measure(cfg: c.MFPOConfig, updates: int, seed: int) -> dict[str, object]:
     @jax.jit
     def judge(state: learner.State, noise: jax.Array) -> tuple[policy.Draw, policy.Draw]:
         def one(e: jax.Array) -> tuple[policy.Draw, policy.Draw]:
-            exact = policy.log_prob_oracle(cfg, state.actor, obs[0], e)
-            return exact, policy.draw(averaged_cfg, state.actor, state.divergence, obs[0], e)
+            exact = policy.log_prob_oracle(cfg, state.actor.params, obs[0], e)
+            return exact, policy.draw(averaged_cfg, state.actor.params, state.divergence.params, obs[0], e)
 
         return jax.vmap(one)(noise)
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from benchmarks import record
 from fewstep.algos.mfpo import config as c
 from fewstep.algos.mfpo import learner, losses, policy
-from fewstep.algos.optim import Adam
 from fewstep.flows import meanflow
 from fewstep.flows.times import TimeRows, sample_times
+from fewstep.nets.trained import descend
 from fewstep.types import Spec
 
 MEAN, SIGMA = jnp.array([0.2, -0.1]), 0.2
@@ -41,9 +41,9 @@ def train(grid_share: float) -> learner.State:
         a = MEAN + SIGMA * jax.random.normal(k_a, (ROWS, 2))
         x = jax.vmap(meanflow.interpolate)(a, jax.random.normal(k_e, (ROWS, 2)), t)
         v = jax.vmap(exact_velocity)(x, t)
-        grads = jax.grad(losses.actor_regression)(state.actor, layout.equal, obs, x, v, r, t)
-        actor, moments = Adam(RATE).step(state.actor, grads, state.optimisers.actor)
-        return replace(state, actor=actor, optimisers=replace(state.optimisers, actor=moments)), None
+        rows = (layout.equal, obs, x, v, r, t)
+        actor, _, _ = descend(cfg.actor, state.actor, losses.actor_regression, *rows)
+        return replace(state, actor=actor), None
 
     state = learner.init(cfg, Spec(3, 2), jax.random.key(0))
     return jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(UPDATES))[0])(state)
@@ -52,7 +52,7 @@ def train(grid_share: float) -> learner.State:
 def main() -> None:
     noise = jax.random.normal(jax.random.key(3), (20_000, 2))
     for share in (0.0, 0.25, 0.5, 1.0):
-        actor = train(share).actor
+        actor = train(share).actor.params
         result: dict[str, object] = {"target_std": SIGMA}
         for steps in (1, 2, 4, 32):
             u = policy.average_velocity(actor, jnp.ones(3))

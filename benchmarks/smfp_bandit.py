@@ -22,8 +22,8 @@ import numpy as np
 from jax import lax
 
 from fewstep.algos.contract import ActionMode
+from fewstep.algos.smfp import ALGORITHM, learner
 from fewstep.algos.smfp import config as c
-from fewstep.algos.smfp import learner, policy
 from fewstep.envs.toys import bandit
 from fewstep.types import Spec
 
@@ -113,7 +113,7 @@ def train(row: Row) -> tuple[learner.State, dict[str, float], float]:
     @partial(jax.jit, donate_argnums=0)
     def chunk(state: learner.State) -> tuple[learner.State, dict[str, jax.Array]]:
         def one(state: learner.State, _: None) -> tuple[learner.State, dict[str, jax.Array]]:
-            state, metrics = learner.improve_policy(cfg, state, true_reward, obs, unused)
+            state, metrics = learner.improve(cfg, state, true_reward, obs, unused)
             return replace(state, updates=state.updates + 1), metrics
 
         state, metrics = lax.scan(one, state, length=CHUNK)
@@ -131,7 +131,7 @@ def train(row: Row) -> tuple[learner.State, dict[str, float], float]:
 
 def judge(row: Row, state: learner.State) -> tuple[np.ndarray, dict[str, object]]:
     """Samples of a policy against the target: one network evaluation each."""
-    act = jax.jit(lambda p, o, k: policy.act(row.config(), p, o, k, ActionMode()))
+    act = jax.jit(lambda p, o, k: ALGORITHM.act(row.config(), p, o, k, ActionMode()))
     actions = np.asarray(act(learner.policy(state), jnp.ones((SAMPLES, 1)), jax.random.key(1234)))
     histogram = np.histogram2d(*actions.T, bins=40, range=[(-1, 1), (-1, 1)])[0] / SAMPLES
     seen = histogram[histogram > 0]

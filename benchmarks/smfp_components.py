@@ -1,7 +1,7 @@
 """What K buys: the semi-implicit entropy H_K against the true one in 2, 6 and 17 action dimensions.
 
 The target is a product: in every dimension the Boltzmann density of two bumps of heights 1 and 0.8, so it has
-2^d modes and a known log Z. Each policy is trained by ``improve_policy`` on the true value, without mirror
+2^d modes and a known log Z. Each policy is trained by ``improve`` on the true value, without mirror
 descent, with 256 network rows per update whatever K is: 256 / (K + 1) states with K + 1 samples that share
 their components, or, with a learned proposal, one sample each with K of its own. ``residual`` policies start
 as a = e, wide. Judged by KL(policy || target) in nats, from above: the policy's entropy is bounded by H_4095.
@@ -81,7 +81,7 @@ def measure(
     @partial(jax.jit, donate_argnums=0)
     def chunk(state: learner.State) -> tuple[learner.State, jax.Array]:
         def one(s: learner.State, _: None) -> tuple[learner.State, jax.Array]:
-            s, metrics = learner.improve_policy(cfg, s, value, obs, unused)
+            s, metrics = learner.improve(cfg, s, value, obs, unused)
             return replace(s, updates=s.updates + 1), metrics["policy/entropy"]
 
         state, bound = jax.lax.scan(one, state, length=500)

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from benchmarks import record
 from benchmarks.smfp_bandit import true_reward
 from fewstep.algos.contract import ActionMode
+from fewstep.algos.smfp import ALGORITHM, learner
 from fewstep.algos.smfp import config as c
-from fewstep.algos.smfp import learner, policy
 from fewstep.analysis.figures import style
 from fewstep.envs.toys import bandit
 from fewstep.types import Spec
@@ -99,7 +99,7 @@ def measure(one: Point) -> dict[str, object]:
         def body(s: learner.State, _: None) -> tuple[learner.State, dict[str, jax.Array]]:
             key = jax.random.fold_in(jax.random.key(99), s.updates)
             replayed = jax.random.uniform(key, (one.states, 2), minval=-1.0, maxval=1.0)
-            s, metrics = learner.improve_policy(cfg, s, true_reward, obs, replayed)
+            s, metrics = learner.improve(cfg, s, true_reward, obs, replayed)
             return replace(s, updates=s.updates + 1), metrics
 
         state, metrics = jax.lax.scan(body, state, None, length=500)
@@ -109,7 +109,7 @@ def measure(one: Point) -> dict[str, object]:
     metrics: dict[str, jax.Array] = {}
     for _ in range(UPDATES // 500):
         state, metrics = chunk(state)
-    act = jax.jit(lambda p, o, k: policy.act(cfg, p, o, k, ActionMode()))
+    act = jax.jit(lambda p, o, k: ALGORITHM.act(cfg, p, o, k, ActionMode()))
     actions = np.asarray(act(learner.policy(state), jnp.ones((SAMPLES, 1)), jax.random.key(1234)))
     cells = bandit.cell_centres(200)
     grid = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)

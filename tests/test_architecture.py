@@ -31,7 +31,7 @@ ARROWS = {
     "experiments": {"algos", "envs", "runs"},
     "sinks": {"runs"},
     "speed": {"algos", "nets", "envs", "training", "api", "deploy"},
-    "deploy": {"algos", "critics", "flows", "nets"},
+    "deploy": {"algos", "nets"},
     "api": {"training", "algos", "envs", "runs", "deploy", "habits"},
     "cli": {
         "api",

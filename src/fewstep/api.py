@@ -18,7 +18,8 @@ from fewstep import envs, habits, presets, settings
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig
-from fewstep.deploy import formats, pack
+from fewstep.deploy import export
+from fewstep.deploy.formats import registry as formats
 from fewstep.envs.spaces import ORDINARY
 from fewstep.errors import FewstepError, UsageError
 from fewstep.interrupts import at_once, deferred
@@ -317,12 +318,11 @@ class Model:
             FewstepError: the policy holds numbers that are not finite, or the disk is full.
         """
         formats.get(to, prefix)
-        where = pack.place(self.config.env, self._interface.observation_names, self._interface.action_space)
-        exported = pack.pack(
+        exported = export.pack(
             self._algorithm,
             self.config.algorithm,
             self._trainer.policy,
-            where,
+            self._interface.info,
             env_steps=self._trainer.env_steps,
             updates=self._trainer.updates,
             actions=actions,

@@ -6,13 +6,14 @@ dataclasses are then built once, so that their own validation sees the final val
 """
 
 import dataclasses
+import functools
 import json
 import math
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fewstep.errors import FewstepError, UsageError, shown, unknown
 
@@ -21,6 +22,66 @@ Flat = dict[str, Any]
 """Dotted setting names and their values."""
 LARGEST = 2**63
 """Whole numbers are smaller than this in size, as TOML's are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included unless they are open ends."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        return above and (value < self.high if self.high_open else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            positive = self.low == 0 and self.low_open
+            return "positive" if positive else f"{'more than' if self.low_open else 'at least'} {self.low:g}"
+        ends = "(" if self.low_open else "[", ")" if self.high_open else "]"
+        return f"in {ends[0]}{self.low:g}, {self.high:g}{ends[1]}"
+
+
+Positive = Annotated[float, Range(0, low_open=True)]
+NonNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+ShareBelowOne = Annotated[float, Range(0, 1, high_open=True)]
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Sizes = Annotated[tuple[int, ...], Range(1)]
+"""Sizes of hidden layers, at least one layer."""
+
+
+class InvalidSetting(UsageError):
+    """One setting of a section has an impossible value; the message begins with its name in the section."""
+
+
+class Section:
+    """Base of a config's dataclasses: checks every field whose annotation has a ``Range``."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in ranges(type(self)).items():
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or any(each is not None and each not in allowed for each in values):
+                got = list(value) if isinstance(value, tuple) else value
+                what = "sizes, each " if isinstance(value, tuple) else ""
+                raise InvalidSetting(f"{name} must be {what}{allowed}, got {got}")
+
+
+@functools.cache
+def ranges(cls: type) -> Mapping[str, Range]:
+    """Field -> the range its annotation gives, for the fields of a section that have one."""
+    found: dict[str, Range] = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        for part in (hint, *typing.get_args(hint)):
+            for rule in getattr(part, "__metadata__", ()):
+                if isinstance(rule, Range):
+                    found[name] = rule
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +135,8 @@ def _overlay(config: T, flat: Mapping[str, Any], prefix: str) -> T:
             changes[field.name] = flat[name]
     try:
         return typing.cast(T, dataclasses.replace(typing.cast(Any, config), **changes))
+    except InvalidSetting as error:
+        raise InvalidSetting(f"{prefix}{error}") from error
     except FewstepError:
         raise
     except Exception as error:

@@ -58,3 +58,26 @@ class Spec:
     def __post_init__(self) -> None:
         if self.obs_size < 1 or self.act_size < 1:
             raise ValueError(f"observation and action sizes must be at least 1, got {self}")
+
+
+@dataclass(frozen=True)
+class EnvInfo:
+    """What a policy has to know of its environment where the environment is not at hand.
+
+    Attributes:
+        env: its id.
+        obs_names: what each number of a flat observation is called in the environment's own terms.
+        low, high: bounds of each entry of a flat action, in the environment's units.
+        action_shape: of the environment's own actions.
+    """
+
+    env: str
+    obs_names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    action_shape: tuple[int, ...]
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes of the flat vectors."""
+        return Spec(len(self.obs_names), len(self.low))

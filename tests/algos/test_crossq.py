@@ -9,31 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep.algos import tanh_gaussian, twins
-from fewstep.algos.contract import ActionMode
-from fewstep.algos.crossq import ALGORITHM, learner
-from fewstep.algos.crossq import config as c
-from fewstep.algos.temperature import TemperatureConfig
+from fewstep.algos import crossq
+from fewstep.algos.contract import ActionMode, use_key
+from fewstep.algos.crossq import ALGORITHM, CrossQConfig
+from fewstep.algos.shared import tanh_gaussian
 from fewstep.errors import UsageError
 from fewstep.types import Spec
-from tests.algos.transitions import batch
+from tests.algos.common import batch, changed, same
+from tests.critics.reference import expected
 
-TINY = c.CrossQConfig(
-    actor=c.ActorConfig(hidden=(16, 16)), critic=replace(c.CrossQConfig().critic, hidden=(16, 16))
-)
+TINY = changed(CrossQConfig(), ALGORITHM.tiny)
 
 
 def state(cfg=TINY, seed=0):
-    return learner.init(cfg, Spec(3, 2), jax.random.key(seed))
+    return crossq.init(cfg, Spec(3, 2), jax.random.key(seed))
 
 
 @partial(jax.jit, static_argnums=0)
 def step(cfg, s, b):
-    return learner.update(cfg, s, b)
-
-
-def same(left, right):
-    return all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (left, right)), strict=True))
+    return crossq.update(cfg, s, b)
 
 
 @pytest.fixture(scope="module")
@@ -50,48 +44,40 @@ def course():
 
 def test_the_actors_statistics_see_each_of_its_own_updates_once(course):
     """One batch per policy update, none per critic update, though each of those asks it for a'."""
-    assert [int(s.actor.stats[0].batches) for s in course] == [0, 1, 1, 1, 2, 2]
-    assert [int(s.critics[0].stats[0].batches) for s in course] == [0, 1, 2, 3, 4, 5]
-    for old, new, moved in zip(course, course[1:], (True, False, False, True, False), strict=False):
-        assert same(old.actor, new.actor) is not moved
-        assert same(old.log_alpha, new.log_alpha) is not moved
+    assert [int(s.stats[0].batches) for s in course] == [0, 1, 1, 1, 2, 2]
+    assert [int(s.critics.stats[0][0].batches) for s in course] == [0, 1, 2, 3, 4, 5]
+    for name in ("actor", "stats", "temperature", "held"):
+        moved = [not same(getattr(old, name), getattr(new, name)) for old, new in pairwise(course)]
+        assert moved == [True, False, False, True, False], name
 
 
 def test_they_move_to_the_batch_of_states_by_one_minus_momentum(course):
     """The first layer's, which sees the states as they are: neither actions nor successors are in them."""
     obs = np.asarray(batch(seed=0).obs)
-    first = course[1].actor.stats[0]
+    first = course[1].stats[0]
     np.testing.assert_allclose(first.mean, 0.01 * obs.mean(0), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(first.variance, 0.99 + 0.01 * obs.var(0), rtol=1e-4)
     assert first.mean.shape == (3,)
-    assert len(course[1].actor.stats) == 3
+    assert len(course[1].stats) == 3
 
 
-def test_the_critics_see_one_joint_batch_and_the_policys_update_leaves_no_trace_in_them(course):
-    b, before = batch(), course[0]
-    after_critics = learner.update_critics(TINY, before, b)[0]
-    assert same(after_critics.actor, before.actor)
-    noise = jax.random.normal(learner.use_key(before, learner.Use.NEXT_ACTION), b.action.shape)
-    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(before.actor, s, e).action)(b.next_obs, noise)
-    rows = np.concatenate([np.hstack([b.obs, b.action]), np.hstack([b.next_obs, nxt])])
-    np.testing.assert_allclose(
-        after_critics.critics[0].stats[0].mean, 0.01 * rows.mean(0), rtol=1e-4, atol=1e-6
-    )
-    q = twins.q_value("min", after_critics.critics)
-    improved = learner.improve_policy(TINY, after_critics, q, b.obs)[0]
-    assert same(improved.critics, after_critics.critics)
-    assert same(improved.optimisers.critics, after_critics.optimisers.critics)
+def test_the_policys_update_leaves_no_trace_in_the_critics(course):
+    s = course[1]
+    improved, _ = crossq.improve(TINY, s, s.critics.q(TINY.critic), batch().obs)
+    assert same(improved.critics, s.critics)
+    assert not same(improved.actor, s.actor)
 
 
 def test_acting_is_evaluation_row_by_row(course):
     """By the running statistics: an action depends on its own state alone, and nothing moves."""
-    policy, key = learner.policy(course[-1]), jax.random.key(5)
+    policy, key = ALGORITHM.policy(course[-1]), jax.random.key(5)
     obs, native = batch().obs, ALGORITHM.native(TINY)
-    together = learner.act(TINY, policy, obs, key, native)
-    alone = jnp.concatenate([learner.act(TINY, policy, obs[i : i + 1], key, native) for i in range(3)])
+    assert native == ActionMode(noise_free=True)
+    together = ALGORITHM.act(TINY, policy, obs, key, native)
+    alone = jnp.concatenate([ALGORITHM.act(TINY, policy, obs[i : i + 1], key, native) for i in range(3)])
     np.testing.assert_allclose(together[:3], alone, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(together, jnp.tanh(jax.vmap(course[-1].actor)(obs)[0]), rtol=1e-6)
-    trained = course[-1].actor.train(obs)[0]
+    np.testing.assert_allclose(together, jnp.tanh(jax.vmap(course[-1].evaluated)(obs)[0]), rtol=1e-6)
+    trained = course[-1].actor.params.train(course[-1].stats, obs)[0][:, :2]
     assert not np.allclose(jnp.tanh(trained), together, atol=1e-2)
 
 
@@ -99,33 +85,35 @@ def test_acting_is_evaluation_row_by_row(course):
 
 
 def test_the_critics_regress_on_the_soft_target_of_the_joint_forward(course):
+    """a' from the actor in evaluation mode."""
     before, b = course[-1], batch(seed=9)
-    noise = jax.random.normal(learner.use_key(before, learner.Use.NEXT_ACTION), b.action.shape)
-    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(before.actor, s, e))(b.next_obs, noise)
-    found = [twins.joint_values(k, b.obs, b.action, b.next_obs, nxt.action) for k in before.critics]
-    soft = np.minimum(found[0][1], found[1][1]) - np.exp(before.log_alpha) * nxt.log_prob
-    target = b.reward + 0.99 * np.where(b.terminated, 0.0, soft)
-    _, metrics = learner.update_critics(TINY, before, b)
-    loss = 0.5 * sum(np.mean((one[0] - target) ** 2) for one in found)
-    np.testing.assert_allclose(metrics["critic/loss"], loss, rtol=1e-4)
-    np.testing.assert_allclose(metrics["critic/q_std"], np.std(target), rtol=1e-4)
+    noise = jax.random.normal(use_key(before, crossq.Use.NEXT_ACTION), b.action.shape)
+    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(before.evaluated, s, e))(b.next_obs, noise)
+    bonus = -np.exp(before.temperature.log.params) * nxt.log_prob
+    wanted, _ = expected(TINY.critic, 0.99, before.critics, b, nxt.action, bonus)
+    after, metrics = step(TINY, before, b)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    rows = np.concatenate([np.hstack([b.obs, b.action]), np.hstack([b.next_obs, nxt.action])])
+    moved = 0.99 * before.critics.stats[0][0].mean + 0.01 * rows.mean(0)
+    np.testing.assert_allclose(after.critics.stats[0][0].mean, moved, rtol=1e-4, atol=1e-6)
 
 
 def test_the_actor_loss_is_in_training_mode(course):
     """Before the warm-up's end the running statistics do not enter it, and the batch's own undo a shift and a
     scale of the states (up to the epsilon under the root)."""
-    actor, obs = course[-1].actor, batch().obs
+    net, stats, obs = course[-1].actor.params, course[-1].stats, batch().obs
     noise = jax.random.normal(jax.random.key(1), (16, 2))
 
-    def loss(actor, obs):
-        return learner.actor_loss(actor.net, actor, lambda _, a: -jnp.sum(a**2), 0.3, obs, noise)
+    def loss(stats, obs):
+        return crossq.actor_loss(net, stats, lambda _, a: -jnp.sum(a**2), 0.3, obs, noise)
 
-    value, found = loss(actor, obs)
-    moved = tuple(replace(one, mean=one.mean + 0.3) for one in actor.stats)
-    np.testing.assert_allclose(loss(replace(actor, stats=moved), obs)[0], value, rtol=1e-5)
-    np.testing.assert_allclose(loss(actor, 4.0 * obs + 1.0)[0], value, rtol=2e-2, atol=2e-3)
-    mean, log_std, _ = actor.train(obs)
-    by_hand = jax.vmap(tanh_gaussian.squash)(mean, log_std, noise)
+    value, found = loss(stats, obs)
+    moved = tuple(replace(one, mean=one.mean + 0.3) for one in stats)
+    np.testing.assert_allclose(loss(moved, obs)[0], value, rtol=1e-5)
+    np.testing.assert_allclose(loss(stats, 4.0 * obs + 1.0)[0], value, rtol=2e-2, atol=2e-3)
+    mean, log_std = jnp.split(net.train(stats, obs)[0], 2, axis=1)
+    by_hand = jax.vmap(tanh_gaussian.squash)(mean, jnp.clip(log_std, -20.0, 2.0), noise)
     np.testing.assert_allclose(found.q, -jnp.sum(by_hand.action**2, axis=1).mean(), rtol=1e-5)
     np.testing.assert_allclose(found.entropy, -by_hand.log_prob.mean(), rtol=1e-5)
     np.testing.assert_allclose(value, -0.3 * found.entropy - found.q, rtol=1e-5, atol=1e-6)
@@ -135,22 +123,16 @@ def test_the_actor_loss_is_pathwise_in_the_network_alone(course):
     """Finite differences in the head's bias, the noise held fixed."""
     s, b = course[-1], batch()
     noise = jax.random.normal(jax.random.key(1), b.action.shape)
-    q = twins.q_value("min", s.critics)
-    loss = jax.jit(lambda net: learner.actor_loss(net, s.actor, q, 0.3, b.obs, noise)[0])
-    grads = jax.grad(loss)(s.actor.net)
+    q, net = s.critics.q(TINY.critic), s.actor.params
+    loss = jax.jit(lambda net: crossq.actor_loss(net, s.stats, q, 0.3, b.obs, noise)[0])
+    grads = jax.grad(loss)(net)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads.norms))
     for i in range(grads.head.bias.size):
         ends = []
         for sign in (1.0, -1.0):
-            head = s.actor.net.head
-            ends.append(
-                float(loss(replace(s.actor.net, head=replace(head, bias=head.bias.at[i].add(sign * 1e-2)))))
-            )
+            moved = replace(net.head, bias=net.head.bias.at[i].add(sign * 1e-2))
+            ends.append(float(loss(replace(net, head=moved))))
         np.testing.assert_allclose(grads.head.bias[i], (ends[0] - ends[1]) / 2e-2, rtol=2e-2, atol=1e-3)
-
-
-def test_the_policys_metrics_are_held_while_it_waits(course):
-    assert [same(old.held, new.held) for old, new in pairwise(course)] == [False, True, True, False, True]
 
 
 # --------------------------------------------------------------------------------------------- a known answer
@@ -163,11 +145,8 @@ def test_it_finds_the_squashed_gaussian_of_a_quadratic_value():
     statistics are those that evaluation ends up with.
     """
     means, log_std, alpha = jnp.array([[0.4, -0.6], [-0.5, 0.2]]), jnp.array([-0.9, -1.4]), 0.3
-    cfg = c.CrossQConfig(
-        actor=c.ActorConfig(hidden=(32, 32), learning_rate=3e-3),
-        critic=TINY.critic,
-        temperature=TemperatureConfig(initial=alpha, automatic=False),
-    )
+    actor = {"actor.hidden": (32, 32), "actor.learning_rate": 3e-3}
+    cfg = changed(TINY, actor | {"temperature.initial": alpha, "temperature.automatic": False})
     obs = jnp.tile(jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), (64, 1))
 
     def q(s, a):
@@ -177,8 +156,8 @@ def test_it_finds_the_squashed_gaussian_of_a_quadratic_value():
     @jax.jit
     def run(s):
         def body(s, _):
-            s, metrics = learner.improve_policy(cfg, s, q, obs)
-            return replace(s, updates=s.updates + 1), (metrics, jax.vmap(s.actor)(obs[:2]))
+            s, metrics = crossq.improve(cfg, s, q, obs)
+            return replace(s, updates=s.updates + 1), (metrics, jax.vmap(s.evaluated)(obs[:2]))
 
         return jax.lax.scan(body, s, None, length=2000)[1]
 
@@ -194,32 +173,20 @@ def test_it_finds_the_squashed_gaussian_of_a_quadratic_value():
 
 
 def test_the_defaults_are_the_papers():
-    cfg = c.CrossQConfig()
+    cfg = CrossQConfig()
     assert cfg.critic.hidden == (2048, 2048)
     assert (cfg.actor.delay, cfg.actor.learning_rate, cfg.actor.b1) == (3, 1e-3, 0.5)
-    assert (cfg.critic.kind, cfg.critic.learning_rate, cfg.critic.b1) == ("crossq", 1e-3, 0.5)
+    critic = cfg.critic
+    assert (critic.trunk, critic.head, critic.target) == ("crossq", "scalar", "none")
+    assert (critic.ensemble, critic.reduce, critic.learning_rate, critic.b1) == (2, "min", 1e-3, 0.5)
     t = cfg.temperature
     assert (t.initial, t.learning_rate, t.target_entropy_per_dim, t.automatic) == (1.0, 1e-3, -1.0, True)
 
 
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda: c.CrossQConfig(critic=replace(TINY.critic, kind="plain")),
-        lambda: c.ActorConfig(delay=0),
-        lambda: c.ActorConfig(momentum=1.0),
-        lambda: c.ActorConfig(warm_up=-1),
-        lambda: c.CrossQConfig(discount=1.5),
-    ],
+    ("name", "value"),
+    [("actor.delay", 0), ("actor.momentum", 1.0), ("actor.warm_up", -1), ("discount", 1.5)],
 )
-def test_impossible_settings_are_refused(make):
-    with pytest.raises(UsageError):
-        make()
-
-
-def test_best_of_n_is_the_best(course):
-    policy, obs, key = learner.policy(course[-1]), batch().obs, jax.random.key(5)
-    q = jax.vmap(twins.q_value("min", policy.critics))
-    one = q(obs, learner.act(TINY, policy, obs, key, ActionMode()))
-    best = q(obs, learner.act(TINY, policy, obs, key, ActionMode(candidates=64)))
-    assert (best >= one - 1e-6).mean() > 0.9
+def test_impossible_settings_are_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=name):
+        changed(TINY, {name: value})

@@ -36,10 +36,11 @@ ADVANTAGE = [
 ]
 
 
-def advantages(discount=0.5, trace=0.5, **changed):
+def advantages(discount=0.5, gae_lambda=0.5, **changed):
     fields = {"reward": REWARD, "value": VALUE, "next_value": NEXT_VALUE}
     fields |= {"terminated": TERMINATED, "truncated": TRUNCATED} | changed
-    return np.asarray(gae(**{k: jnp.array(v) for k, v in fields.items()}, discount=discount, trace=trace))
+    arrays = {name: jnp.array(values) for name, values in fields.items()}
+    return np.asarray(gae(**arrays, discount=discount, gae_lambda=gae_lambda))
 
 
 def test_advantages_of_a_table_worked_out_by_hand():
@@ -48,9 +49,9 @@ def test_advantages_of_a_table_worked_out_by_hand():
 
 def test_advantages_at_the_ends_of_lambda():
     """0: the one-step error. 1: the discounted rewards up to the cut, bootstrapped there, less the value."""
-    np.testing.assert_allclose(advantages(trace=0.0), DELTA, rtol=1e-6)
+    np.testing.assert_allclose(advantages(gae_lambda=0.0), DELTA, rtol=1e-6)
     whole = [1 + 0.5 * 2 - 10, 2 - 20, 3 + 0.5 * (4 + 0.5 * 60) - 30, -6, -10]
-    np.testing.assert_allclose(advantages(trace=1.0), whole, rtol=1e-6)
+    np.testing.assert_allclose(advantages(gae_lambda=1.0), whole, rtol=1e-6)
 
 
 def test_the_value_behind_a_terminal_state_does_not_count_and_that_behind_a_time_limit_does():

@@ -11,14 +11,12 @@ import pytest
 
 from fewstep import config
 from fewstep.algos import registry
-from fewstep.deploy import numpy_runtime
-from fewstep.deploy.description import Box, Description, Exported
-from fewstep.deploy.lower import lower
+from fewstep.deploy import export
+from fewstep.deploy.formats.numpy import run as numpy_runtime
 from fewstep.training import compiled
-from fewstep.types import Spec
+from fewstep.types import EnvInfo, Spec
 
 SPEC = Spec(5, 3)
-UNIT = Box((-1.0,) * 3, (1.0,) * 3, (3,))
 SMALL = ("actor.hidden=[16,12]", "critic.hidden=[8]")
 TINY = {
     "crossq": SMALL,
@@ -28,11 +26,16 @@ TINY = {
     "smfp": SMALL,
     "td3": SMALL,
 }
-DRAWS = {"smfp": 2}
-"""Noise vectors per candidate action, where it is not one."""
 STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+
+
+def surroundings(spec=SPEC, low=-1.0, high=1.0, shape=None):
+    """An environment of these sizes and bounds."""
+    names = tuple(f"observation[{i}]" for i in range(spec.obs_size))
+    low, high = (tuple(np.broadcast_to(end, spec.act_size).tolist()) for end in (low, high))
+    return EnvInfo("some/Env-v0", names, low, high, shape or (spec.act_size,))
 
 
 @functools.lru_cache(maxsize=8)
@@ -53,12 +56,10 @@ def policy_of(algo, sets=(), preset="small", spec=SPEC):
     return algorithm, cfg, jax.tree.map(moved, algorithm.policy(state))
 
 
-def exported(algo, sets=(), preset="small", spec=SPEC, box=UNIT, mode="sample", noise="input"):
+def exported(algo, sets=(), preset="small", spec=SPEC, env=None, mode="sample", noise="input"):
     algorithm, cfg, policy = policy_of(algo, sets, preset, spec)
-    program = lower(algorithm, cfg, policy, spec, box, algorithm.mode(cfg, mode))
-    names = tuple(f"observation[{i}]" for i in range(spec.obs_size))
-    about = Description(algo, "some/Env-v0", 1000, 900, mode, noise, names, box.shape, 64 * "a", "0.0.0")
-    return Exported(program, about)
+    env = env or surroundings(spec)
+    return export.pack(algorithm, cfg, policy, env, env_steps=1000, updates=900, actions=mode, noise=noise)
 
 
 def observations(size, count=1000, limit=1e3):
@@ -75,8 +76,7 @@ def from_jax(algo, obs, mode="sample", sets=(), preset="small", spec=SPEC):
     algorithm, cfg, policy = policy_of(algo, sets, preset, spec)
     how, key = algorithm.mode(cfg, mode), jax.random.key(7)
     act = jax.jit(lambda p, o, k: algorithm.act(cfg, p, o, k, how))
-    size = DRAWS.get(algo, 1) * spec.act_size
-    shape = (len(obs), size) if algo == "ppo" else (len(obs), how.candidates, size)
+    shape = (len(obs), how.candidates, *algorithm.noise(cfg, policy))
     noise = jax.random.normal(key, shape).reshape(len(obs), -1)
     return np.asarray(act(policy, obs, key)), np.asarray(noise)
 

@@ -10,9 +10,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fewstep import deploy
-from fewstep.deploy import artefact, formats, tensors
-from fewstep.deploy.description import Exported
-from fewstep.deploy.program import Instruction, Program
+from fewstep.deploy.formats import checked_tensors as tensors
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.formats.numpy import write as artefact
+from fewstep.deploy.program.description import Exported
+from fewstep.deploy.program.program import Instruction, Program
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from tests.deploy.helpers import SPEC, TINY, exported, observations
 
@@ -86,10 +88,10 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
-        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 2', '"format": 3')
+        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 3', '"format": 4')
     header = json.dumps({"content": text, "sha256": tensors.digest(text, constants)})
     save_file(constants, saved, metadata={"fewstep": header})
-    with pytest.raises(FewstepError, match="has format 3; this fewstep reads format 2"):
+    with pytest.raises(FewstepError, match="has format 4; this fewstep reads format 3"):
         deploy.load(saved)
 
 
@@ -145,7 +147,7 @@ def test_a_diverged_policy_is_not_exported():
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (Instruction("sqrt", "y", ("obs",)), "operation sqrt"),
+        (Instruction("sort", "y", ("obs",)), "operation sort"),
         (Instruction("add", "y", ("obs", "later")), "before it is made"),
         (Instruction("affine", "y", ("obs", "obs", "obs")), "does not fit"),
         (Instruction("slice", "y", ("obs",), (4, 2)), "does not fit"),

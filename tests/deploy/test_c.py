@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewstep.deploy import c_pieces, formats
-from fewstep.deploy.buffers import plan
-from fewstep.deploy.c_source import literal
-from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.formats.c import operations as c_pieces
+from fewstep.deploy.formats.c.source import literal
+from fewstep.deploy.formats.numpy.run import NumpyPolicy
+from fewstep.deploy.program.buffers import plan
 from fewstep.errors import UsageError
 from tests.deploy.helpers import (
     SPEC,
@@ -182,7 +183,7 @@ def test_the_header_names_the_observation_whatever_it_is_called(tmp_path):
     flags = [*STRICT, "-Wno-trigraphs"]
     subprocess.run(["gcc", *flags, "main.c", "policy.c", "-lm"], cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [*names, 64 * "a"]
+    assert done.stdout.splitlines() == [*names, artefact.description.weights]
 
 
 NAMES = """

@@ -10,19 +10,19 @@ from fewstep.cli import main
 from fewstep.errors import UsageError
 from fewstep.runs.layout import RunDir
 from fewstep.training import policy_io
-from fewstep.types import Spec
+from fewstep.types import EnvInfo
 from tests.deploy.helpers import TINY, policy_of
 from tests.e2e.helpers import one_line
 
-PENDULUM = Spec(3, 1)
+PENDULUM = EnvInfo("Pendulum-v1", ("cos", "sin", "speed"), (-2.0,), (2.0,), (1,))
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run directory as far as export looks at it."""
-    algorithm, cfg, policy = policy_of("sac", TINY["sac"], spec=PENDULUM)
+    algorithm, cfg, policy = policy_of("sac", TINY["sac"], spec=PENDULUM.spec)
     directory = RunDir.create(tmp_path / "run", "")
-    saved = policy_io.SavedPolicy(algorithm, cfg, PENDULUM, "Pendulum-v1", policy, 500, 400)
+    saved = policy_io.SavedPolicy(algorithm, cfg, PENDULUM, policy, 500, 400)
     policy_io.save(directory.policy, saved, "sac")
     return directory.path
 
@@ -71,13 +71,6 @@ def test_a_missing_package_is_named_with_what_brings_it(run, capsys, monkeypatch
         one_line(capsys.readouterr().err, f"{package} is not installed; pip install 'fewstep[{extra}]'")
 
 
-def test_every_registered_algorithm_can_be_exported():
-    from fewstep.algos import registry
-    from fewstep.deploy.lower import LOWERINGS
-
-    assert set(LOWERINGS) == set(registry.ALGORITHMS)
-
-
 def test_the_python_face_writes_what_the_command_line_does(tmp_path):
     from fewstep import SAC
 
@@ -98,14 +91,3 @@ def test_the_python_face_writes_what_the_command_line_does(tmp_path):
     with pytest.raises(UsageError, match="unknown noise 'outside'"):
         model.export(tmp_path / "pole", noise="outside")
     model.close()
-
-
-def test_an_algorithm_without_a_lowering_is_refused(run, capsys):
-    from fewstep.deploy.lower import lower
-    from tests.deploy.helpers import UNIT
-    from tests.e2e.tiny_algorithm import ALGORITHM
-
-    with pytest.raises(
-        UsageError, match="cannot be exported; those that can: crossq, mfpo, ppo, sac, smfp, td3"
-    ):
-        lower(ALGORITHM, None, None, PENDULUM, UNIT)

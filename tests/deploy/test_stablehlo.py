@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from fewstep import deploy
-from fewstep.deploy import formats, stablehlo, tensors
-from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.formats import checked_tensors as tensors
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.formats import stablehlo
+from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from fewstep.errors import FewstepError
 from tests.deploy.helpers import SPEC, TINY, exported, from_jax, observations
 

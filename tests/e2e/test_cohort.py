@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from fewstep.algos import registry
-from fewstep.config import known_settings, resolve
+from fewstep.config import resolve
 from fewstep.errors import FewstepError
 from fewstep.training import stacked, state_io
 from fewstep.training.cohort import Cohort
 from fewstep.training.trainer import Trainer
-from tests.algos.contract.test_contract import SMALL
+from tests.algos.common import representatives
 from tests.e2e.helpers import TINY
 
 SETTINGS = {
@@ -21,15 +21,13 @@ SETTINGS = {
 SEEDS = 4
 TOLERANCE = 1e-3
 """Relative. Measured after 200 updates: 1e-6 for SAC and TD3, 1e-5 for CrossQ and SMFP, 6e-5 for MFPO."""
-ALGORITHMS = [*registry.ALGORITHMS, TINY]
+ALGORITHMS = [*representatives(), TINY]
 
 
 def trainers(name, count=SEEDS, env="toy/multigoal", **overrides):
     """Small trainers of seeds 0, 1, ..."""
     algorithm = registry.get(name)
-    known = known_settings(algorithm.config)
-    small = SMALL | (SETTINGS if algorithm.rollout is None else {})
-    small = {setting: value for setting, value in small.items() if setting in known}
+    small = dict(algorithm.tiny) | (SETTINGS if algorithm.rollout is None else {})
     return [
         Trainer(resolve(name, algorithm.config, env, seed=seed, overrides=small | overrides), algorithm)
         for seed in range(count)

@@ -94,7 +94,7 @@ def test_what_we_lack_is_absent_for_whoever_asks_politely(model):
 
 @pytest.mark.parametrize("table", [habits.SETTINGS, habits.OTHERS], ids=["same", "otherwise"])
 def test_every_setting_of_the_table_exists(table):
-    known = set().union(*(known_settings(registry.get(name).config) for name in registry.ALGORITHMS))
+    known = set().union(*(known_settings(registry.get(name).config) for name in registry.BUILT_IN))
     for name, settings in table.items():
         assert set(settings) <= known, name
 

@@ -73,13 +73,12 @@ def policy(state):
     return {"weight": state.weight}
 
 
-def act(cfg, policy, obs, key, mode: ActionMode):
-    mean = obs @ policy["weight"]
-    if mode.noise_free:
-        return jnp.clip(mean, -1.0, 1.0)
-    draws = mean + cfg.actor.std * jax.random.normal(key, (mode.candidates, *mean.shape))
-    nearest = jnp.argmin(jnp.abs(draws - mean).sum(-1), axis=0)
-    return jnp.clip(draws[nearest, jnp.arange(len(obs))], -1.0, 1.0)
+def draw(cfg, policy, obs, noise):
+    return obs @ policy["weight"] + cfg.actor.std * noise
+
+
+def nearest_to_the_mean(cfg, policy):
+    return lambda obs, action: -jnp.abs(action - jnp.clip(obs @ policy["weight"], -1.0, 1.0)).sum()
 
 
 ALGORITHM = Algorithm(
@@ -89,7 +88,9 @@ ALGORITHM = Algorithm(
     init=init,
     update=update,
     policy=policy,
-    act=act,
+    noise=lambda cfg, policy: policy["weight"].shape[1:],
+    draw=draw,
+    value=nearest_to_the_mean,
     native=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
     citation="@misc{tiny}",
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fewstep.critics import categorical
+from fewstep.critics.heads import combine
 
 Z = categorical.support(-10.0, 10.0, 21)
 
@@ -97,23 +98,30 @@ def test_the_authors_grid_has_a_spacing_of_32():
 
 
 def test_soft_atoms_stop_at_termination_and_carry_the_entropy():
-    alpha, log_prob = jnp.float32(0.2), jnp.float32(-3.0)
-    going = categorical.soft_atoms(Z, jnp.float32(1.0), jnp.array(False), 0.9, alpha, log_prob)
-    ended = categorical.soft_atoms(Z, jnp.float32(1.0), jnp.array(True), 0.9, alpha, log_prob)
+    bonus = jnp.float32(0.6)
+    going = categorical.soft_atoms(Z, jnp.float32(1.0), jnp.array(False), 0.9, bonus)
+    ended = categorical.soft_atoms(Z, jnp.float32(1.0), jnp.array(True), 0.9, bonus)
     assert jnp.allclose(going, 1.0 + 0.9 * (Z + 0.6), atol=1e-6)
     assert jnp.allclose(ended, 1.0)
 
 
-def test_twin_rules_choose_whole_distributions():
-    low, high = one_hot(3), 0.5 * (one_hot(0) + one_hot(20))
-    assert jnp.array_equal(categorical.combine_targets(low, high, Z, "min"), low)
-    assert jnp.array_equal(categorical.combine_targets(high, low, Z, "min"), low)
-    assert jnp.allclose(categorical.combine_targets(low, high, Z, "mean"), 0.5 * (low + high))
+def test_an_ensemble_gives_one_whole_distribution_or_the_mixture():
+    low, high, top = one_hot(3), 0.5 * (one_hot(0) + one_hot(20)), one_hot(19)
+    for members in ((low, high), (high, low), (top, high, low), (low, top, high)):
+        assert jnp.array_equal(categorical.combine_targets(jnp.stack(members), Z, "min"), low)
+    mixture = categorical.combine_targets(jnp.stack([low, high, top]), Z, "mean")
+    assert jnp.allclose(mixture, (low + high + top) / 3)
+    assert jnp.array_equal(categorical.combine_targets(low[None], Z, "mean"), low)
     tie = 0.5 * (one_hot(9) + one_hot(11))
     whole = jnp.arange(-10.0, 11.0)  # exact numbers, so that the means tie exactly
-    assert jnp.array_equal(categorical.combine_targets(one_hot(10), tie, whole, "min"), tie)
-    assert categorical.combine_values(jnp.float32(1.0), jnp.float32(3.0), "min") == 1.0
-    assert categorical.combine_values(jnp.float32(1.0), jnp.float32(3.0), "mean") == 2.0
+    assert jnp.array_equal(categorical.combine_targets(jnp.stack([one_hot(10), tie]), whole, "min"), tie)
+
+
+def test_values_of_an_ensemble_become_their_lowest_or_their_mean():
+    values = [jnp.float32(2.0), jnp.float32(1.0), jnp.float32(6.0)]
+    assert combine(values, "min") == 1.0
+    np.testing.assert_allclose(combine(values, "mean"), 3.0, rtol=1e-6)
+    assert combine(values[:1], "min") == combine(values[:1], "mean") == 2.0
 
 
 def test_saturated_share_counts_mass_beyond_the_ends():

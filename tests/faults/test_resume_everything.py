@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fewstep.algos import registry
-from fewstep.config import known_settings, resolve
+from fewstep.config import resolve
 from fewstep.runs import checkpoint, segments
 from fewstep.training.evaluate import Evaluator
 from fewstep.training.trainer import Trainer
-from tests.algos.contract.test_contract import SMALL
+from tests.algos.common import representatives
 
 STEPS = 130
 CUTS = {
@@ -26,18 +26,17 @@ LOOP = {
 }
 
 
-@pytest.fixture(params=sorted(registry.ALGORITHMS))
+@pytest.fixture(params=representatives())
 def algorithm(request):
     return request.param
 
 
 def trainer(name, **more):
     record = registry.get(name)
-    known = known_settings(record.config)
-    small = {key: value for key, value in SMALL.items() if key in known}
     loop = LOOP if record.rollout is None else {}  # an on-policy algorithm has no warm-up and no ring
     return Trainer(
-        resolve(name, record.config, "toy/multigoal", seed=2, overrides=small | loop | more), record
+        resolve(name, record.config, "toy/multigoal", seed=2, overrides=dict(record.tiny) | loop | more),
+        record,
     )
 
 

@@ -4,27 +4,33 @@ from fewstep import presets, settings
 from fewstep.algos import registry
 from fewstep.config import TrainingConfig, resolve
 
-AUTHORS = {
+SECTIONS = ("actor", "critic", "divergence", "temperature")
+ADAM = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "max_grad_norm": 0.0, "decay_steps": 0}
+AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in ADAM.items()} | {
     "actor.batch_size": 0,
     "actor.bound": "clip",
     "actor.candidates": 10,
     "actor.delay": 1,
     "actor.hidden": (256, 256, 256),
-    "actor.learning_rate": 3e-4,
     "actor.steps": 2,
     "actor.time_embed": 64,
     "actor.time_features": 128,
+    "critic.activation": "gelu",
     "critic.atoms": 101,
-    "critic.entropy_in_target": True,
-    "critic.head_init": "xavier_uniform",
+    "critic.ensemble": 2,
+    "critic.head": "categorical",
+    "critic.head_init": "random",
     "critic.hidden": (256, 256, 256),
-    "critic.learning_rate": 3e-4,
+    "critic.init": "xavier_uniform",
+    "critic.reduce": "min",
+    "critic.reward_scale": 1.0,
+    "critic.target": "polyak",
+    "critic.target_delay": 1,
     "critic.tau": 0.005,
-    "critic.twin": "min",
+    "critic.trunk": "layernorm",
     "critic.v_max": 1600.0,
     "critic.v_min": -1600.0,
     "discount": 0.99,
-    "divergence.learning_rate": 3e-4,
     "divergence.log_prob": "averaged",
     "divergence.probe": "gaussian",
     "divergence.probes": 2,
@@ -34,9 +40,9 @@ AUTHORS = {
     "proposals.points": 1,
     "proposals.policy": 16,
     "proposals.precision": "float32",
+    "soft_backup": True,
     "temperature.automatic": True,
     "temperature.initial": 0.01,
-    "temperature.learning_rate": 3e-4,
     "temperature.maximum": 1e12,
     "temperature.minimum": 1e-12,
     "temperature.target_entropy_per_dim": -0.5,
@@ -67,6 +73,10 @@ NO_NUMBER = {
     "training.keep_checkpoints",
     "training.log_every",
     "training.max_episode_steps",  # the task's own
+    *(f"critic.{name}" for name in ("momentum", "warm_up", "renorm")),  # of batch renormalisation
+    *(
+        f"{section}.{name}" for section in SECTIONS for name in ("decay", "final_share")
+    ),  # of a rate that falls
 }
 
 
@@ -85,4 +95,4 @@ def test_mfpo_authors_is_the_authors_list():
     values = settings.flatten(config.algorithm) | settings.flatten(config.training, "training.")
     assert {name: values[name] for name in AUTHORS} == AUTHORS
     cheetah = resolve("mfpo", registry.get("mfpo").config, "HalfCheetah-v4", preset="authors")
-    assert cheetah.algorithm.critic.twin == "mean"
+    assert cheetah.algorithm.critic.reduce == "mean"

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from fewstep.training.learner import Learner
-from tests.algos.contract.test_contract import CASES, SPEC, Case, small_config
+from tests.algos.contract.test_contract import SPEC, Case
 
 
 @pytest.mark.parametrize("name", ["mfpo", "smfp", "sac"])
 def test_nothing_is_compiled_after_the_first_update(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    case = Case(name, CASES[name], small_config(name, CASES[name]))
+    case = Case.of(name)
     learner = Learner(case.algorithm, case.cfg, SPEC, 0, case.data())
     obs = np.zeros((1, SPEC.obs_size), np.float32)
 

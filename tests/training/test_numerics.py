@@ -46,7 +46,7 @@ def switch():
     habits.PLAN.clear()
 
 
-@pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
+@pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
 def test_every_algorithm_gives_the_same_bits(name, switch):
     def trained():
         one = trainer(name)

@@ -1,23 +1,29 @@
-"""What an algorithm gives to the rest of the house: a config and some functions. There is no base class.
+"""What an algorithm gives to the rest of the library: a config and some functions. There is no base class.
 
 Everything outside ``algos`` (training loop, evaluation, export, the contract tests) sees an algorithm only
-through this record, so a new algorithm is one file, one preset folder, one docs page and one registry line.
+through this record. How to write one: docs/adding-an-algorithm.md.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol
 
 import jax
-from jax import lax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from typing_extensions import TypeVar
 
 from fewstep.errors import UsageError
 from fewstep.types import Spec
 
 Metrics = dict[str, Float[Array, ""]]
 """Scalars of one update, named ``group/quantity`` (``critic/loss``, ``policy/entropy``)."""
+Obs = Float[Array, "obs"]
+Vector = Float[Array, "act"]
+Noise = Float[Array, "*noise"]
+QFunction = Callable[[Obs, Vector], Float[Array, ""]]
+"""Value of one action in one state, in reward units."""
 
 
 class Keyed(Protocol):
@@ -34,30 +40,18 @@ class Keyed(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Keyed)
-
-
 def use_key(state: Keyed, use: int) -> PRNGKeyArray:
     """The random key of one use in the current update: no two uses and no two updates share one."""
     return jax.random.fold_in(jax.random.fold_in(state.key, use), state.updates)
-
-
-def every(delay: int, state: S, step: Callable[[S], S]) -> S:
-    """``step(state)`` at every ``delay``-th update, from the first on; the state as it is at the others.
-
-    A condition on the count of updates, so what is skipped is not computed. ``delay`` is at least 1.
-    """
-    if delay == 1:
-        return step(state)
-    return lax.cond(state.updates % delay == 0, step, lambda same: same, state)
 
 
 @dataclass(frozen=True)
 class ActionMode:
     """How an action is chosen from a stochastic policy.
 
-    ``candidates`` actions are drawn and the one the critics like best is taken (1: a plain sample).
-    ``noise_free`` replaces every random draw of the sampler by its centre.
+    Attributes:
+        candidates: actions drawn, of which the one with the highest value is taken (best-of-N; 1: a sample).
+        noise_free: every random draw of the sampler is replaced by its centre.
     """
 
     candidates: int = 1
@@ -69,11 +63,16 @@ def plain_sample(cfg: Any) -> ActionMode:
     return ActionMode()
 
 
-@dataclass(frozen=True)
-class Algorithm:
-    """One algorithm.
+Config = TypeVar("Config", default=Any)
+State = TypeVar("State", bound=Keyed, default=Any)
+Policy = TypeVar("Policy", default=Any)
 
-    Fields:
+
+@dataclass(frozen=True)
+class Algorithm(Generic[Config, State, Policy]):
+    """One algorithm; plain ``Algorithm`` is the type of any.
+
+    Attributes:
         name: what the command line calls it.
         title: one line for lists and reports.
         config: frozen dataclass of hyper-parameters; nested frozen dataclasses are its sections.
@@ -83,54 +82,111 @@ class Algorithm:
             says. Its randomness is addressed by ``state.key`` and ``state.updates``.
         policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs
             them).
-        act: ``(cfg, policy, obs[B, obs_size], key, mode) -> action[B, act_size]`` in [-1, 1]; ``mode`` is
-            static. Evaluation, prediction and export know nothing else.
+        noise: ``(cfg, policy) -> shape`` of the standard normal noise that one action is made from; ``(0,)``
+            for a deterministic policy. Only the shapes of the policy's leaves may be looked at.
+        draw: ``(cfg, policy, obs[obs_size], noise) -> action[act_size]``, one action of one state,
+            deterministic. Acting in every mode, evaluation and export follow from it. It may lie outside
+            [-1, 1]: acting clips it; what is stored as experience is what was drawn, for an algorithm that
+            needs its density.
         native: the mode the paper evaluates with.
         citation: BibTeX.
+        value: ``(cfg, policy) -> QFunction`` by which best-of-N chooses. None: there is no best-of-N.
         behaviour: the mode that experience is collected with, a plain sample unless the algorithm says
             otherwise.
+        explore: ``(cfg, policy, action[act_size], noise[act_size]) -> action[act_size]``: what is done to an
+            action while experience is collected, and only then, with standard normal noise. None: nothing.
         rollout: what an update eats. None: a batch from the replay buffer, a ``Transition`` with one leading
             axis B. Otherwise ``cfg -> T``: a ``Rollout`` of T steps of each of the N environments, collected
             by the policy of the state it is given with, each step eaten once; one update is then all that is
             learned from it. Such an algorithm's config names in ``UNUSED`` the settings of the loop that
             decide nothing for it (``config.known_settings``).
-        collect: ``(cfg, policy, obs[B, obs_size], key) -> action[B, act_size]``, finite, in place of ``act``
-            while experience is collected. It may go beyond [-1, 1]: environments clip, and what is stored is
-            what was drawn, for an algorithm that needs its density. Clipped, it is ``act`` in the mode
-            ``behaviour``. None: it is ``act`` itself.
-        ranks: whether it can tell the better of several candidate actions; without, there is no best-of-N.
+        tiny: settings that make networks and samples as small as they can be, for tests.
         source: ``module:ATTRIBUTE`` of a record of the user's own, filled in when it is loaded: such an
             algorithm is held to this contract when a run begins. None for those of fewstep.
     """
 
     name: str
     title: str
-    config: type
-    init: Callable[[Any, Spec, PRNGKeyArray], Any]
-    update: Callable[[Any, Any, Any], tuple[Any, Metrics]]
-    policy: Callable[[Any], Any]
-    act: Callable[[Any, Any, jax.Array, PRNGKeyArray, ActionMode], jax.Array]
-    native: Callable[[Any], ActionMode]
+    config: type[Config]
+    init: Callable[[Config, Spec, PRNGKeyArray], State]
+    update: Callable[[Config, State, Any], tuple[State, Metrics]]
+    policy: Callable[[State], Policy]
+    noise: Callable[[Config, Policy], tuple[int, ...]]
+    draw: Callable[[Config, Policy, Obs, Noise], Vector]
+    native: Callable[[Config], ActionMode]
     citation: str
-    behaviour: Callable[[Any], ActionMode] = plain_sample
-    rollout: Callable[[Any], int] | None = None
-    collect: Callable[[Any, Any, jax.Array, PRNGKeyArray], jax.Array] | None = None
-    ranks: bool = True
+    value: Callable[[Config, Policy], QFunction] | None = None
+    behaviour: Callable[[Config], ActionMode] = plain_sample
+    explore: Callable[[Config, Policy, Vector, Vector], Vector] | None = None
+    rollout: Callable[[Config], int] | None = None
+    tiny: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     source: str | None = None
 
-    def mode(self, cfg: Any, text: str) -> ActionMode:
+    def act(
+        self,
+        cfg: Config,
+        policy: Policy,
+        obs: Float[Array, "batch obs"],
+        key: PRNGKeyArray,
+        mode: ActionMode,
+    ) -> Float[Array, "batch act"]:
+        """Actions in [-1, 1] for a batch, chosen in the mode ``mode`` (static)."""
+        return jnp.clip(self.chosen(cfg, policy, obs, self._noise(cfg, policy, obs, key, mode)), -1.0, 1.0)
+
+    def collect(
+        self, cfg: Config, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray
+    ) -> Float[Array, "batch act"]:
+        """Actions to collect experience with, as they are stored: environments clip them."""
+        mode = self.behaviour(cfg)
+        actions = self.chosen(cfg, policy, obs, self._noise(cfg, policy, obs, key, mode))
+        if self.explore is None:
+            return actions
+        explore = self.explore
+        noise = jax.random.normal(jax.random.fold_in(key, 1), actions.shape)
+        return jax.vmap(lambda a, e: explore(cfg, policy, a, e))(actions, noise)
+
+    def _noise(
+        self, cfg: Config, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray, mode: ActionMode
+    ) -> Float[Array, "batch N *noise"]:
+        shape = (obs.shape[0], mode.candidates, *self.noise(cfg, policy))
+        return jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
+
+    def chosen(
+        self,
+        cfg: Config,
+        policy: Policy,
+        obs: Float[Array, "batch obs"],
+        noise: Float[Array, "batch N *noise"],
+    ) -> Float[Array, "batch act"]:
+        """Actions for a batch as they are drawn from the given noise; of several noises the best action's."""
+        if noise.shape[1] == 1:
+            return jax.vmap(lambda s, e: self.draw(cfg, policy, s, e[0]))(obs, noise)
+        if self.value is None:
+            raise self._no_best_of(ActionMode(candidates=noise.shape[1]))
+        q = self.value(cfg, policy)
+
+        def best(s: Obs, each: Float[Array, "N *noise"]) -> Vector:
+            actions = jnp.clip(jax.vmap(lambda e: self.draw(cfg, policy, s, e))(each), -1.0, 1.0)
+            return actions[jnp.argmax(jax.vmap(lambda a: q(s, a))(actions))]
+
+        return jax.vmap(best)(obs, noise)
+
+    def mode(self, cfg: Config, text: str) -> ActionMode:
         """The mode that the user calls ``text`` (``parse_mode``).
 
         Raises:
             UsageError: there is none of that name, or not for this algorithm.
         """
         mode = parse_mode(text, self.native(cfg))
-        if mode.candidates > 1 and not self.ranks:
-            raise UsageError(
-                f"{self.name} has no action values to choose by, so there is no {mode_name(mode)}; "
-                "use native, sample or mode"
-            )
+        if mode.candidates > 1 and self.value is None:
+            raise self._no_best_of(mode)
         return mode
+
+    def _no_best_of(self, mode: ActionMode) -> UsageError:
+        return UsageError(
+            f"{self.name} has no action values to choose by, so there is no {mode_name(mode)}; "
+            "use native, sample or mode"
+        )
 
 
 def parse_mode(text: str, native: ActionMode) -> ActionMode:

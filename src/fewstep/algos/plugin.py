@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.errors import FewstepError, UsageError, require
 
 TEXTS = ("name", "title", "citation")
-FUNCTIONS = ("init", "update", "policy", "act", "native", "behaviour")
-OPTIONAL = ("rollout", "collect")
+FUNCTIONS = ("init", "update", "policy", "noise", "draw", "native", "behaviour")
+OPTIONAL = ("value", "explore", "rollout")
 
 
 class AlgorithmError(FewstepError):
@@ -39,26 +39,34 @@ def adopted(source: str, record: Algorithm) -> Algorithm:
     """
     for name in TEXTS:
         _require_field(source, record, name, lambda value: isinstance(value, str), "a text")
-    _require_field(source, record, "ranks", lambda value: isinstance(value, bool), "a bool")
     for name in FUNCTIONS:
         _require_field(source, record, name, callable, "a function")
     for name in OPTIONAL:
         _require_field(
             source, record, name, lambda value: value is None or callable(value), "a function or None"
         )
+    _require(source, record, "tiny", lambda value: isinstance(value, Mapping), "a dict of settings")
     _require_config(source, record.config)
-    return _guarded(source, tuple(getattr(record, field.name) for field in dataclasses.fields(Algorithm)))
+    fields = [
+        (field.name, getattr(record, field.name))
+        for field in dataclasses.fields(Algorithm)
+        if field.hash is None
+    ]
+    return dataclasses.replace(_guarded(source, tuple(fields)), tiny=record.tiny)
 
 
 @functools.lru_cache(maxsize=64)
-def _guarded(source: str, fields: tuple[Any, ...]) -> Algorithm:
-    """One record for one source, however often it is asked for: what is compiled is kept under it."""
-    record = Algorithm(*fields)
+def _guarded(source: str, fields: tuple[tuple[str, Any], ...]) -> Algorithm:
+    """The same functions for one source, however often it is asked for: what is compiled is kept under them."""
+    record = Algorithm(**dict(fields))
     guards: dict[str, Any] = {
         name: guard(source, name, function, RESULTS.get(name))
         for name in (*FUNCTIONS, *OPTIONAL)
         if (function := getattr(record, name)) is not None
     }
+    if "value" in guards:
+        value: Callable[..., Any] = guards["value"]
+        guards["value"] = lambda cfg, policy: guard(source, "value", value(cfg, policy), None)
     return dataclasses.replace(record, source=source, **guards)
 
 
@@ -70,9 +78,15 @@ def _is_length(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(size) is int and size >= 0 for size in value)
+
+
 RESULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "native": (_is_mode, "an ActionMode"),
     "behaviour": (_is_mode, "an ActionMode"),
+    "noise": (_is_shape, "a shape, a tuple of whole numbers"),
+    "value": (callable, "a function of an observation and an action"),
     "rollout": (_is_length, "a whole number of steps, at least 1"),
 }
 """What those functions must return that give no arrays."""
@@ -121,14 +135,18 @@ def _is_own(source: str, filename: str) -> bool:
     return any(Path(filename).is_relative_to(path) for path in paths)
 
 
-def _require_field(
-    source: str, record: Algorithm, name: str, sound: Callable[[Any], bool], what: str
-) -> None:
+def _require(source: str, record: Algorithm, name: str, sound: Callable[[Any], bool], what: str) -> None:
     value = getattr(record, name)
     if not sound(value):
         raise UsageError(f"algorithm {source}: {name} must be {what}, got {value!r:.80}")
+
+
+def _require_field(
+    source: str, record: Algorithm, name: str, sound: Callable[[Any], bool], what: str
+) -> None:
+    _require(source, record, name, sound, what)
     try:
-        hash(value)
+        hash(getattr(record, name))
     except TypeError:
         raise UsageError(f"algorithm {source}: {name} must be hashable, such as a plain function") from None
 

@@ -1,7 +1,9 @@
-"""Which algorithms there are. Names and titles are known without importing any of them (or jax)."""
+"""Which algorithms there are. Names are known without importing any of them (or jax)."""
 
+import functools
 import importlib
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from fewstep import foreign
@@ -13,38 +15,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an algorithm's record is, and its one-line title for lists."""
+    """Where an algorithm's record is.
 
-    module: str
-    title: str
+    Attributes:
+        record: ``module:ATTRIBUTE``.
+        model: name of its class in ``fewstep`` (``fewstep.SAC``).
+    """
+
+    record: str
+    model: str
 
 
-ALGORITHMS = {
-    "crossq": Entry(
-        "fewstep.algos.crossq",
-        "CrossQ: SAC with batch renormalisation, wide critics and no target networks",
-    ),
-    "mfpo": Entry(
-        "fewstep.algos.mfpo",
-        "Mean Flow Policy Optimization: a two-step MeanFlow policy under maximum-entropy RL",
-    ),
-    "ppo": Entry(
-        "fewstep.algos.ppo",
-        "Proximal Policy Optimization: a Gaussian policy improved on its own rollouts, ratios clipped",
-    ),
-    "sac": Entry(
-        "fewstep.algos.sac",
-        "Soft Actor-Critic: a tanh-Gaussian policy under maximum-entropy RL",
-    ),
-    "smfp": Entry(
-        "fewstep.algos.smfp",
-        "Stochastic MeanFlow Policies: a one-step policy under entropic mirror descent",
-    ),
-    "td3": Entry(
-        "fewstep.algos.td3",
-        "Twin Delayed DDPG: a deterministic tanh policy with smoothed, delayed targets",
-    ),
+BUILT_IN = {
+    "crossq": Entry("fewstep.algos.crossq:ALGORITHM", "CrossQ"),
+    "mfpo": Entry("fewstep.algos.mfpo:ALGORITHM", "MFPO"),
+    "ppo": Entry("fewstep.algos.ppo:ALGORITHM", "PPO"),
+    "sac": Entry("fewstep.algos.sac:ALGORITHM", "SAC"),
+    "smfp": Entry("fewstep.algos.smfp:ALGORITHM", "SMFP"),
+    "td3": Entry("fewstep.algos.td3:ALGORITHM", "TD3"),
 }
+"""The one place where an algorithm of this package is registered."""
+GROUP = "fewstep.algorithms"
+"""Entry-point group by which other packages add algorithms: ``name = "module:ATTRIBUTE"``."""
+
+
+@functools.cache
+def entries() -> dict[str, Entry]:
+    """Every algorithm that has a name, in alphabetical order: built in, or of an installed package."""
+    found = {point.name: Entry(point.value, point.name) for point in entry_points(group=GROUP)}
+    return dict(sorted((found | BUILT_IN).items()))
 
 
 def get(name: str) -> "Algorithm":
@@ -56,16 +55,17 @@ def get(name: str) -> "Algorithm":
     Raises:
         UsageError: no such algorithm; the nearest name is suggested.
     """
-    if ":" not in name and name not in ALGORITHMS:
-        raise unknown("algorithm", name, ALGORITHMS)
+    if ":" not in name and name not in entries():
+        raise unknown("algorithm", name, entries())
     from fewstep.algos import numerics  # not before: it imports jax
 
-    load = _from_user if ":" in name else _from_here
-    return numerics.own(load)(name)
+    load = _from_here if name in BUILT_IN else _from_user
+    return numerics.own(load)(name if ":" in name else entries()[name].record)
 
 
 def _from_here(name: str) -> "Algorithm":
-    return importlib.import_module(ALGORITHMS[name].module).ALGORITHM
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _from_user(name: str) -> "Algorithm":

@@ -8,10 +8,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print name and title of each algorithm."""
-    from fewstep.algos.registry import ALGORITHMS
+    """Print name and title of each algorithm; of one that cannot be loaded, why."""
+    from fewstep.algos import registry
+    from fewstep.errors import FewstepError
 
-    width = max(map(len, ALGORITHMS))
-    for name, entry in sorted(ALGORITHMS.items()):
-        print(f"{name:<{width}}  {entry.title}")
+    names = registry.entries()
+    width = max(map(len, names))
+    for name in names:
+        try:
+            about = registry.get(name).title
+        except FewstepError as error:
+            about = f"({error})"
+        print(f"{name:<{width}}  {about}")
     return 0

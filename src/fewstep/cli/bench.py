@@ -76,7 +76,7 @@ def _configs(arguments: argparse.Namespace, replay_only: bool) -> "Sequence[RunC
     from fewstep.algos import registry
     from fewstep.config import resolve
 
-    every = [n for n in sorted(registry.ALGORITHMS) if not replay_only or registry.get(n).rollout is None]
+    every = [n for n in registry.entries() if not replay_only or registry.get(n).rollout is None]
     return [
         resolve(
             name,

@@ -44,14 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the run's newest saved policy and print the files written."""
-    from fewstep.deploy import formats
+    from fewstep.deploy.formats import registry as formats
 
     formats.get(arguments.to, arguments.prefix)  # a slip should not wait for jax
 
-    from fewstep.deploy.pack import pack, place
+    from fewstep.deploy.export import pack
     from fewstep.runs.layout import RunDir
     from fewstep.training import acting, policy_io
-    from fewstep.training.interface import Interface
     from fewstep.training.resume import read_config
 
     directory = RunDir.open(arguments.run)
@@ -59,12 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     fixed = None
     if arguments.noise == "fixed":
         fixed = acting.deterministic_key(read_config(directory)[0].seed)
-    interface = Interface(saved.env)
     exported = pack(
         saved.algorithm,
         saved.cfg,
         saved.policy,
-        place(saved.env, interface.observation_names, interface.action_space),
+        saved.info,
         env_steps=saved.env_steps,
         updates=saved.updates,
         actions=arguments.actions,

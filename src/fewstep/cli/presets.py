@@ -11,11 +11,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print name and purpose of each preset."""
     from fewstep import presets
-    from fewstep.algos.registry import ALGORITHMS
+    from fewstep.algos.registry import entries
     from fewstep.errors import unknown
 
-    if arguments.algo not in ALGORITHMS:
-        raise unknown("algorithm", arguments.algo, ALGORITHMS)
+    if arguments.algo not in entries():
+        raise unknown("algorithm", arguments.algo, entries())
     found = presets.names(arguments.algo)
     width = max(map(len, found))
     for name, about in found.items():

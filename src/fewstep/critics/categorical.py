@@ -4,6 +4,7 @@ A critic gives ``atoms`` logits over a fixed grid ``z`` of returns; its value is
 distribution.
 """
 
+from functools import reduce as fold
 from typing import Literal
 
 import jax
@@ -12,7 +13,6 @@ from jaxtyping import Array, Float
 
 Scalar = Float[Array, ""]
 Atoms = Float[Array, "atoms"]
-Twin = Literal["min", "mean"]
 
 
 def support(v_min: float, v_max: float, atoms: int) -> Atoms:
@@ -30,12 +30,12 @@ def expected_value(logits: Atoms, z: Atoms) -> Scalar:
     return jax.nn.softmax(logits) @ z
 
 
-def soft_atoms(
-    z: Atoms, reward: Scalar, terminated: Array, discount: float, alpha: Scalar, next_log_prob: Scalar
-) -> Atoms:
-    """Where the successor's atoms land: r + gamma (z - alpha log pi(a'|s')), or r if terminated."""
-    continued = discount * (z - alpha * next_log_prob)
-    return reward + jnp.where(terminated, 0.0, continued)
+def soft_atoms(z: Atoms, reward: Scalar, terminated: Array, discount: float, bonus: Scalar | float) -> Atoms:
+    """Where the successor's atoms land: r + gamma (z + bonus), or r if terminated.
+
+    ``bonus`` is the successor's entropy bonus, -alpha log pi(a'|s') for a soft backup.
+    """
+    return reward + jnp.where(terminated, 0.0, discount * (z + bonus))
 
 
 def project(
@@ -90,19 +90,17 @@ def saturated_share(
     return jnp.sum(probabilities * ((values < z[0]) | (values > z[-1])), axis=-1)
 
 
-def combine_targets(first: Atoms, second: Atoms, z: Atoms, twin: Twin) -> Atoms:
-    """One target distribution from the twins' two.
+def combine_targets(
+    members: Float[Array, "members atoms"], z: Atoms, reduce: Literal["min", "mean"]
+) -> Atoms:
+    """One target distribution from an ensemble's.
 
-    ``min``: the whole distribution whose mean is lower (ties: the second). ``mean``: their equal mixture.
+    ``min``: the whole distribution whose mean is lowest (of equal ones the last). ``mean``: their equal
+    mixture.
     """
-    if twin == "mean":
-        return 0.5 * (first + second)
-    return jnp.where(first @ z < second @ z, first, second)
-
-
-def combine_values(first: Scalar, second: Scalar, twin: Twin) -> Scalar:
-    """The value that actions are judged by: minimum or mean of the twins' expectations."""
-    return jnp.minimum(first, second) if twin == "min" else 0.5 * (first + second)
+    if reduce == "mean":
+        return fold(jnp.add, list(members)) * (1.0 / len(members))
+    return fold(lambda a, b: jnp.where(a @ z < b @ z, a, b), list(members))
 
 
 def cross_entropy(target: Atoms, logits: Atoms) -> Scalar:

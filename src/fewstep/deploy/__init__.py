@@ -1,14 +1,14 @@
 """Policies outside the training library: ``load`` opens what ``fewstep export`` wrote.
 
 Loading and acting import numpy and what the format itself needs (safetensors; onnxruntime; jax for
-``stablehlo`` alone); only making a program out of a trained policy (``fewstep.deploy.pack``) needs jax.
+``stablehlo`` alone); only making a program out of a trained policy (``fewstep.deploy.export``) needs jax.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewstep.deploy import artefact
-from fewstep.deploy.numpy_runtime import NumpyPolicy
+from fewstep.deploy.formats.numpy import write as artefact
+from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from fewstep.deploy.runtime import DeployedPolicy
 from fewstep.errors import UsageError
 
@@ -33,11 +33,11 @@ def load(path: str | Path, seed: int | None = None, obs_names: Sequence[str] | N
         raise UsageError(f"{path} is not a file; `fewstep export RUN --to numpy` writes one")
     match path.suffix:
         case ".onnx":
-            from fewstep.deploy.onnx_runtime import OnnxPolicy
+            from fewstep.deploy.formats.onnx.run import OnnxPolicy
 
             policy = OnnxPolicy(path, seed)
         case ".stablehlo":
-            from fewstep.deploy.stablehlo import StableHloPolicy
+            from fewstep.deploy.formats.stablehlo import StableHloPolicy
 
             policy = StableHloPolicy(path, seed)
         case _:

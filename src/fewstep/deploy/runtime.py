@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fewstep.deploy.description import Description
-from fewstep.deploy.program import FloatArray
+from fewstep.deploy.program.description import Description
+from fewstep.deploy.program.program import FloatArray
 from fewstep.errors import NonFiniteError, UsageError
 from fewstep.foreign import brief
 

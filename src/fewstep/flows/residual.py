@@ -51,15 +51,6 @@ def adaptive_weight(delta: Scalar, gamma: float, epsilon: float = 1e-4) -> Scala
     return lax.stop_gradient((delta + epsilon) ** -(1.0 - gamma))
 
 
-def sample_interval(
-    key: PRNGKeyArray, shape: tuple[int, ...], *, general: bool, end_share: float
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Training times (b, t): t uniform on (0, 1], b = 0 or, if ``general``, uniform on [0, t).
-
-    In a share ``end_share`` of the draws, t is exactly 1, the only time at which a one-step policy acts.
-    """
-    k_t, k_b, k_end = jax.random.split(key, 3)
-    t = 1.0 - jax.random.uniform(k_t, shape)
-    t = jnp.where(jax.random.uniform(k_end, shape) < end_share, 1.0, t)
-    b = t * jax.random.uniform(k_b, shape) if general else jnp.zeros(shape)
-    return b, t
+def sample_times(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Training times, uniform on (0, 1]."""
+    return 1.0 - jax.random.uniform(key, shape)

@@ -24,7 +24,7 @@ Form = Literal["ioffe", "crossq"]
 class RenormConfig:
     """Constants of a batch renormalisation.
 
-    Fields:
+    Attributes:
         momentum: of the running statistics per batch.
         epsilon: added to variances below the root.
         r_max, d_max: how far scale and shift are corrected from the batch's towards the running statistics.

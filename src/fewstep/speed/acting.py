@@ -13,9 +13,9 @@ import numpy as np
 
 from fewstep import deploy
 from fewstep.api import Model
-from fewstep.deploy import formats
-from fewstep.deploy.description import Exported
-from fewstep.deploy.pack import pack, place
+from fewstep.deploy.export import pack
+from fewstep.deploy.formats import registry as formats
+from fewstep.deploy.program.description import Exported
 
 FLAGS = {
     "c -O2": ["-std=c99", "-O2"],
@@ -73,9 +73,8 @@ def measure(model: Model, actions: str, chunks: int, calls: int, only: str = "")
     """
     config, trainer = model.config, model._trainer  # pyright: ignore[reportPrivateUsage]
     interface = model._interface  # pyright: ignore[reportPrivateUsage]
-    where = place(config.env, interface.observation_names, model.action_space)
     own: Any = {"env_steps": 0, "updates": 0, "actions": actions, "noise": "inside"}
-    exported = pack(trainer.algorithm, config.algorithm, trainer.policy, where, **own)
+    exported = pack(trainer.algorithm, config.algorithm, trainer.policy, interface.info, **own)
     in_numpy = deploy.NumpyPolicy(exported, seed=0)
     acting = model._acting(trainer.algorithm.mode(config.algorithm, actions))  # pyright: ignore[reportPrivateUsage]
     obs = np.random.default_rng(0).normal(size=(64, 1, in_numpy.obs_size)).astype(np.float32)

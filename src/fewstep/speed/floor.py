@@ -9,12 +9,12 @@ wants them. The policy's share is divided by its delay. An update at the peak of
 from collections.abc import Callable
 from typing import Any
 
-from fewstep.algos.crossq.config import CrossQConfig
+from fewstep.algos.crossq import CrossQConfig
 from fewstep.algos.mfpo.config import MFPOConfig
-from fewstep.algos.sac.config import SACConfig
+from fewstep.algos.sac import SACConfig
 from fewstep.algos.smfp.config import SMFPConfig
-from fewstep.algos.td3.config import TD3Config
-from fewstep.algos.twins import CriticConfig
+from fewstep.algos.td3 import TD3Config
+from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import UsageError
 from fewstep.nets.time_features import LOW_FREQUENCIES
 from fewstep.speed.gemms import Perceptron
@@ -22,24 +22,27 @@ from fewstep.types import Spec
 
 
 def _critic(cfg: CriticConfig, spec: Spec) -> Perceptron:
-    return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, 1)
+    return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, cfg.made_head.outputs)
 
 
 def _temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
-    """Both critics: values of the successors, then one regression of each."""
+    """All critics: values of the successors, then one regression of each."""
     net = _critic(cfg, spec)
-    if cfg.kind == "crossq":
+    if cfg.trunk == "crossq":
         # One forward of both halves; the loss sees the values of one, and through the statistics both learn.
         joint = net.forward(2 * batch, 2 * batch) + net.weight_gradient(2 * batch, 2 * batch)
-        head = 2 * batch * cfg.hidden[-1]
-        return 2 * (joint + net.input_gradient(2 * batch) - 2 * head)
-    return 2 * (net.forward(batch, batch) + net.training(batch, batch))
+        head = 2 * batch * cfg.hidden[-1] * cfg.made_head.outputs
+        target = net.forward(2 * batch, 2 * batch) if cfg.target == "polyak" else 0
+        return cfg.ensemble * (joint + target + net.input_gradient(2 * batch) - 2 * head)
+    return cfg.ensemble * (net.forward(batch, batch) + net.training(batch, batch))
 
 
 def sac(cfg: SACConfig | CrossQConfig, spec: Spec, batch: int) -> float:
     """SAC and CrossQ: one action at s', twin regression; one action at s, climbed through both critics."""
     actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
-    improvement = actor.training(batch, batch) + 2 * _critic(cfg.critic, spec).pathwise(batch, batch)
+    improvement = actor.training(batch, batch) + cfg.critic.ensemble * _critic(cfg.critic, spec).pathwise(
+        batch, batch
+    )
     critics = actor.forward(batch, batch) + _temporal_difference(cfg.critic, spec, batch)
     return critics + improvement / cfg.actor.delay
 
@@ -66,7 +69,9 @@ def smfp(cfg: SMFPConfig, spec: Spec, batch: int) -> float:
     critic = _critic(cfg.critic, spec)
 
     def judged(states: int, each: int) -> int:
-        return actor.forward(states, states * each) + 2 * critic.forward(states, states * each)
+        return actor.forward(states, states * each) + cfg.critic.ensemble * critic.forward(
+            states, states * each
+        )
 
     k = cfg.target_candidates
     critics = judged(batch, k) if k > 1 else actor.forward(batch, batch)
@@ -76,12 +81,12 @@ def smfp(cfg: SMFPConfig, spec: Spec, batch: int) -> float:
 
     states = min(cfg.actor.batch_size or batch, batch)
     improvement = actor.training(states, states * cfg.actor_components)
-    improvement += 2 * critic.pathwise(states, states * cfg.actor.samples)
+    improvement += cfg.critic.ensemble * critic.pathwise(states, states * cfg.actor.samples)
     if cfg.mirror.weight > 0:
         rows = min(cfg.mirror.batch_size or states, states)
         improvement += judged(rows, cfg.mirror.candidates)
         if cfg.mirror.source == "replay":
-            improvement += 2 * critic.forward(0, rows)
+            improvement += cfg.critic.ensemble * critic.forward(0, rows)
         pairs = rows * (cfg.mirror.candidates if cfg.mirror.source == "candidates" else 1)
         # Times of their own in every row; they learn nothing, so no gradient goes back to them.
         improvement += actor.forward(rows, pairs, own_conditions=True) + actor.tangent(
@@ -97,7 +102,7 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
         raise UsageError("the floor of mfpo is counted for divergence.log_prob averaged")
     a, embed = cfg.actor, cfg.actor.time_embed
     net = [Perceptron(spec.obs_size, spec.act_size, a.hidden, n, embed) for n in (spec.act_size, 1)]
-    critic = Perceptron(spec.obs_size, spec.act_size, cfg.critic.hidden, cfg.critic.atoms)
+    critic = _critic(cfg.critic, spec)
     # An embedder has no state; its features count as a row's own inputs. Two of them, of t and of t - r.
     times = Perceptron(0, a.time_features, (embed,), embed)
 
@@ -113,12 +118,12 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
         embedding += times.input_gradient(rows, wanted=a.time_features)
         return n.training(states, rows, own_conditions=True) + tangent + 2 * embedding
 
-    critics = drawn(batch, 1) + 2 * critic.forward(batch, batch) + 2 * critic.training(batch, batch)
+    critics = drawn(batch, 1) + _temporal_difference(cfg.critic, spec, batch)
     states = min(a.batch_size or batch, batch)
     improvement = drawn(states, cfg.proposals.policy)
     points = states * cfg.proposals.points
     candidates = states * cfg.proposals.policy + points * cfg.proposals.gaussian
-    improvement += 2 * critic.forward(states, candidates)
+    improvement += cfg.critic.ensemble * critic.forward(states, candidates)
     improvement += regression(net[0], states, points) + regression(net[1], states, points)
     improvement += net[0].forward(states, points, own_conditions=True)
     improvement += cfg.divergence.probes * net[0].tangent(points)

@@ -92,12 +92,9 @@ def act(algorithm: Algorithm, cfg: Any, mode: ActionMode) -> Act:
 
 @functools.lru_cache(maxsize=16)
 def collect(algorithm: Algorithm, cfg: Any) -> Act:
-    """``act`` for collecting: ``algorithm.collect`` or, without it, the mode ``behaviour``."""
-    own = algorithm.collect
-    if own is None:
-        return act(algorithm, cfg, algorithm.behaviour(cfg))
+    """``act`` for collecting: ``algorithm.collect``."""
 
     def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
-        return own(cfg, policy, obs, jax.random.fold_in(key, counter))
+        return algorithm.collect(cfg, policy, obs, jax.random.fold_in(key, counter))
 
     return numerics.jit(chosen)

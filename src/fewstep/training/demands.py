@@ -13,21 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fewstep.algos.contract import ActionMode, Algorithm, mode_name
+from fewstep.algos.contract import Algorithm
 from fewstep.algos.plugin import AlgorithmError
 from fewstep.training import compiled, seeds
 from fewstep.types import Spec
 
 ROWS = 16
 """Observations that acting is tried on."""
-COLLECT = "collect"
 ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float)
 """What jax takes as an array."""
 
 
 @functools.lru_cache(maxsize=16)
 def check(algorithm: Algorithm, cfg: Any, spec: Spec, data: Any) -> None:
-    """Try ``init``, ``update``, ``policy``, ``act`` and ``collect``.
+    """Try ``init``, ``update``, ``policy`` and all that acting takes.
 
     Args:
         algorithm: the record.
@@ -175,50 +174,47 @@ def _check_metrics(algorithm: Algorithm, metrics: Any) -> None:
 
 
 def _check_acting(algorithm: Algorithm, cfg: Any, spec: Spec, policy: Any) -> None:
-    native, behaviour = algorithm.native(cfg), algorithm.behaviour(cfg)
-    several = [ActionMode(candidates=2)] if algorithm.ranks else []
-    modes = {
-        mode_name(m): m for m in (ActionMode(), ActionMode(noise_free=True), native, behaviour, *several)
+    obs, action, noise, number = (
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+        for shape in ((spec.obs_size,), (spec.act_size,), algorithm.noise(cfg, policy), ())
+    )
+
+    def draw(policy: Any, obs: Any, noise: Any) -> Any:
+        return algorithm.draw(cfg, policy, obs, noise)
+
+    functions: dict[str, tuple[Callable[..., Any], tuple[Any, Any], Any]] = {
+        "draw": (draw, (obs, noise), action)
     }
-
-    def act(policy: Any, obs: jax.Array, key: Any) -> dict[str, Any]:
-        actions = {name: algorithm.act(cfg, policy, obs, key, mode) for name, mode in modes.items()}
-        if algorithm.collect is not None:
-            actions[COLLECT] = algorithm.collect(cfg, policy, obs, key)
-        return actions
-
+    if (value := algorithm.value) is not None:
+        functions["value"] = (lambda p, o, a: value(cfg, p)(o, a), (obs, action), number)
+    if (explore := algorithm.explore) is not None:
+        functions["explore"] = (lambda p, a, e: explore(cfg, p, a, e), (action, action), action)
+    for name, (function, given, wanted) in functions.items():
+        _, shape = _traced(algorithm, name, function, policy, *given)
+        got = _kind(shape) if isinstance(shape, jax.ShapeDtypeStruct) else f"a {type(shape).__name__}"
+        if got != _kind(wanted):
+            raise _fault(algorithm, f"{name} must return {_kind(wanted)}, got {got}")
     rng = np.random.default_rng(0)
     spread = np.repeat([1.0, 10.0], ROWS // 2)[:, None]
-    obs = (spread * rng.standard_normal((ROWS, spec.obs_size))).astype(np.float32)
-    key = jax.random.key(0)
-    for rows, shapes in (
-        (1, jax.eval_shape(act, policy, obs[:1], key)),
-        (ROWS, _traced(algorithm, "act", act, policy, obs, key)[1]),
-    ):
-        for name, shape in shapes.items():
-            want = _kind(jax.ShapeDtypeStruct((rows, spec.act_size), jnp.float32))
-            got = _kind(shape) if isinstance(shape, jax.ShapeDtypeStruct) else f"a {type(shape).__name__}"
-            if got != want:
-                raise _fault(algorithm, f"{_call(name)} must return {want} for {rows} rows, got {got}")
-    jitted = jax.jit(act, compiler_options={"xla_backend_optimization_level": 0})  # it is run twice
-    first, other = (jax.device_get(jitted(policy, obs, jax.random.key(seed))) for seed in (0, 1))
-    for name, actions in first.items():
-        if not np.isfinite(actions).all():
-            raise _fault(algorithm, f"{_call(name)} must return finite numbers, got {_worst(actions)}")
-        if name != COLLECT and not (np.abs(actions) <= 1.0).all():
-            raise _fault(algorithm, f"{_call(name)} must return actions in [-1, 1], got {_worst(actions)}")
-    for name, mode in modes.items():
-        if mode.noise_free and not np.array_equal(first[name], other[name]):
-            raise _fault(algorithm, "act with noise_free must not depend on the key")
-    if algorithm.collect is not None:
-        clipped, acted = np.clip(first[COLLECT], -1.0, 1.0), first[mode_name(behaviour)]
-        if not np.allclose(clipped, acted, rtol=1e-4, atol=1e-5):
-            raise _fault(algorithm, f"collect, clipped to [-1, 1], must be {_call(mode_name(behaviour))}")
+    rows = (spread * rng.standard_normal((ROWS, spec.obs_size))).astype(np.float32)
+    for mode in (algorithm.native(cfg), algorithm.behaviour(cfg)):
+        jax.eval_shape(lambda p, s, k, m=mode: algorithm.act(cfg, p, s, k, m), policy, rows, jax.random.key(0))
+
+    def results(policy: Any, noise: jax.Array, exploration: jax.Array) -> dict[str, jax.Array]:
+        drawn = jax.vmap(functools.partial(draw, policy))(rows, noise)
+        found = {"draw": drawn}
+        for name, given in (("value", (rows, jnp.clip(drawn, -1.0, 1.0))), ("explore", (drawn, exploration))):
+            if name in functions:
+                found[name] = jax.vmap(functools.partial(functions[name][0], policy))(*given)
+        return found
+
+    jitted = jax.jit(results, compiler_options={"xla_backend_optimization_level": 0})  # it is run twice
+    for scale in (0.0, 1.0):
+        draws = (scale * rng.standard_normal((ROWS, *x.shape)).astype(np.float32) for x in (noise, action))
+        for name, numbers in jax.device_get(jitted(policy, *draws)).items():
+            if not np.isfinite(numbers).all():
+                raise _fault(algorithm, f"{name} must return finite numbers, got {_worst(numbers)}")
 
 
-def _call(name: str) -> str:
-    return name if name == COLLECT else f"act (mode {name})"
-
-
-def _worst(actions: np.ndarray) -> str:
-    return f"{actions.flat[np.argmax(np.abs(actions))]:g}"
+def _worst(numbers: np.ndarray) -> str:
+    return f"{numbers.flat[np.argmax(np.abs(numbers))]:g}"

@@ -223,8 +223,7 @@ def saved_policy(trainer: Trainer) -> SavedPolicy:
     return SavedPolicy(
         algorithm=trainer.algorithm,
         cfg=config.algorithm,
-        spec=trainer.spec,
-        env=config.env,
+        info=trainer.info,
         policy=trainer.policy,
         env_steps=trainer.env_steps,
         updates=trainer.updates,

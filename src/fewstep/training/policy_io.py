@@ -1,6 +1,7 @@
 """The ``policy/`` folder: what can act, and all that is needed to use it, without the rest of the run."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,12 +19,12 @@ from fewstep.errors import FewstepError
 from fewstep.runs import arrays
 from fewstep.runs.files import read_json, write_text
 from fewstep.training import seeds, state_io
-from fewstep.types import Spec
+from fewstep.types import EnvInfo, Spec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-FORMAT = 1
-LARGEST_DESCRIPTION = 64 * 2**10
-"""Bytes. A description is a page of settings; what claims more is not one."""
+FORMAT = 2
+LARGEST_DESCRIPTION = 16 * 2**20
+"""Bytes. A description is a page of settings and a name per number of an observation, not more."""
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SafetensorError)
 """What reading a file raises that makes no sense."""
@@ -33,20 +34,29 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowErr
 class SavedPolicy:
     """A policy read from disk.
 
-    Fields:
+    Attributes:
         algorithm, cfg: what made it.
-        spec, env: what it acts on.
+        info: what it has to know of its environment.
         policy: the pytree that ``algorithm.act`` takes.
         env_steps, updates: how long it had learned.
     """
 
     algorithm: Algorithm
     cfg: Any
-    spec: Spec
-    env: str
+    info: EnvInfo
     policy: Any
     env_steps: int
     updates: int
+
+    @property
+    def env(self) -> str:
+        """Id of the environment."""
+        return self.info.env
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes of its flat vectors."""
+        return self.info.spec
 
 
 def save(folder: Path, saved: SavedPolicy, algo: str) -> None:
@@ -66,8 +76,8 @@ def prepare(folder: Path, saved: SavedPolicy, algo: str) -> Callable[[], None]:
     description = {
         "format": FORMAT,
         "algo": algo,
-        "env": saved.env,
         "spec": asdict(saved.spec),
+        **asdict(saved.info),
         "native_actions": mode_name(saved.algorithm.native(saved.cfg)),
         "settings": settings.flatten(saved.cfg),
     }
@@ -107,17 +117,26 @@ def load(folder: Path) -> SavedPolicy:
         algorithm = registry.get(description["algo"])
         known = settings.schema(algorithm.config)
         flat = settings.checked(description["settings"], known, f"{folder / DESCRIPTION}")
-        spec = Spec(**description["spec"])
+        info = _info(description)
         weights = load_file(folder / WEIGHTS)
         with safe_open(folder / WEIGHTS, framework="numpy") as file:
             counters = file.metadata()
         cfg = settings.build(algorithm.config, flat)
-        policy = state_io.from_arrays(template(algorithm, cfg, spec), weights, f"policy {folder}")
-        env, steps, updates = str(description["env"]), int(counters["env_steps"]), int(counters["updates"])
+        policy = state_io.from_arrays(template(algorithm, cfg, info.spec), weights, f"policy {folder}")
+        steps, updates = int(counters["env_steps"]), int(counters["updates"])
     except _DAMAGE as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise FewstepError(f"{folder} is damaged: {reason}") from error
-    return SavedPolicy(algorithm, cfg, spec, env, policy, steps, updates)
+    return SavedPolicy(algorithm, cfg, info, policy, steps, updates)
+
+
+def _info(description: dict[str, Any]) -> EnvInfo:
+    names = tuple(str(name) for name in description["obs_names"])
+    low, high = (tuple(float(end) for end in description[key]) for key in ("low", "high"))
+    shape = tuple(int(size) for size in description["action_shape"])
+    if not (len(low) == len(high) == math.prod(shape)):
+        raise ValueError(f"{len(low)} lower and {len(high)} upper bounds for actions of shape {shape}")
+    return EnvInfo(str(description["env"]), names, low, high, shape)
 
 
 @numerics.own

@@ -1,5 +1,6 @@
 """One run's three parts at work: episodes give steps, experience keeps them, the learner acts and learns."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training import experience
 from fewstep.training.episodes import Episodes
+from fewstep.training.interface import Interface
 from fewstep.training.learner import Learner
-from fewstep.types import Transition
+from fewstep.types import EnvInfo, Transition
 
 
 class Trainer:
@@ -29,11 +31,12 @@ class Trainer:
         training = config.training
         self.config = config
         self.algorithm = algorithm
+        self._env = config.env if env is None else env
         watch = None
         if training.env_process:
             watch = envs.Supervision(training.env_timeout, training.env_restarts)
         self.envs = envs.make(
-            env or config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
+            self._env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
         )
         self.spec = self.envs.spec
         try:
@@ -45,6 +48,11 @@ class Trainer:
             self.envs.close()
             raise
         self._ahead: Any = None
+
+    @cached_property
+    def info(self) -> EnvInfo:
+        """What a saved policy keeps of the environment."""
+        return Interface(self._env).info
 
     @property
     def env_steps(self) -> int:

@@ -4,8 +4,8 @@ Maximum-entropy reinforcement learning with a two-step MeanFlow policy. Read in 
 
 1. ``config``: the hyper-parameters.
 2. ``policy``: how an action and its log-density are made.
-3. ``targets``: the critics' soft target; the velocity of the Boltzmann policy exp(Q / alpha) / Z.
-4. ``losses``: critics, average velocity, average divergence, temperature.
+3. ``targets``: the velocity of the flow towards the Boltzmann policy exp(Q / alpha) / Z.
+4. ``losses``: average velocity and average divergence.
 5. ``learner``: the state and one update.
 
 docs/algorithms/mfpo.md holds the mathematics and each departure from the authors' code.
@@ -24,8 +24,20 @@ ALGORITHM = Algorithm(
     init=learner.init,
     update=learner.update,
     policy=learner.policy,
-    act=policy.act,
+    noise=lambda cfg, policy: (policy.actor.body.head.bias.shape[0],),
+    draw=policy.draw_action,
+    value=lambda cfg, policy: policy.critics.q(cfg.critic),
     native=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
+    tiny={
+        "actor.hidden": (16, 16),
+        "actor.time_features": 8,
+        "actor.time_embed": 8,
+        "critic.hidden": (16, 16),
+        "critic.atoms": 11,
+        "proposals.policy": 2,
+        "proposals.gaussian": 2,
+        "proposals.block": 0,
+    },
     citation="""@article{dong2026mfpo,
   title   = {Mean Flow Policy Optimization},
   author  = {Dong, Xiaoyi and Zhang, Xi Sheryl and Cheng, Jian},

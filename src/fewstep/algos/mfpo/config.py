@@ -5,24 +5,25 @@ the two differ.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from fewstep.algos.temperature import TemperatureConfig
-from fewstep.critics.categorical import Twin
-from fewstep.errors import require, require_sizes
+from fewstep.algos.shared.temperature import TemperatureConfig
+from fewstep.critics.ensemble import CriticConfig
+from fewstep.errors import require
 from fewstep.flows.bounds import Bound
 from fewstep.flows.noises import Spread
 from fewstep.nets.frozen import Precision
+from fewstep.nets.trained import AdamConfig
+from fewstep.settings import Count, Positive, Range, Section, Share, Sizes, Whole
 
 
 @dataclass(frozen=True)
-class ActorConfig:
-    """The average-velocity network and the sampler.
+class ActorConfig(AdamConfig):
+    """The average-velocity network, Adam on it, and the sampler.
 
-    Fields:
+    Attributes:
         hidden: sizes of the hidden layers (also of the divergence network).
         time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
-        learning_rate: of Adam.
         steps: T, network evaluations per action.
         bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density
             accounted for.
@@ -31,95 +32,41 @@ class ActorConfig:
         candidates: N of the native best-of-N evaluation.
     """
 
-    hidden: tuple[int, ...] = (256, 256, 256)
-    time_features: int = 128
-    time_embed: int = 64
-    learning_rate: float = 3e-4
-    steps: int = 2
+    hidden: Sizes = (256, 256, 256)
+    time_features: Annotated[int, Range(2)] = 128
+    time_embed: Count = 64
+    steps: Annotated[int, Range(1, 64)] = 2
     bound: Bound = "clip"
-    delay: int = 1
-    batch_size: int = 0
-    candidates: int = 10
+    delay: Count = 1
+    batch_size: Whole = 0
+    candidates: Annotated[int, Range(1, 1024)] = 10
 
     def __post_init__(self) -> None:
-        require_sizes("actor.hidden", self.hidden)
-        require(
-            self.time_features >= 2 and self.time_features % 2 == 0,
-            "actor.time_features must be even and positive",
-        )
-        require(self.time_embed >= 1, "actor.time_embed must be at least 1")
-        require(self.learning_rate > 0, "actor.learning_rate must be positive")
-        require(1 <= self.steps <= 64, f"actor.steps must be from 1 to 64, got {self.steps}")
-        require(self.delay >= 1, f"actor.delay must be at least 1, got {self.delay}")
-        require(self.batch_size >= 0, "actor.batch_size must not be negative (0 means the whole batch)")
-        require(1 <= self.candidates <= 1024, "actor.candidates must be from 1 to 1024")
+        super().__post_init__()
+        require(self.time_features % 2 == 0, "actor.time_features must be even")
 
 
 @dataclass(frozen=True)
-class DivergenceConfig:
-    """Log-densities of the policy's samples.
+class DivergenceConfig(AdamConfig):
+    """Log-densities of the policy's samples, and Adam on the average divergence network.
 
-    Fields:
+    Attributes:
         log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant
             of the T-step map, for at most 8 action dimensions.
-        learning_rate: of Adam.
         probes: Hutchinson probes per row.
         probe: their distribution; ``rademacher`` has the lower variance, ``gaussian`` is the authors'.
     """
 
     log_prob: Literal["averaged", "exact"] = "averaged"
-    learning_rate: float = 3e-4
-    probes: int = 2
+    probes: Count = 2
     probe: Literal["rademacher", "gaussian"] = "rademacher"
 
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, "divergence.learning_rate must be positive")
-        require(self.probes >= 1, f"divergence.probes must be at least 1, got {self.probes}")
-
 
 @dataclass(frozen=True)
-class CriticConfig:
-    """The twin categorical critics.
-
-    Fields:
-        hidden, learning_rate: network sizes, Adam's rate.
-        atoms, v_min, v_max: the fixed grid of soft returns, in reward units; watch
-            ``critic/target_saturated_share``.
-        twin: ``min`` bootstraps from the twin with the lower mean and judges candidates by the lower value;
-            ``mean`` averages.
-        head_init: ``zeros`` starts at the uniform distribution, whose value is the middle of the support;
-            ``origin`` at a narrow one around the return 0; ``xavier_uniform`` (authors) with noise of std
-            0.04 (v_max - v_min) / 2, thousands of times the temperature.
-        tau: Polyak rate of the target critics per update, in [0, 1].
-        entropy_in_target: subtract alpha log pi from the successor's value.
-    """
-
-    hidden: tuple[int, ...] = (256, 256, 256)
-    learning_rate: float = 3e-4
-    atoms: int = 101
-    v_min: float = -1600.0
-    v_max: float = 1600.0
-    twin: Twin = "min"
-    head_init: Literal["zeros", "origin", "xavier_uniform"] = "zeros"
-    tau: float = 0.005
-    entropy_in_target: bool = True
-
-    def __post_init__(self) -> None:
-        require_sizes("critic.hidden", self.hidden)
-        require(self.learning_rate > 0, "critic.learning_rate must be positive")
-        require(self.atoms >= 2, f"critic.atoms must be at least 2, got {self.atoms}")
-        require(
-            self.v_min < self.v_max,
-            f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
-        )
-        require(0 <= self.tau <= 1, f"critic.tau must be in [0, 1], got {self.tau}")
-
-
-@dataclass(frozen=True)
-class ProposalConfig:
+class ProposalConfig(Section):
     """Candidates of the importance-sampled velocity.
 
-    Fields:
+    Attributes:
         policy: K1, candidates per state from the policy.
         gaussian: K2, candidates per point from the Gaussian proposal.
         points: points (x, t) regressed on per state. They share the state's policy candidates and each is
@@ -135,29 +82,27 @@ class ProposalConfig:
             error in Q that docs/algorithms/mfpo.md has measured.
     """
 
-    policy: int = 16
-    gaussian: int = 32
-    points: int = 1
+    policy: Count = 16
+    gaussian: Count = 32
+    points: Count = 1
     noise: Spread = "independent"
     mixing: Literal["ess", "ess_per_candidate"] = "ess"
-    block: int = 64
+    block: Whole = 64
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        require(self.policy >= 1, f"proposals.policy must be at least 1, got {self.policy}")
-        require(self.gaussian >= 1, f"proposals.gaussian must be at least 1, got {self.gaussian}")
+        super().__post_init__()
         require(
-            1 <= self.points <= self.policy,
+            self.points <= self.policy,
             f"proposals.points must be from 1 to proposals.policy = {self.policy}, got {self.points}",
         )
-        require(self.block >= 0, "proposals.block must not be negative (0 means all states at once)")
 
 
 @dataclass(frozen=True)
-class TimesConfig:
+class TimesConfig(Section):
     """Training times (r, t), see ``flows.times``.
 
-    Fields:
+    Attributes:
         mean, std: of the normal below the logistic.
         equal_share: share of rows with r = t.
         grid_share: share of both kinds of rows that covers the sampler's own steps (0: authors). Without it
@@ -166,29 +111,36 @@ class TimesConfig:
     """
 
     mean: float = -0.4
-    std: float = 1.0
-    equal_share: float = 0.75
-    grid_share: float = 0.5
-    clamp: float = 1e-3
+    std: Positive = 1.0
+    equal_share: Share = 0.75
+    grid_share: Share = 0.5
+    clamp: Annotated[float, Range(0, 0.5, low_open=True, high_open=True)] = 1e-3
 
-    def __post_init__(self) -> None:
-        require(self.std > 0, "times.std must be positive")
-        require(0 <= self.equal_share <= 1, f"times.equal_share must be in [0, 1], got {self.equal_share}")
-        require(0 <= self.grid_share <= 1, f"times.grid_share must be in [0, 1], got {self.grid_share}")
-        require(0 < self.clamp < 0.5, f"times.clamp must be in (0, 0.5), got {self.clamp}")
+
+def _critic() -> CriticConfig:
+    return CriticConfig(
+        trunk="layernorm",
+        head="categorical",
+        hidden=(256, 256, 256),
+        activation="gelu",
+        init="xavier_uniform",
+    )
 
 
 @dataclass(frozen=True)
-class MFPOConfig:
-    """All of MFPO; ``discount`` is gamma in [0, 1]."""
+class MFPOConfig(Section):
+    """All of MFPO.
 
-    discount: float = 0.99
+    Attributes:
+        discount: gamma.
+        soft_backup: subtract alpha log pi from the successor's value.
+    """
+
+    discount: Share = 0.99
+    soft_backup: bool = True
     actor: ActorConfig = field(default_factory=ActorConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
+    critic: CriticConfig = field(default_factory=_critic)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
     times: TimesConfig = field(default_factory=TimesConfig)
     temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
-
-    def __post_init__(self) -> None:
-        require(0 <= self.discount <= 1, f"discount must be in [0, 1], got {self.discount}")

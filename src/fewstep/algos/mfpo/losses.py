@@ -1,25 +1,13 @@
-"""MFPO's four losses. Each says what it differentiates; everything else in it is a constant."""
+"""MFPO's two regressions. Each says what it differentiates; everything else in it is a constant."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from fewstep.algos.mfpo.policy import Critics, Obs, Scalar, Vector, average_divergence, average_velocity
-from fewstep.critics import categorical
+from fewstep.algos.mfpo.policy import Scalar, average_divergence, average_velocity
 from fewstep.flows import divergence, meanflow
 from fewstep.nets.flow_net import FlowNet
-from fewstep.types import Transition
-
-
-def critic(critics: Critics, batch: Transition, targets: Float[Array, "batch atoms"]) -> Scalar:
-    """Sum over the twins of the batch-mean cross-entropy. Differentiates: critics."""
-
-    def loss(obs: Obs, action: Vector, target: Float[Array, "atoms"]) -> Scalar:
-        first, second = (categorical.cross_entropy(target, net(obs, action)) for net in critics)
-        return first + second
-
-    return jax.vmap(loss)(batch.obs, batch.action, targets).mean()
 
 
 def actor_regression(
@@ -30,7 +18,7 @@ def actor_regression(
     v: Float[Array, "batch act"],
     r: Float[Array, "batch"],
     t: Float[Array, "batch"],
-) -> Scalar:
+) -> tuple[Scalar, None]:
     """Mean squared MeanFlow residual over batch and action. Differentiates: actor.
 
     In the first ``equal`` rows r = t, where the target is ``v`` and the JVP of the identity would be
@@ -41,7 +29,7 @@ def actor_regression(
         lambda s, x, r, t, v: meanflow.meanflow_target(average_velocity(actor, s), x, r, t, v)
     )(obs[equal:], x[equal:], r[equal:], t[equal:], v[equal:])
     squares = jnp.sum((value - v[:equal]) ** 2) + jnp.sum((apart - target) ** 2)
-    return squares / v.size
+    return squares / v.size, None
 
 
 def divergence_regression(

@@ -1,4 +1,4 @@
-"""What MFPO's networks regress on: the critics' soft distribution and the velocity of the Boltzmann policy.
+"""What MFPO's average velocity regresses on: the velocity of the flow towards the Boltzmann policy.
 
 Nothing in this file is differentiated.
 """
@@ -9,25 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.algos.contract import QFunction
 from fewstep.algos.mfpo.config import MFPOConfig
-from fewstep.algos.mfpo.policy import Critics, Draw, Obs, QFunction, Scalar, Vector, draw
-from fewstep.critics import categorical
+from fewstep.algos.mfpo.policy import Obs, Scalar, Vector, draw
 from fewstep.flows import bounds, meanflow, noises, velocity
 from fewstep.nets.flow_net import FlowNet
-from fewstep.types import Transition
-
-
-def critic_target(
-    cfg: MFPOConfig, targets: Critics, alpha: Scalar, step: Transition, nxt: Draw
-) -> tuple[Float[Array, "atoms"], Scalar]:
-    """The distribution both critics regress on, and the share of its mass that fell off the support."""
-    z = categorical.support(cfg.critic.v_min, cfg.critic.v_max, cfg.critic.atoms)
-    log_prob = nxt.log_prob if cfg.critic.entropy_in_target else jnp.zeros(())
-    values = categorical.soft_atoms(z, step.reward, step.terminated, cfg.discount, alpha, log_prob)
-    twins = jnp.stack([jax.nn.softmax(critic(step.next_obs, nxt.action)) for critic in targets])
-    first, second = categorical.project(twins, values, z)
-    target = categorical.combine_targets(first, second, z, cfg.critic.twin)
-    return target, jnp.mean(categorical.saturated_share(twins, values, z))
 
 
 class PolicyCandidates(NamedTuple):

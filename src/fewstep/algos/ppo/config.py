@@ -2,36 +2,33 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from fewstep.errors import require, require_sizes
 from fewstep.nets.activations import Activation
+from fewstep.nets.trained import AdamConfig
+from fewstep.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes
 
 
 @dataclass(frozen=True)
-class RolloutConfig:
+class RolloutConfig(Section):
     """What one update is made from, and how often it goes through it.
 
-    Fields:
+    Attributes:
         steps: T, steps of every environment in one rollout.
         epochs: passes over the rollout.
         minibatches: gradient steps per pass; they must divide ``steps x training.envs`` evenly.
     """
 
-    steps: int = 2048
-    epochs: int = 10
-    minibatches: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "epochs", "minibatches"):
-            require(getattr(self, name) >= 1, f"rollout.{name} must be at least 1, got {getattr(self, name)}")
+    steps: Count = 2048
+    epochs: Count = 10
+    minibatches: Count = 32
 
 
 @dataclass(frozen=True)
-class ActorConfig:
+class ActorConfig(Section):
     """The policy network and its objective.
 
-    Fields:
+    Attributes:
         hidden: sizes of the hidden layers.
         activation: between them.
         clip: epsilon; the objective gains nothing from a probability ratio outside [1 - clip, 1 + clip].
@@ -39,25 +36,18 @@ class ActorConfig:
         normalise_advantages: to mean 0 and standard deviation 1 within each minibatch.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Sizes = (64, 64)
     activation: Activation = "tanh"
-    clip: float = 0.2
-    entropy_weight: float = 0.0
+    clip: Positive = 0.2
+    entropy_weight: NonNegative = 0.0
     normalise_advantages: bool = True
-
-    def __post_init__(self) -> None:
-        require_sizes("actor.hidden", self.hidden)
-        require(self.clip > 0, f"actor.clip must be positive, got {self.clip}")
-        require(
-            self.entropy_weight >= 0, f"actor.entropy_weight must not be negative, got {self.entropy_weight}"
-        )
 
 
 @dataclass(frozen=True)
-class CriticConfig:
+class CriticConfig(Section):
     """The state-value network and its regression.
 
-    Fields:
+    Attributes:
         hidden: sizes of the hidden layers.
         activation: between them.
         weight: of its loss beside the policy's. Both share one gradient norm, so it decides what the clip of
@@ -66,48 +56,26 @@ class CriticConfig:
             units of the normalised reward; none: plain squared error.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Sizes = (64, 64)
     activation: Activation = "tanh"
-    weight: float = 0.5
-    clip: float | None = 0.2
-
-    def __post_init__(self) -> None:
-        require_sizes("critic.hidden", self.hidden)
-        require(self.weight > 0, f"critic.weight must be positive, got {self.weight}")
-        require(self.clip is None or self.clip > 0, f"critic.clip must be positive or none, got {self.clip}")
+    weight: Positive = 0.5
+    clip: Annotated[float | None, Range(0, low_open=True)] = 0.2
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """Adam over both networks.
+class OptimiserConfig(AdamConfig):
+    """Adam over both networks. ``decay_steps`` counts updates, which are rollouts: a run of S steps has
+    S / (rollout.steps x training.envs) of them, rounded down."""
 
-    Fields:
-        learning_rate: at the first update.
-        eps: of Adam.
-        max_norm: global norm that gradients are clipped to.
-        anneal_updates: updates (rollouts) over which the rate falls linearly to 0 and then stays there; none:
-            it is constant. A run of S steps has S / (rollout.steps x training.envs) updates, rounded down.
-    """
-
-    learning_rate: float = 3e-4
-    eps: float = 1e-5
-    max_norm: float = 0.5
-    anneal_updates: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "eps", "max_norm"):
-            require(getattr(self, name) > 0, f"optimiser.{name} must be positive, got {getattr(self, name)}")
-        require(
-            self.anneal_updates is None or self.anneal_updates >= 1,
-            f"optimiser.anneal_updates must be at least 1 or none, got {self.anneal_updates}",
-        )
+    eps: Positive = 1e-5
+    max_grad_norm: NonNegative = 0.5
 
 
 @dataclass(frozen=True)
-class NormaliseConfig:
+class NormaliseConfig(Section):
     """Running statistics, part of the state; they move once per update, and never in evaluation.
 
-    Fields:
+    Attributes:
         obs: whether observations are shifted and scaled to mean 0 and variance 1.
         obs_clip: and then clipped to [-obs_clip, obs_clip].
         reward: whether rewards are divided by the standard deviation of their discounted running sum.
@@ -115,22 +83,18 @@ class NormaliseConfig:
     """
 
     obs: bool = True
-    obs_clip: float = 10.0
+    obs_clip: Positive = 10.0
     reward: bool = True
-    reward_clip: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name in ("obs_clip", "reward_clip"):
-            require(getattr(self, name) > 0, f"normalise.{name} must be positive, got {getattr(self, name)}")
+    reward_clip: Positive = 10.0
 
 
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(Section):
     """All of PPO.
 
-    Fields:
-        discount: gamma in [0, 1].
-        trace: lambda of the generalised advantage estimation, in [0, 1]: 0 trusts the values, 1 the rewards.
+    Attributes:
+        discount: gamma.
+        gae_lambda: lambda of the generalised advantage estimation: 0 trusts the values, 1 the rewards.
     """
 
     UNUSED: ClassVar[Mapping[str, str]] = {
@@ -142,14 +106,10 @@ class PPOConfig:
     }
     """Settings of the loop that decide nothing here, and where to look instead."""
 
-    discount: float = 0.99
-    trace: float = 0.95
+    discount: Share = 0.99
+    gae_lambda: Share = 0.95
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     normalise: NormaliseConfig = field(default_factory=NormaliseConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("discount", "trace"):
-            require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1], got {getattr(self, name)}")

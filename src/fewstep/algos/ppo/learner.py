@@ -13,22 +13,21 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import Metrics, use_key
-from fewstep.algos.optim import ClippedAdam
 from fewstep.algos.ppo import losses
 from fewstep.algos.ppo.advantages import gae
-from fewstep.algos.ppo.config import CriticConfig, OptimiserConfig, PPOConfig
+from fewstep.algos.ppo.config import CriticConfig, PPOConfig
 from fewstep.algos.ppo.losses import Networks, Samples
 from fewstep.algos.ppo.normalise import Moments, observe, running_returns, scale_reward
 from fewstep.algos.ppo.policy import Actor, Policy, normalised
 from fewstep.errors import require
 from fewstep.nets.mlp import MLP
+from fewstep.nets.trained import Trained
 from fewstep.types import Rollout, Spec
 
 LAST_EPOCH = ("actor/approx_kl", "actor/clipped_share")
 """Metrics that say how far the policy has gone from the one that collected: taken from the last pass."""
 
 Scalar = Float[Array, ""]
-Progress = tuple[Networks, optax.OptState]
 
 
 class Use(IntEnum):
@@ -45,8 +44,7 @@ class State(eqx.Module):
     rewards; with normalisation off they stay as they began. ``key`` is constant, ``updates`` counts rollouts.
     """
 
-    networks: Networks
-    optimiser: optax.OptState
+    networks: Trained[Networks]
     obs_moments: Moments
     return_moments: Moments
     key: PRNGKeyArray
@@ -66,17 +64,12 @@ def _critic(key: PRNGKeyArray, spec: Spec, cfg: CriticConfig) -> MLP:
     )
 
 
-def _adam(cfg: OptimiserConfig) -> ClippedAdam:
-    return ClippedAdam(cfg.max_norm, cfg.eps)
-
-
 def init(cfg: PPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh networks for an environment of these sizes, and statistics of nothing."""
     k_actor, k_critic = jax.random.split(jax.random.fold_in(key, Use.INIT))
     networks = Networks(Actor.create(k_actor, spec, cfg.actor), _critic(k_critic, spec, cfg.critic))
     return State(
-        networks=networks,
-        optimiser=_adam(cfg.optimiser).init(networks),
+        networks=Trained.start(cfg.optimiser, networks),
         obs_moments=Moments.create(spec.obs_size),
         return_moments=Moments.create(),
         key=jnp.copy(key),
@@ -86,14 +79,7 @@ def init(cfg: PPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
 
 def policy(state: State) -> Policy:
     """The part of the state that acts."""
-    return Policy(state.networks.actor, state.obs_moments)
-
-
-def learning_rate(cfg: OptimiserConfig, updates: Int[Array, ""]) -> Scalar:
-    """The rate of the update that follows ``updates`` others."""
-    if cfg.anneal_updates is None:
-        return jnp.float32(cfg.learning_rate)
-    return cfg.learning_rate * jnp.maximum(0.0, 1.0 - updates / cfg.anneal_updates)
+    return Policy(state.networks.params.actor, state.obs_moments)
 
 
 def see(cfg: PPOConfig, state: State, rollout: Rollout) -> State:
@@ -124,19 +110,19 @@ def samples(cfg: PPOConfig, state: State, rollout: Rollout) -> tuple[State, Samp
     before, state = state, see(cfg, state, rollout)
 
     def drawn(s: Array, a: Array) -> Scalar:
-        return before.networks.actor.log_prob(normalised(cfg, before.obs_moments, s), a)
+        return before.networks.params.actor.log_prob(normalised(cfg, before.obs_moments, s), a)
 
     def seen(s: Array) -> Array:
         return normalised(cfg, state.obs_moments, s)
 
     def value(s: Array) -> Scalar:
-        return state.networks.value(seen(s))
+        return state.networks.params.value(seen(s))
 
     reward = rollout.reward
     if cfg.normalise.reward:
         reward = scale_reward(state.return_moments, reward, cfg.normalise.reward_clip)
     values = _each(value)(rollout.obs)
-    one_environment = partial(gae, discount=cfg.discount, trace=cfg.trace)
+    one_environment = partial(gae, discount=cfg.discount, gae_lambda=cfg.gae_lambda)
     advantages = jax.vmap(one_environment, in_axes=1, out_axes=1)(
         reward, values, _each(value)(rollout.next_obs), rollout.terminated, rollout.truncated
     )
@@ -152,11 +138,12 @@ def samples(cfg: PPOConfig, state: State, rollout: Rollout) -> tuple[State, Samp
 
 
 def fit(
-    cfg: PPOConfig, progress: Progress, rows: Samples, key: PRNGKeyArray, rate: Scalar
-) -> tuple[Progress, Metrics]:
+    cfg: PPOConfig, networks: Trained[Networks], rows: Samples, key: PRNGKeyArray, updates: Int[Array, ""]
+) -> tuple[Trained[Networks], Metrics]:
     """All epochs and minibatches; every epoch shuffles anew, each row is in one minibatch of it.
 
-    Metrics come as ``[epochs, minibatches]``.
+    ``updates`` are the rollouts before this one, which the learning rate decays by. Metrics come as
+    ``[epochs, minibatches]``.
     """
     count = len(rows.value)
     require(
@@ -164,34 +151,31 @@ def fit(
         f"rollout.minibatches ({cfg.rollout.minibatches}) must divide rollout.steps x training.envs, "
         f"which is {count}",
     )
-    adam = _adam(cfg.optimiser)
 
-    def descend(progress: Progress, chosen: Int[Array, "size"]) -> tuple[Progress, Metrics]:
-        networks, moments = progress
+    def step(networks: Trained[Networks], chosen: Int[Array, "size"]) -> tuple[Trained[Networks], Metrics]:
         minibatch = Samples(*(field[chosen] for field in rows))
-        grads, metrics = jax.grad(losses.loss, has_aux=True)(networks, cfg, minibatch)
+        grads, metrics = jax.grad(losses.loss, has_aux=True)(networks.params, cfg, minibatch)
         metrics["optimiser/gradient_norm"] = optax.tree.norm(grads)
-        return adam.step(networks, grads, moments, rate), metrics
+        return networks.step(cfg.optimiser, grads, updates), metrics
 
-    def epoch(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, Metrics]:
+    def epoch(networks: Trained[Networks], number: Int[Array, ""]) -> tuple[Trained[Networks], Metrics]:
         order = jax.random.permutation(jax.random.fold_in(key, number), count)
-        return lax.scan(descend, progress, order.reshape(cfg.rollout.minibatches, -1))
+        return lax.scan(step, networks, order.reshape(cfg.rollout.minibatches, -1))
 
-    return lax.scan(epoch, progress, jnp.arange(cfg.rollout.epochs))
+    return lax.scan(epoch, networks, jnp.arange(cfg.rollout.epochs))
 
 
 def update(cfg: PPOConfig, state: State, rollout: Rollout) -> tuple[State, Metrics]:
     """One update on one rollout: statistics, advantages, all epochs."""
     state, rows = samples(cfg, state, rollout)
-    rate = learning_rate(cfg.optimiser, state.updates)
-    progress, seen = fit(cfg, (state.networks, state.optimiser), rows, use_key(state, Use.SHUFFLE), rate)
-    metrics = {name: (values[-1] if name in LAST_EPOCH else values).mean() for name, values in seen.items()}
+    networks, each = fit(cfg, state.networks, rows, use_key(state, Use.SHUFFLE), state.updates)
+    metrics = {name: (values[-1] if name in LAST_EPOCH else values).mean() for name, values in each.items()}
     metrics |= {
         "critic/explained_variance": losses.explained_variance(rows.value, rows.target),
         "critic/v_mean": rows.value.mean(),
-        "policy/log_std": progress[0].actor.log_std.mean(),
+        "policy/log_std": networks.params.actor.log_std.mean(),
         "policy/outside_share": jnp.mean(jnp.abs(rows.action) > 1.0, dtype=jnp.float32),
-        "optimiser/learning_rate": rate,
+        "optimiser/learning_rate": jnp.float32(cfg.optimiser.rate(state.updates)),
         "normalise/reward_std": state.return_moments.std,
     }
-    return replace(state, networks=progress[0], optimiser=progress[1], updates=state.updates + 1), metrics
+    return replace(state, networks=networks, updates=state.updates + 1), metrics

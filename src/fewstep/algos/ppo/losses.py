@@ -31,7 +31,7 @@ class Networks(eqx.Module):
 class Samples(NamedTuple):
     """Steps as the epochs use them, any number of rows.
 
-    Fields:
+    Attributes:
         obs: ``[obs_size]``, normalised.
         action: ``[act_size]``, not clipped.
         log_prob: ``[]``, of the action under the policy that drew it.

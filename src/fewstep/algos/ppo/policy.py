@@ -7,18 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.algos.contract import ActionMode
 from fewstep.algos.ppo.config import ActorConfig, PPOConfig
 from fewstep.algos.ppo.normalise import Moments, scale_obs
-from fewstep.errors import require
 from fewstep.nets.mlp import MLP
 from fewstep.types import Spec
 
 Scalar = Float[Array, ""]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
-ObsRows = Float[Array, "batch obs"]
-ActionRows = Float[Array, "batch act"]
 
 
 class Actor(eqx.Module):
@@ -75,19 +71,7 @@ def normalised(cfg: PPOConfig, moments: Moments, obs: Obs) -> Obs:
     return scale_obs(moments, obs, cfg.normalise.obs_clip) if cfg.normalise.obs else obs
 
 
-def means(cfg: PPOConfig, policy: Policy, obs: ObsRows) -> ActionRows:
-    """The Gaussian's means, not clipped."""
-    return jax.vmap(lambda s: policy.actor.net(normalised(cfg, policy.obs_moments, s)))(obs)
-
-
-def collect(cfg: PPOConfig, policy: Policy, obs: ObsRows, key: PRNGKeyArray) -> ActionRows:
-    """One draw per observation, not clipped."""
-    centre = means(cfg, policy, obs)
-    return centre + jnp.exp(policy.actor.log_std) * jax.random.normal(key, centre.shape)
-
-
-def act(cfg: PPOConfig, policy: Policy, obs: ObsRows, key: PRNGKeyArray, mode: ActionMode) -> ActionRows:
-    """Actions in [-1, 1]: a draw or, noise-free, the mean, clipped as the environment clips."""
-    require(mode.candidates == 1, "ppo has no action values to choose the best of N by")
-    chosen = means(cfg, policy, obs) if mode.noise_free else collect(cfg, policy, obs, key)
-    return jnp.clip(chosen, -1.0, 1.0)
+def draw(cfg: PPOConfig, policy: Policy, s: Obs, eps: Vector) -> Vector:
+    """The action of the standard normal noise ``eps``, not clipped: its density is that of this number."""
+    mean = policy.actor.net(normalised(cfg, policy.obs_moments, s))
+    return mean + jnp.exp(policy.actor.log_std) * eps

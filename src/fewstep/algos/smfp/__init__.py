@@ -26,9 +26,12 @@ ALGORITHM = Algorithm(
     init=learner.init,
     update=learner.update,
     policy=learner.policy,
-    act=policy.act,
+    noise=lambda cfg, policy: (2, policy.actor.act_size),
+    draw=lambda cfg, acting, s, noise: policy.draw(cfg, acting.actor, s, noise).action,
+    value=lambda cfg, policy: policy.critics.q(cfg.critic),
     native=lambda cfg: ActionMode(candidates=cfg.actor.evaluation_candidates),
     behaviour=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
+    tiny={"actor.hidden": (16, 16), "critic.hidden": (16, 16)},
     citation="""@article{wang2026smfp,
   title   = {Stochastic MeanFlow Policies: One-Step Generative Control with Entropic Mirror Descent},
   author  = {Wang, Zeyuan and Li, Da and Chen, Yulin and Gong, Yuehu and Guo, Yanming and Shi, Ye

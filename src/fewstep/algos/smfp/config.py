@@ -5,123 +5,98 @@ Defaults are the reading of the paper that docs/algorithms/smfp.md argues for, a
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from fewstep.algos import temperature
-from fewstep.algos.twins import CriticConfig
-from fewstep.errors import require, require_sizes
+from fewstep.algos.shared import temperature
+from fewstep.critics.ensemble import CriticConfig
+from fewstep.errors import require
 from fewstep.flows.semi_implicit import Noise
+from fewstep.nets.trained import AdamConfig
+from fewstep.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes, Whole
+
+Candidates = Annotated[int, Range(1, 1024)]
 
 
 @dataclass(frozen=True)
-class ActorConfig:
-    """The policy network, its optimiser, and how actions are chosen.
+class ActorConfig(AdamConfig):
+    """The policy network, Adam on it, and how actions are chosen.
 
-    Fields:
+    Attributes:
         backbone: ``mlp``, or ``dit``: one token through transformer-style blocks conditioned on the times.
         hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size.
         output: ``direct``, the network is g; ``residual``, g = x minus the network.
         head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first.
         log_std_initial, log_std_min, log_std_max: of sigma per dimension; no gradient flows beyond the ends.
-        learning_rate: of Adam.
-        max_grad_norm: clip the gradient to this global norm; 0 means never.
         delay: one policy update per this many critic updates.
         batch_size: states of the batch used by a policy update; 0 means all.
         samples: actions drawn per state in a policy update. They share their mixture components, so more of
             them on fewer states is the cheap way to the semi-implicit entropy.
-        candidates: K of the best-of-K behaviour; the TD target takes half as many, at least one.
-        evaluation_candidates: K of the native best-of-K evaluation.
+        candidates: N of the best-of-N behaviour; the TD target takes half as many, at least one.
+        evaluation_candidates: N of the native best-of-N evaluation.
         bound_weight: weight of the penalty on what lies outside [-1, 1], a mean over action dimensions.
-        scale_q: divide every Q of the policy's losses by the batch mean of |Q|.
     """
 
     backbone: Literal["mlp", "dit"] = "mlp"
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: Sizes = (256, 256, 256)
     output: Literal["direct", "residual"] = "direct"
-    head_scale: float = 0.1
+    head_scale: NonNegative = 0.1
     log_std_initial: float = -3.0
     log_std_min: float = -10.0
     log_std_max: float = 0.5
-    learning_rate: float = 3e-4
-    max_grad_norm: float = 0.0
-    delay: int = 2
-    batch_size: int = 0
-    samples: int = 1
-    candidates: int = 8
-    evaluation_candidates: int = 8
-    bound_weight: float = 1.0
-    scale_q: bool = False
+    delay: Count = 2
+    batch_size: Whole = 0
+    samples: Count = 1
+    candidates: Candidates = 8
+    evaluation_candidates: Candidates = 8
+    bound_weight: NonNegative = 1.0
 
     def __post_init__(self) -> None:
-        require_sizes("actor.hidden", self.hidden)
+        super().__post_init__()
         require(
             self.backbone == "mlp" or len(set(self.hidden)) == 1,
             f"actor.hidden must name one size for every block of a dit, got {self.hidden}",
         )
-        require(self.head_scale >= 0, "actor.head_scale must not be negative")
         require(
             self.log_std_min < self.log_std_initial < self.log_std_max,
             "actor needs log_std_min < log_std_initial < log_std_max, got "
             f"{self.log_std_min}, {self.log_std_initial}, {self.log_std_max}",
         )
-        require(self.learning_rate > 0, "actor.learning_rate must be positive")
-        require(self.max_grad_norm >= 0, "actor.max_grad_norm must not be negative (0 means no clipping)")
-        require(self.delay >= 1, f"actor.delay must be at least 1, got {self.delay}")
-        require(self.batch_size >= 0, "actor.batch_size must not be negative (0 means the whole batch)")
-        require(self.samples >= 1, f"actor.samples must be at least 1, got {self.samples}")
-        for name in ("candidates", "evaluation_candidates"):
-            require(1 <= getattr(self, name) <= 1024, f"actor.{name} must be from 1 to 1024")
-        require(self.bound_weight >= 0, "actor.bound_weight must not be negative")
 
 
 @dataclass(frozen=True)
-class MirrorConfig:
+class MirrorConfig(Section):
     """Mirror descent: the weighted MeanFlow regression.
 
-    Fields:
+    Attributes:
         weight: lambda, of this loss; 0 leaves it out.
         source: actions regressed on: those of the ``replay`` batch, all ``candidates`` of the present policy,
             or the ``best`` of them.
-        weights: ``raw``, (Q - V)_+; ``mean_one``, divided by its batch mean; ``uniform``, the batch mean for
-            every pair (no re-weighting at equal strength).
+        weights: ``raw``, (Q - V)_+; ``uniform``, its batch mean for every pair (no re-weighting at equal
+            strength).
         candidates: actions per state whose mean Q is V.
         batch_size: states of the policy's batch that are regressed on; 0 means all.
-        sigma_in_regression: add sigma^2 to the squared error: that of mu + sigma eps instead of mu.
-        gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma), in [0, 1]; 1 switches it off.
-        interval: ``whole``, b = 0 always; ``general``, b uniform on [0, t).
-        end_share: share of pairs with t = 1 exactly.
-        limit: the regression target is cut to [-limit, limit].
+        gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma); 1 switches it off.
+        limit: the regression target is clipped to [-limit, limit].
     """
 
-    weight: float = 3.0
+    weight: NonNegative = 3.0
     source: Literal["replay", "candidates", "best"] = "replay"
-    weights: Literal["raw", "mean_one", "uniform"] = "raw"
-    candidates: int = 4
-    batch_size: int = 0
-    sigma_in_regression: bool = True
-    gamma: float = 0.8
-    interval: Literal["whole", "general"] = "whole"
-    end_share: float = 0.0
-    limit: float = 5.0
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, "mirror.weight must not be negative")
-        require(self.candidates >= 1, f"mirror.candidates must be at least 1, got {self.candidates}")
-        require(self.batch_size >= 0, "mirror.batch_size must not be negative (0 means the whole batch)")
-        require(0 <= self.gamma <= 1, f"mirror.gamma must be in [0, 1], got {self.gamma}")
-        require(0 <= self.end_share <= 1, f"mirror.end_share must be in [0, 1], got {self.end_share}")
-        require(self.limit > 0, "mirror.limit must be positive")
+    weights: Literal["raw", "uniform"] = "raw"
+    candidates: Count = 4
+    batch_size: Whole = 0
+    gamma: Share = 0.8
+    limit: Positive = 5.0
 
 
 @dataclass(frozen=True)
-class EntropyConfig:
+class EntropyConfig(Section):
     """What keeps the policy from becoming deterministic.
 
-    Fields:
+    Attributes:
         kind: ``hinge``, alpha times how far log sigma lies below log target_std (the paper's threshold as we
-            read it); ``bonus``, alpha times the conditional surrogate without a threshold; ``dual``, the
-            same with alpha adjusted until the mean log sigma is log target_std; ``semi_implicit``, alpha
-            times H_K of ``flows.semi_implicit``, which counts the modes too.
+            read it); ``dual``, alpha times the conditional surrogate with alpha adjusted until the mean log
+            sigma is log target_std; ``semi_implicit``, alpha times H_K of ``flows.semi_implicit``, which
+            counts the modes too.
         target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for.
         components: K, fresh mixture components per state (``semi_implicit``).
         noise: how their noises are drawn; ``antithetic`` needs an odd K.
@@ -131,28 +106,27 @@ class EntropyConfig:
         soft_backup: subtract alpha log q_K from the successor's value (not with ``hinge``).
     """
 
-    kind: Literal["hinge", "bonus", "dual", "semi_implicit"] = "hinge"
-    target_std: float = 0.0033
-    components: int = 8
+    kind: Literal["hinge", "dual", "semi_implicit"] = "hinge"
+    target_std: Positive = 0.0033
+    components: Whole = 8
     noise: Noise = "independent"
     proposal: Literal["prior", "learned"] = "prior"
     soft_backup: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.proposal == "prior" or (self.kind == "semi_implicit" and self.components >= 1),
             "entropy.proposal learned needs entropy.kind semi_implicit and at least 1 in entropy.components, "
             f"got {self.kind} and {self.components}",
         )
-        require(self.target_std > 0, "entropy.target_std must be positive")
-        require(self.components >= 0, "entropy.components must not be negative")
         require(
             self.noise != "antithetic" or self.components % 2 == 1 or self.proposal == "learned",
             f"entropy.components must be odd for antithetic pairs, got {self.components}",
         )
         require(
             not (self.soft_backup and self.kind == "hinge"),
-            "entropy.soft_backup needs an entropy: set entropy.kind to semi_implicit, bonus or dual",
+            "entropy.soft_backup needs an entropy: set entropy.kind to semi_implicit or dual",
         )
 
 
@@ -160,9 +134,9 @@ class EntropyConfig:
 class TemperatureConfig(temperature.TemperatureConfig):
     """alpha, the weight of the entropy term.
 
-    ``automatic`` is for ``semi_implicit``; ``dual`` always adjusts alpha, ``hinge`` and ``bonus`` never do.
+    ``automatic`` is for ``semi_implicit``; ``dual`` always adjusts alpha, ``hinge`` never does.
 
-    Fields:
+    Attributes:
         anneal_factor, anneal_updates: a fixed alpha starts this many times larger and falls geometrically to
             ``initial`` over the first ``anneal_updates`` updates. At a low temperature the modes are walled
             off from each other: those lost early are not found again.
@@ -172,28 +146,27 @@ class TemperatureConfig(temperature.TemperatureConfig):
     automatic: bool = False
     target_entropy_per_dim: float = -1.0
     maximum: float = 100.0
-    anneal_factor: float = 5.0
-    anneal_updates: int = 0
+    anneal_factor: Positive = 5.0
+    anneal_updates: Whole = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.anneal_factor > 0, "temperature.anneal_factor must be positive")
-        require(self.anneal_updates >= 0, "temperature.anneal_updates must not be negative")
+
+def _critic() -> CriticConfig:
+    return CriticConfig(trunk="crossq", target="none", learning_rate=1e-3, b1=0.5)
 
 
 @dataclass(frozen=True)
-class SMFPConfig:
-    """All of SMFP; ``discount`` is gamma in [0, 1]."""
+class SMFPConfig(Section):
+    """All of SMFP; ``discount`` is gamma."""
 
-    discount: float = 0.99
+    discount: Share = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
+    critic: CriticConfig = field(default_factory=_critic)
     mirror: MirrorConfig = field(default_factory=MirrorConfig)
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
 
     def __post_init__(self) -> None:
-        require(0 <= self.discount <= 1, f"discount must be in [0, 1], got {self.discount}")
+        super().__post_init__()
         require(
             not self.temperature.automatic or self.entropy.kind == "semi_implicit",
             f"temperature.automatic needs entropy.kind semi_implicit, got {self.entropy.kind!r} "

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fewstep.algos.contract import QFunction
 from fewstep.algos.smfp import proposal
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
-from fewstep.algos.smfp.policy import Component, QFunction, component, gaussian, sample
+from fewstep.algos.smfp.policy import Component, component, gaussian, sample
 from fewstep.algos.smfp.proposal import Proposal
 from fewstep.flows import meanflow, residual, semi_implicit
 
@@ -42,13 +43,12 @@ def improvement(
     cfg: SMFPConfig,
     q: QFunction,
     alpha: Scalar,
-    q_scale: Scalar,
     obs: Float[Array, "batch obs"],
     e: Float[Array, "batch N act"],
     eps: Float[Array, "batch M act"],
     guess: Guess | None = None,
 ) -> tuple[Scalar, Improvement]:
-    """L_SAC + L_bound: the value of sampled actions, the entropy term, what lies outside the box.
+    """L_SAC + L_bound: the value of sampled actions, the entropy term, what lies outside [-1, 1].
 
     N mixture components are evaluated per state and the first M of them are sampled from. With a ``guess``
     each sample has K components of its own beside. Differentiates: actor, pathwise through mean and sigma of
@@ -85,7 +85,7 @@ def improvement(
     draws = None if guess is None else guess.draws
     found = jax.tree.map(jnp.mean, jax.vmap(one)(obs, e, eps, draws))
     uncertainty = found.hinge if kind == "hinge" else -found.entropy
-    loss = -q_scale * found.q + alpha * uncertainty + cfg.actor.bound_weight * found.bound
+    loss = -found.q + alpha * uncertainty + cfg.actor.bound_weight * found.bound
     return loss, found
 
 
@@ -96,25 +96,24 @@ def mirror(
     action: Float[Array, "batch pairs act"],
     weight: Float[Array, "batch pairs"],
     e: Float[Array, "batch pairs act"],
-    b: Float[Array, "batch pairs"],
     t: Float[Array, "batch pairs"],
 ) -> Scalar:
-    """L_MD: the weighted MeanFlow regression on given actions, noised by ``e`` to time t.
+    """L_MD: the weighted MeanFlow regression on given actions, noised by ``e`` to time t, over [0, t].
 
-    Differentiates: actor. With ``sigma_in_regression`` the error is that of mu + sigma eps, which is
-    sigma^2 larger: it pulls sigma down where actions are worth imitating.
+    Differentiates: actor. The error is that of mu + sigma eps, which is sigma^2 larger than that of mu: it
+    pulls sigma down where actions are worth imitating.
     """
 
-    def one(s: Obs, a: Vector, w: Scalar, e: Vector, b: Scalar, t: Scalar) -> Scalar:
+    def one(s: Obs, a: Vector, w: Scalar, e: Vector, t: Scalar) -> Scalar:
         x, v = meanflow.interpolate(a, e, t), e - a
 
         def network(x: Vector, b: Scalar, t: Scalar) -> tuple[Vector, Vector]:
             return gaussian(cfg, actor, s, x, b, t)
 
-        g, log_std, target = residual.residual_target(network, x, b, t, v, cfg.mirror.limit)
+        g, log_std, target = residual.residual_target(network, x, jnp.zeros(()), t, v, cfg.mirror.limit)
         error = jnp.mean((g - target) ** 2)
-        total = error + jnp.mean(jnp.exp(2.0 * log_std)) if cfg.mirror.sigma_in_regression else error
+        total = error + jnp.mean(jnp.exp(2.0 * log_std))
         return w * residual.adaptive_weight(error, cfg.mirror.gamma) * total
 
-    pairs = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0))
-    return jax.vmap(pairs)(obs, action, weight, e, b, t).mean()
+    pairs = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))
+    return jax.vmap(pairs)(obs, action, weight, e, t).mean()

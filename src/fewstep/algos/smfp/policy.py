@@ -5,12 +5,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from fewstep.algos.contract import ActionMode
+from fewstep.algos.contract import QFunction
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
-from fewstep.algos.twins import Critics, QFunction, q_value
+from fewstep.critics.ensemble import Ensemble
 
 NoisePair = Float[Array, "2 act"]
 """The two noises of one action: e, which chooses the component, and eps, which draws from it."""
@@ -20,7 +20,7 @@ class Policy(eqx.Module):
     """What acts: the policy network, and the critics that choose among candidates."""
 
     actor: PolicyNet
-    critics: Critics
+    critics: Ensemble
 
 
 class Component(NamedTuple):
@@ -75,13 +75,3 @@ def best(q: QFunction, s: Obs, found: Draw) -> Draw:
         return jax.tree.map(lambda field: field[0], found)
     chosen = jnp.argmax(jax.vmap(lambda a: q(s, a))(found.action))
     return jax.tree.map(lambda field: field[chosen], found)
-
-
-def act(
-    cfg: SMFPConfig, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray, mode: ActionMode
-) -> Float[Array, "batch act"]:
-    """Actions in [-1, 1] for a batch: one draw, the best of K draws, or no noise at all."""
-    shape = (obs.shape[0], mode.candidates, 2, policy.actor.act_size)
-    noise = jnp.zeros(shape) if mode.noise_free else jax.random.normal(key, shape)
-    q = q_value(cfg.critic.twin, policy.critics)
-    return jax.vmap(lambda s, noises: best(q, s, draws(cfg, policy.actor, s, noises)).action)(obs, noise)

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.algos.contract import QFunction
 from fewstep.algos.smfp import proposal
 from fewstep.algos.smfp.config import MirrorConfig, SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
-from fewstep.algos.smfp.policy import Draw, QFunction, best, component, draws
+from fewstep.algos.smfp.policy import Draw, best, component, draws
 from fewstep.algos.smfp.proposal import Proposal
 from fewstep.flows import semi_implicit
 
@@ -100,13 +101,8 @@ def mirror_pairs(
 def mirror_weights(cfg: MirrorConfig, advantage: Float[Array, "batch pairs"]) -> Float[Array, "batch pairs"]:
     """(Q - V)_+, the rectified linear stand-in for exp(A / lambda): nothing below V, linear above.
 
-    It scales with the reward like the Q part of the loss beside it, so lambda keeps its meaning;
-    ``mean_one`` gives that up. ``uniform`` regresses on every action alike, as strongly as ``raw`` does on
-    average.
+    It scales with the reward like the Q part of the loss beside it, so lambda keeps its meaning. ``uniform``
+    regresses on every action alike, as strongly as ``raw`` does on average.
     """
     rectified = jax.nn.relu(advantage)
-    if cfg.weights == "uniform":
-        return jnp.full_like(rectified, rectified.mean())
-    if cfg.weights == "mean_one":
-        return rectified / (rectified.mean() + 1e-8)
-    return rectified
+    return jnp.full_like(rectified, rectified.mean()) if cfg.weights == "uniform" else rectified

@@ -1,0 +1,157 @@
+"""SAC: Soft Actor-Critic (arXiv 1812.05905), the Gaussian control of the expressive policies.
+
+A tanh-Gaussian policy (``shared.tanh_gaussian``) on any critic (``critics.ensemble``). docs/algorithms/sac.md
+holds the mathematics and the sources of the presets.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
+from fewstep.algos.shared import tanh_gaussian
+from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
+from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
+from fewstep.critics.ensemble import CriticConfig, Critics
+from fewstep.nets.activations import Activation
+from fewstep.nets.trained import AdamConfig, Trained, descend
+from fewstep.settings import Count, Section, Share, Sizes
+from fewstep.types import Spec, Transition
+
+Scalar = Float[Array, ""]
+ObsRows = Float[Array, "batch obs"]
+
+
+@dataclass(frozen=True)
+class ActorConfig(AdamConfig):
+    """The policy network, Adam on it, and how often it is updated.
+
+    Attributes:
+        hidden: sizes of the hidden layers.
+        activation: between them.
+        delay: one policy update per this many critic updates.
+    """
+
+    hidden: Sizes = (256, 256)
+    activation: Activation = "relu"
+    delay: Count = 1
+
+
+@dataclass(frozen=True)
+class SACConfig(Section):
+    """All of SAC; ``discount`` is gamma."""
+
+    discount: Share = 0.99
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    temperature: TemperatureConfig = field(
+        default_factory=lambda: TemperatureConfig(initial=1.0, target_entropy_per_dim=-1.0)
+    )
+
+
+class Use(IntEnum):
+    """What a random key is used for: keys are addressed by (use, update). Append only."""
+
+    INIT = 0
+    NEXT_ACTION = 1
+    ACTION = 2
+
+
+class State(eqx.Module):
+    """Everything training changes; every leaf an array.
+
+    ``held`` are the metrics of the last policy update, repeated while ``actor.delay`` skips one; ``key`` is
+    constant, ``updates`` counts the calls of ``update``.
+    """
+
+    actor: Trained[TanhGaussian]
+    critics: Critics
+    temperature: Temperature
+    key: PRNGKeyArray
+    updates: Int[Array, ""]
+    held: Metrics
+
+
+def init(cfg: SACConfig, spec: Spec, key: PRNGKeyArray) -> State:
+    """Fresh parameters for an environment of these sizes."""
+    k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
+    actor = TanhGaussian.create(k_actor, spec, cfg.actor.hidden, cfg.actor.activation)
+    state = State(
+        actor=Trained.start(cfg.actor, actor),
+        critics=Critics.create(cfg.critic, spec, *k_critics),
+        temperature=Temperature.create(cfg.temperature),
+        key=jnp.copy(key),
+        updates=jnp.int32(0),
+        held={},
+    )
+    one = jnp.zeros((1, spec.obs_size))
+    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
+
+
+def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
+    """The critics towards r + gamma (Q(s', a') - alpha log pi(a'|s')), a' ~ pi; then the policy with them."""
+    noise = jax.random.normal(use_key(state, Use.NEXT_ACTION), batch.action.shape)
+    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(state.actor.params, s, e))(batch.next_obs, noise)
+    bonus = -state.temperature.alpha * nxt.log_prob
+    critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus)
+    state, held = delayed(
+        cfg.actor.delay,
+        replace(state, critics=critics),
+        lambda st: improve(cfg, st, critics.q(cfg.critic), batch.obs),
+    )
+    return state, metrics | held
+
+
+def improve(cfg: SACConfig, state: State, q: QFunction, obs: ObsRows) -> tuple[State, Metrics]:
+    """Actor up Q - alpha log pi; then the temperature towards the target entropy, by the old actor's.
+
+    ``q`` may be any function of (state, action) in reward units; ``update`` passes the critics.
+    """
+    act_size = state.actor.params.act_size
+    noise = jax.random.normal(use_key(state, Use.ACTION), (obs.shape[0], act_size))
+    actor, loss, (value, entropy) = descend(
+        cfg.actor, state.actor, actor_loss, q, state.temperature.alpha, obs, noise
+    )
+    temperature, metrics = state.temperature.adjusted(cfg.temperature, entropy, act_size)
+    metrics |= {"actor/loss": loss, "actor/q": value, "policy/entropy": entropy}
+    return replace(state, actor=actor, temperature=temperature), metrics
+
+
+def actor_loss(
+    actor: TanhGaussian, q: QFunction, alpha: Scalar, obs: ObsRows, noise: Float[Array, "batch act"]
+) -> tuple[Scalar, tuple[Scalar, Scalar]]:
+    """E[alpha log pi(a|s) - Q(s, a)] with a = a(s, noise). Differentiates: actor, pathwise.
+
+    Returns the loss, and the mean of Q and the entropy estimate -E log pi in nats.
+    """
+    drawn = jax.vmap(lambda s, e: tanh_gaussian.draw(actor, s, e))(obs, noise)
+    value, log_prob = jax.vmap(q)(obs, drawn.action).mean(), drawn.log_prob.mean()
+    return alpha * log_prob - value, (value, -log_prob)
+
+
+ALGORITHM = Algorithm(
+    name="sac",
+    title="Soft Actor-Critic: a tanh-Gaussian policy under maximum-entropy RL",
+    config=SACConfig,
+    init=init,
+    update=update,
+    policy=lambda state: GaussianPolicy(state.actor.params, state.critics.target_ensemble),
+    noise=tanh_gaussian.noise_shape,
+    draw=tanh_gaussian.draw_action,
+    value=lambda cfg, policy: policy.critics.q(cfg.critic),
+    native=lambda cfg: ActionMode(noise_free=True),
+    tiny={"actor.hidden": (16, 16), "critic.hidden": (16, 16)},
+    citation="""@article{haarnoja2018sac,
+  title   = {Soft Actor-Critic Algorithms and Applications},
+  author  = {Haarnoja, Tuomas and Zhou, Aurick and Hartikainen, Kristian and Tucker, George and Ha, Sehoon and
+             Tan, Jie and Kumar, Vikash and Zhu, Henry and Gupta, Abhishek and Abbeel, Pieter and
+             Levine, Sergey},
+  journal = {arXiv preprint arXiv:1812.05905},
+  year    = {2018}
+}""",
+)

@@ -1,0 +1,321 @@
+"""An ensemble of critics Q(s, a): trunk x head x target rule, and its temporal-difference update.
+
+Trunk: the layers, with or without batch statistics. Head: what is predicted (``critics.heads``). Target rule:
+Polyak averages of the networks, or none. An actor sees values (``q``, ``target_q``) and one ``fit``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from fewstep.critics import gaussian
+from fewstep.critics.heads import CategoricalHead, GaussianHead, Head, Reduce, ScalarHead, combine
+from fewstep.errors import require
+from fewstep.nets.activations import Activation
+from fewstep.nets.layers import Init
+from fewstep.nets.mlp import MLP
+from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
+from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
+from fewstep.settings import Count, Positive, Share, ShareBelowOne, Sizes, Whole
+from fewstep.types import Spec, Transition
+
+Scalar = Float[Array, ""]
+Rows = Float[Array, "batch"]
+Obs = Float[Array, "obs"]
+Vector = Float[Array, "act"]
+Net = MLP | RenormMLP
+Nets = tuple[Net, ...]
+Metrics = dict[str, Scalar]
+QFunction = Callable[[Obs, Vector], Scalar]
+"""Value of one action in one state, in reward units."""
+
+
+@dataclass(frozen=True)
+class CriticConfig(AdamConfig):
+    """The critics, and Adam on them.
+
+    Attributes:
+        trunk: ``mlp``; ``layernorm``, an MLP with LayerNorm; ``crossq``, an MLP with batch renormalisation
+            that sees (s, a) and (s', a') as one batch.
+        head: what is predicted: ``scalar``, one number; ``categorical``, a distribution over fixed atoms
+            (C51); ``gaussian``, mean and standard deviation (DSAC-T).
+        hidden: sizes of the hidden layers.
+        activation: between them.
+        init: initialiser of the hidden layers.
+        ensemble: number of critics.
+        reduce: how their values become one, in targets and in choosing among actions.
+        target: ``polyak``, targets come from Polyak averages of the critics; ``none``, from the critics.
+        tau: Polyak rate.
+        target_delay: updates per step of the Polyak averages.
+        reward_scale: rewards are multiplied by it; values and temperatures are in units of the product.
+        atoms, v_min, v_max: the grid of returns (``categorical``); watch ``critic/target_saturated_share``.
+        head_init: of the categorical head: ``zeros`` starts at the uniform distribution, whose value is the
+            middle of the grid; ``origin`` at a narrow one around the return 0; ``random`` with what the
+            initialiser gives.
+        momentum, warm_up: of the running statistics; updates with plain batch statistics before the
+            renormalisation sets in (``crossq``).
+        renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq``).
+    """
+
+    trunk: Literal["mlp", "layernorm", "crossq"] = "mlp"
+    head: Literal["scalar", "categorical", "gaussian"] = "scalar"
+    hidden: Sizes = (256, 256)
+    activation: Activation = "relu"
+    init: Init = "lecun_normal"
+    ensemble: Count = 2
+    reduce: Reduce = "min"
+    target: Literal["polyak", "none"] = "polyak"
+    tau: Share = 0.005
+    target_delay: Count = 1
+    reward_scale: Positive = 1.0
+    atoms: int = 101
+    v_min: float = -1600.0
+    v_max: float = 1600.0
+    head_init: Literal["zeros", "origin", "random"] = "zeros"
+    momentum: ShareBelowOne = 0.99
+    warm_up: Whole = 100_000
+    renorm: Form = "ioffe"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.atoms >= 2, f"critic.atoms must be at least 2, got {self.atoms}")
+        require(
+            self.v_min < self.v_max,
+            f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
+        )
+
+    @property
+    def made_head(self) -> Head:
+        """The head that the settings describe."""
+        if self.head == "categorical":
+            return CategoricalHead(self.reduce, self.atoms, self.v_min, self.v_max, self.head_init)
+        return ScalarHead(self.reduce) if self.head == "scalar" else GaussianHead(self.reduce)
+
+
+class Ensemble(eqx.Module):
+    """Networks that value actions: what a policy carries along to choose by.
+
+    Attributes:
+        nets: the members.
+        stats: their running statistics, empty without batch renormalisation.
+    """
+
+    nets: Nets
+    stats: tuple[tuple[Stats, ...], ...]
+
+    def outputs(self, s: Obs, a: Vector) -> list[Array]:
+        """Every member's outputs at one state and action, by the running statistics."""
+        if self.stats:
+            return [net(stats, s, a) for net, stats in zip(_renormed(self.nets), self.stats, strict=True)]
+        return [net(s, a) for net in self.nets if isinstance(net, MLP)]
+
+    def values(self, cfg: CriticConfig, s: Obs, a: Vector) -> list[Scalar]:
+        """Every member's value, in reward units."""
+        return [cfg.made_head.value(out) for out in self.outputs(s, a)]
+
+    def q(self, cfg: CriticConfig) -> QFunction:
+        """The value of an action by all members together."""
+        return lambda s, a: combine(self.values(cfg, s, a), cfg.reduce)
+
+
+class Critics(eqx.Module):
+    """The critics of a training state.
+
+    Attributes:
+        online: the networks that are trained, with Adam's moments.
+        target: their Polyak averages, empty with ``target = "none"``.
+        stats: running statistics of the online networks, empty without batch renormalisation.
+        spread: running mean of each member's predicted standard deviation (``gaussian``), else empty.
+    """
+
+    online: Trained[Nets]
+    target: Nets
+    stats: tuple[tuple[Stats, ...], ...]
+    spread: Float[Array, "members"]
+
+    @staticmethod
+    def create(cfg: CriticConfig, spec: Spec, *keys: PRNGKeyArray) -> "Critics":
+        """Fresh critics, one per key; target networks start as copies."""
+        nets = tuple(_create(cfg, spec, key) for key in keys)
+        return Critics(
+            online=Trained.start(cfg, nets),
+            target=copied(nets) if cfg.target == "polyak" else (),
+            stats=tuple(net.empty_stats() for net in nets if isinstance(net, RenormMLP)),
+            spread=jnp.ones(len(nets) if cfg.head == "gaussian" else 0),
+        )
+
+    @property
+    def online_ensemble(self) -> Ensemble:
+        """The networks that are trained."""
+        return Ensemble(self.online.params, self.stats)
+
+    @property
+    def target_ensemble(self) -> Ensemble:
+        """The target networks; the trained ones where there are none.
+
+        Those that are batch normalised have running statistics for the trained networks alone, so it is the
+        trained ones there, too.
+        """
+        return Ensemble(self.target, ()) if self.target and not self.stats else self.online_ensemble
+
+    def q(self, cfg: CriticConfig) -> QFunction:
+        """The value of an action by the networks that are trained."""
+        return self.online_ensemble.q(cfg)
+
+    def first_q(self, cfg: CriticConfig) -> QFunction:
+        """The value of an action by the first of the networks that are trained."""
+        return lambda s, a: self.online_ensemble.values(cfg, s, a)[0]
+
+    def target_q(self, cfg: CriticConfig) -> QFunction:
+        """The value of an action by ``target_ensemble``."""
+        return self.target_ensemble.q(cfg)
+
+    def fit(
+        self,
+        cfg: CriticConfig,
+        discount: float,
+        updates: Int[Array, ""],
+        batch: Transition,
+        next_action: Float[Array, "batch act"],
+        bonus: Rows | None = None,
+    ) -> tuple["Critics", Metrics]:
+        """One Adam step towards r + gamma (Q(s', a') + bonus); then the target networks follow.
+
+        Args:
+            cfg: the settings.
+            discount: gamma in [0, 1].
+            updates: updates done before this one, which ``target_delay`` counts by.
+            batch: transitions, ``[B]``.
+            next_action: ``[B, act_size]``, a' in [-1, 1].
+            bonus: ``[B]``, the successor's entropy bonus; None: no bonus.
+        """
+        bonus = jnp.zeros(batch.reward.shape) if bonus is None else bonus
+        if cfg.reward_scale != 1.0:
+            batch = batch._replace(reward=cfg.reward_scale * batch.reward)
+        loss = _joint_loss if self.stats else _separate_loss
+        online, value, found = descend(cfg, self.online, loss, self, cfg, discount, batch, next_action, bonus)
+        fitted = replace(self, online=online, stats=found.stats)
+        if cfg.head == "gaussian":
+            fitted = replace(fitted, spread=polyak(self.spread, found.std, cfg.tau))
+        if cfg.target == "polyak":
+            fitted = _follow(cfg, fitted, updates)
+        return fitted, {"critic/loss": value} | found.metrics
+
+
+class Found(NamedTuple):
+    """What a critic loss gives beside its value: new statistics, each member's mean std, metrics."""
+
+    stats: tuple[tuple[Stats, ...], ...]
+    std: Float[Array, "members"]
+    metrics: Metrics
+
+
+def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> Net:
+    head, sizes = cfg.made_head, (spec.obs_size + spec.act_size, cfg.hidden, cfg.made_head.outputs)
+    if cfg.trunk == "crossq":
+        renorm = RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up, form=cfg.renorm)
+        net = RenormMLP.create(key, *sizes, cfg=renorm, init=cfg.init, activation=cfg.activation)
+    else:
+        norm = cfg.trunk == "layernorm"
+        net = MLP.create(key, *sizes, init=cfg.init, activation=cfg.activation, norm=norm)
+    return replace(net, head=head.start(net.head))
+
+
+def _follow(cfg: CriticConfig, critics: Critics, updates: Int[Array, ""]) -> Critics:
+    def follow(target: Nets) -> Nets:
+        return polyak(target, critics.online.params, cfg.tau)
+
+    if cfg.target_delay == 1:
+        return replace(critics, target=follow(critics.target))
+    due = updates % cfg.target_delay == 0
+    return replace(critics, target=lax.cond(due, follow, lambda same: same, critics.target))
+
+
+def _separate_loss(
+    nets: Nets,
+    critics: Critics,
+    cfg: CriticConfig,
+    discount: float,
+    batch: Transition,
+    next_action: Float[Array, "batch act"],
+    bonus: Rows,
+) -> tuple[Scalar, Found]:
+    """(s, a) and (s', a') apart, each row by itself. Differentiates: nets."""
+    ahead = critics.target_ensemble
+    nxt = jax.vmap(lambda s, a: jnp.stack(ahead.outputs(s, a)))(batch.next_obs, next_action)
+    outs = [jax.vmap(lambda s, a, net=net: net(s, a))(batch.obs, batch.action) for net in nets]
+    return _regression(cfg, discount, critics, batch, bonus, outs, nxt, ())
+
+
+def _joint_loss(
+    nets: Nets,
+    critics: Critics,
+    cfg: CriticConfig,
+    discount: float,
+    batch: Transition,
+    next_action: Float[Array, "batch act"],
+    bonus: Rows,
+) -> tuple[Scalar, Found]:
+    """(s, a) and (s', a') as one batch, normalised by the statistics of their mixture. Differentiates: nets.
+
+    Gradients pass through the joint statistics, not through the target. Apart, the two halves, which come
+    from different distributions of actions, would be normalised differently (Bhatt et al. 2024). Target
+    networks see the same joint batch; what it does to their statistics is forgotten.
+    """
+    rows = jnp.concatenate(
+        [
+            jnp.concatenate([batch.obs, batch.action], axis=1),
+            jnp.concatenate([batch.next_obs, next_action], axis=1),
+        ]
+    )
+    count = batch.obs.shape[0]
+    found = [net.train(stats, rows) for net, stats in zip(_renormed(nets), critics.stats, strict=True)]
+    outs = [out[:count] for out, _ in found]
+    ahead = [out for out, _ in found]
+    if critics.target:
+        pairs = zip(_renormed(critics.target), critics.stats, strict=True)
+        ahead = [net.train(stats, rows)[0] for net, stats in pairs]
+    nxt = jnp.stack([out[count:] for out in ahead], axis=1)
+    return _regression(cfg, discount, critics, batch, bonus, outs, nxt, tuple(stats for _, stats in found))
+
+
+def _renormed(nets: Nets) -> tuple[RenormMLP, ...]:
+    return tuple(net for net in nets if isinstance(net, RenormMLP))
+
+
+def _regression(
+    cfg: CriticConfig,
+    discount: float,
+    critics: Critics,
+    batch: Transition,
+    bonus: Rows,
+    outs: list[Float[Array, "batch outputs"]],
+    nxt: Float[Array, "batch members outputs"],
+    stats: tuple[tuple[Stats, ...], ...],
+) -> tuple[Scalar, Found]:
+    """Sum over the members of the batch-mean loss. Differentiates: outs."""
+    head = cfg.made_head
+    target = lax.stop_gradient(
+        jax.vmap(lambda r, end, b, out: head.target(r, end, discount, b, out))(
+            batch.reward, batch.terminated, bonus, nxt
+        )
+    )
+    spread = critics.spread if cfg.head == "gaussian" else jnp.ones(len(outs))
+    by_member = jax.vmap(jax.vmap(head.loss, in_axes=(0, 0, None)), in_axes=(0, None, 0))
+    losses = by_member(jnp.stack(outs), target, spread)
+    q = jnp.stack([jax.vmap(head.value)(out) for out in outs])
+    metrics = {"critic/q_mean": q.mean() / cfg.reward_scale}
+    metrics["critic/q_std"] = jax.vmap(head.target_value)(target).std() / cfg.reward_scale
+    std = jnp.zeros(0)
+    if cfg.head == "categorical":
+        metrics["critic/target_saturated_share"] = target[1].mean()
+    if cfg.head == "gaussian":
+        std = jnp.stack([jax.vmap(gaussian.moments)(out)[1].mean() for out in outs])
+        metrics["critic/std"] = std.mean() / cfg.reward_scale
+    return jnp.sum(jnp.mean(losses, axis=1)), Found(stats, lax.stop_gradient(std), metrics)

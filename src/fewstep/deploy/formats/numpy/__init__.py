@@ -1,0 +1,1 @@
+"""A program in one safetensors file, and acting with numpy alone."""

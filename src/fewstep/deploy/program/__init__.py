@@ -1,0 +1,1 @@
+"""A policy as a straight-line program, and what goes with it. No jax."""

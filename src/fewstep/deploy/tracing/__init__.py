@@ -1,0 +1,1 @@
+"""From functions of jax to a program."""

@@ -1,0 +1,98 @@
+"""Parameters with the optimiser that moves them: the step every update is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from fewstep.settings import NonNegative, Positive, Section, Share, ShareBelowOne, Whole
+
+P = TypeVar("P")
+Aux = TypeVar("Aux")
+Scalar = Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class AdamConfig(Section):
+    """Adam (Kingma and Ba 2015): the optimiser of every group of parameters.
+
+    Attributes:
+        learning_rate: at the first step.
+        b1, b2: decay rates of the first and the second moment.
+        eps: added to the root of the second moment.
+        max_grad_norm: gradients are clipped to this global norm; 0 means never.
+        decay: how the learning rate falls.
+        decay_steps: steps of this optimiser over which it falls; 0: it is constant.
+        final_share: share of ``learning_rate`` that is left after ``decay_steps``.
+    """
+
+    learning_rate: Positive = 3e-4
+    b1: ShareBelowOne = 0.9
+    b2: ShareBelowOne = 0.999
+    eps: Positive = 1e-8
+    max_grad_norm: NonNegative = 0.0
+    decay: Literal["linear", "cosine"] = "linear"
+    decay_steps: Whole = 0
+    final_share: Share = 0.0
+
+    def rate(self, steps: Int[Array, ""]) -> Scalar | float:
+        """The learning rate of the step that follows ``steps`` others."""
+        if not self.decay_steps:
+            return self.learning_rate
+        left = jnp.maximum(0.0, 1.0 - steps / self.decay_steps)
+        if self.decay == "cosine":
+            left = 0.5 * (1.0 + jnp.cos(jnp.pi * (1.0 - left)))
+        return self.learning_rate * (self.final_share + (1.0 - self.final_share) * left)
+
+    @property
+    def moments(self) -> optax.GradientTransformation:
+        """Adam without its learning rate: gradients to directions."""
+        return optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
+
+
+class Trained(eqx.Module, Generic[P]):
+    """``params``, and Adam's moments for them."""
+
+    params: P
+    moments: optax.OptState
+
+    @staticmethod
+    def start(cfg: AdamConfig, params: P) -> "Trained[P]":
+        """Fresh parameters, zero moments."""
+        return Trained(params, cfg.moments.init(cast(Any, params)))
+
+    def step(self, cfg: AdamConfig, grads: P, steps: Int[Array, ""] | None = None) -> "Trained[P]":
+        """One step along ``grads``, downhill.
+
+        ``steps`` counts what the learning rate decays by: steps of this optimiser, unless it is given.
+        """
+        if cfg.max_grad_norm:
+            clip = optax.clip_by_global_norm(cfg.max_grad_norm)
+            grads = cast(P, clip.update(cast(Any, grads), clip.init(cast(Any, grads)))[0])
+        rate = cfg.rate(cast(Any, self.moments).count if steps is None else steps)
+        directions, moments = cfg.moments.update(cast(Any, grads), self.moments)
+        params = jax.tree.map(lambda p, d: p - rate * d, self.params, cast(P, directions))
+        return Trained(params, moments)
+
+
+def descend(
+    cfg: AdamConfig, trained: Trained[P], loss: Callable[..., tuple[Scalar, Aux]], *args: Any
+) -> tuple[Trained[P], Scalar, Aux]:
+    """One step down ``loss(params, *args) -> (value, aux)``: the new parameters, the value, the aux."""
+    (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(trained.params, *args)
+    return trained.step(cfg, grads), value, aux
+
+
+def polyak(target: P, online: P, tau: float) -> P:
+    """``tau * online + (1 - tau) * target``, leaf by leaf: tau = 1 copies, tau = 0 never moves."""
+    return cast(P, optax.incremental_update(cast(Any, online), cast(Any, target), tau))
+
+
+def copied(tree: P) -> P:
+    """A copy, not an alias: an update donates its state and may not be given one buffer twice."""
+    return jax.tree.map(jnp.copy, tree)

@@ -1,0 +1,59 @@
+"""What the tests of algorithms and critics share: transitions, changed settings, comparisons of pytrees."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fewstep import settings
+from fewstep.algos import registry
+from fewstep.types import Spec, Transition
+
+C = TypeVar("C")
+
+
+def representatives():
+    """Names of the algorithms of the house for tests of code that is the same for all.
+
+    In `make test` one of each kind: replay with a plain actor, a flow whose actor chooses among candidates,
+    rollouts. `make test-all` takes the others, too.
+    """
+    few = {"sac", "mfpo", "ppo"}
+    return [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in registry.BUILT_IN]
+
+
+def batch(rows=16, seed=0, spec=Spec(3, 2)):  # noqa: B008  (frozen)
+    """Random transitions, a third of them terminal."""
+    rng = np.random.default_rng(seed)
+    obs, nxt = rng.normal(size=(2, rows, spec.obs_size)).astype(np.float32)
+    action = rng.uniform(-1, 1, (rows, spec.act_size)).astype(np.float32)
+    arrays = (obs, action, rng.normal(size=rows).astype(np.float32), rng.random(rows) < 0.3, nxt)
+    return Transition(*map(jnp.asarray, arrays))
+
+
+def changed(cfg: C, changes) -> C:
+    """The config with other settings, by dotted names or in sections."""
+    return settings.build(type(cfg), settings.flatten(cfg) | settings.dotted(changes))
+
+
+def same(left, right):
+    """Whether two trees have equal leaves, bit for bit."""
+    return all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (left, right)), strict=True))
+
+
+def assert_close(left, right, rtol=1e-5, atol=1e-6):
+    for a, b in zip(*map(jax.tree.leaves, (left, right)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def reached(loss, groups):
+    """Names of the groups of parameters in which the loss has a gradient that is not zero."""
+    grads = jax.jit(jax.grad(loss, allow_int=True))(groups)
+
+    def some(tree):
+        leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.dtype != jax.dtypes.float0]
+        return any(np.any(np.asarray(leaf) != 0) for leaf in leaves)
+
+    return {name for name, tree in grads.items() if some(tree)}
