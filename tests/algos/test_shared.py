@@ -15,7 +15,7 @@ from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.errors import UsageError
 
-# --------------------------------------------------------------------------------------------- the delay
+# -------------------------------------------------------------------------------- the delay
 
 
 class State(eqx.Module):
@@ -87,7 +87,7 @@ def test_a_delayed_improvement_keeps_the_types_of_the_state():
     assert float(state.value) == 8.0
 
 
-# --------------------------------------------------------------------------------------------- the temperature
+# -------------------------------------------------------------------------------- the temperature
 
 
 @pytest.mark.parametrize(("entropy", "direction"), [(-3.0, 1), (3.0, -1)])

@@ -1,4 +1,4 @@
-"""TD3: the smoothed target, what moves when, what the actor's loss differentiates, a known answer, exploration."""
+"""TD3: the smoothed target, what moves when, the gradient of the actor's loss, a known answer."""
 
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,7 @@ def step(cfg, s, b):
     return td3.update(cfg, s, b)
 
 
-# --------------------------------------------------------------------------------------------- the target
+# -------------------------------------------------------------------------------- the target
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_noise_of_the_target_changes_from_update_to_update():
     assert losses[0] != losses[1]
 
 
-# --------------------------------------------------------------------------------------------- the gradient map
+# -------------------------------------------------------------------------------- the gradient map
 
 
 def test_policy_and_target_actor_move_at_every_delay_th_update_alone():
@@ -133,7 +133,7 @@ def test_the_actor_loss_reaches_the_actor_through_the_action():
         np.testing.assert_allclose(grads.net.head.bias[i], (ends[0] - ends[1]) / 2e-2, rtol=2e-2, atol=1e-4)
 
 
-# --------------------------------------------------------------------------------------------- a known answer
+# -------------------------------------------------------------------------------- a known answer
 
 
 def test_it_climbs_to_the_top_of_a_quadratic_value():
@@ -158,7 +158,7 @@ def test_it_climbs_to_the_top_of_a_quadratic_value():
     np.testing.assert_allclose(after.actor.params(obs[0]), after.target_actor(obs[0]), atol=0.02)
 
 
-# --------------------------------------------------------------------------------------------- acting
+# -------------------------------------------------------------------------------- acting
 
 
 def test_every_action_that_is_evaluated_is_the_actors_own():

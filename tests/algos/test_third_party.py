@@ -57,7 +57,7 @@ def test_it_is_about_a_hundred_lines_and_the_page_shows_all_of_them():
     assert f"```python\n{text}```" in PAGE.read_text()
 
 
-# --------------------------------------------------------------------------------------------- the algorithm itself
+# -------------------------------------------------------------------------------- the algorithm itself
 
 
 def test_it_is_what_it_says():
@@ -94,7 +94,7 @@ def test_it_imitates_the_better_of_two_actions():
     np.testing.assert_allclose(jnp.tanh(actor.params(obs[0])[0]), good, atol=0.05)
 
 
-# --------------------------------------------------------------------------------------------- what it gets
+# -------------------------------------------------------------------------------- what it gets
 
 
 def test_it_is_evaluated_in_every_mode(run, capsys):
@@ -148,7 +148,7 @@ def test_best_of_n_takes_the_action_its_critics_value_most(run):
     assert float(jnp.mean(best >= one - 1e-6)) > 0.9
 
 
-# --------------------------------------------------------------------------------------------- by its name
+# -------------------------------------------------------------------------------- by its name
 
 
 def test_an_installed_package_gives_it_a_name(installed, tmp_path, capsys):

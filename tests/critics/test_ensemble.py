@@ -1,4 +1,4 @@
-"""The shared critic: trunk x head x target rule, its targets by hand, what moves when, what is differentiated."""
+"""The shared critic: trunk x head x target rule, its targets by hand, what moves when, its gradients."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -24,7 +24,7 @@ NEXT_ACTION = 0.1 * batch(seed=5).action + 0.8
 
 
 def config(**changes):
-    """Networks of two layers; the categorical head not on the uniform distribution, where all would be alike."""
+    """Networks of two layers; the categorical head not uniform, where all would be alike."""
     small = CriticConfig(hidden=(16, 16), atoms=11, v_min=-3.0, v_max=5.0, head_init="random")
     return replace(small, **changes)
 
@@ -51,7 +51,7 @@ def names(cfg):
     return "-".join(map(str, parts))
 
 
-# --------------------------------------------------------------------------------------------- the regression
+# -------------------------------------------------------------------------------- the regression
 
 EVERY = [
     config(trunk=trunk, head=head, target="none" if trunk == "crossq" else "polyak")
@@ -101,8 +101,8 @@ def test_a_scale_of_rewards_is_one_of_rewards_alone(head):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_only_a_terminal_state_stops_the_bootstrap(head):
-    """A terminal row regresses on its reward, whatever its successor; any other one on r + gamma (Q + bonus)."""
-    made = config(head=head, atoms=401, v_min=-40.0, v_max=40.0).made_head
+    """A terminal row regresses on its reward, whatever its successor; another on r + gamma (Q + bonus)."""
+    made = config(head=head, atoms=257, v_min=-32.0, v_max=32.0).made_head
     nxt = jax.random.normal(jax.random.key(0), (2, made.outputs))
     q = combine([made.value(out) for out in nxt], "min")
     for terminated, value in ((True, 0.5), (False, 0.5 + 0.9 * (q + 2.0))):
@@ -153,7 +153,7 @@ def test_the_gaussian_target_has_the_spread_of_the_member_it_takes_its_mean_from
     assert float(made.target(jnp.float32(0.5), jnp.array(True), 0.9, jnp.float32(0.0), nxt)[1]) == 0.0
 
 
-# --------------------------------------------------------------------------------------------- what is differentiated
+# -------------------------------------------------------------------------------- what is differentiated
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_each_member_is_trained_by_its_own_error_only():
     assert not same(left.online.params[1], right.online.params[1])
 
 
-# --------------------------------------------------------------------------------------------- target networks
+# -------------------------------------------------------------------------------- target networks
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
@@ -278,7 +278,7 @@ def test_what_ranks_actions_is_the_target_network_unless_it_is_batch_normalised(
     assert (float(values[0]) == float(values[1])) == (trunk == "crossq")
 
 
-# --------------------------------------------------------------------------------------------- values
+# -------------------------------------------------------------------------------- values
 
 
 @pytest.mark.parametrize("reduce", ["min", "mean"])
@@ -304,7 +304,7 @@ def test_where_a_categorical_head_starts_on_a_lopsided_grid(init, value):
         assert abs(float(q(s, a)) - value) < 0.5
 
 
-# --------------------------------------------------------------------------------------------- batch statistics
+# -------------------------------------------------------------------------------- batch statistics
 
 
 def joint_rows(b, next_action):
@@ -380,7 +380,7 @@ def test_the_spread_of_a_gaussian_head_is_a_running_mean_per_member():
     assert started(config()).spread.shape == (0,)
 
 
-# --------------------------------------------------------------------------------------------- settings
+# -------------------------------------------------------------------------------- settings
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Export of any algorithm: what jax sees of ``draw`` and ``value`` becomes a program, or is refused by name."""
+"""Export of any algorithm: ``draw`` and ``value`` as jax sees them become a program, or are refused."""
 
 import dataclasses
 import sys
@@ -67,6 +67,10 @@ def _first(x):
     return x[:3] @ WEIGHT[:3, :3]
 
 
+def _each(members, s):
+    return jax.vmap(lambda w: jnp.tanh(s @ w))(members)
+
+
 FUNCTIONS = {
     "sigmoid gates": lambda s, e: jax.nn.sigmoid(_first(s)) * e,
     "softplus": lambda s, e: 0.1 * jax.nn.softplus(_first(s)) * e,
@@ -79,9 +83,11 @@ FUNCTIONS = {
     "max, min, abs": lambda s, e: jnp.maximum(jnp.minimum(_first(s), e), -jnp.abs(s[2:])),
     "bounds per entry": lambda s, e: jnp.clip(_first(s) + e, jnp.array([-0.5, -0.1, 0.0]), 0.4),
     "reversed and padded": lambda s, e: jnp.pad(s[:2] @ WEIGHT[:2, :2], (1, 0))[::-1] + 0.1 * e,
-    "members by vmap": lambda s, e: jax.vmap(lambda w: jnp.tanh(s @ w))(WEIGHT[:6, :5].reshape(2, 5, 3)).mean(0) * e,
+    "members by vmap": lambda s, e: _each(WEIGHT[:6, :5].reshape(2, 5, 3), s).mean(0) * e,
     "dot of two": lambda s, e: jnp.tanh(_first(s) @ e) * jnp.ones(3),
-    "rows and columns": lambda s, e: jnp.outer(jnp.tanh(_first(s)), jnp.ones(3)).T.reshape(9)[jnp.array([0, 4, 8])],
+    "rows and columns": lambda s, e: (
+        jnp.outer(jnp.tanh(_first(s)), jnp.ones(3)).T.reshape(9)[jnp.array([0, 4, 8])]
+    ),
     "a residual block": lambda s, e: _residual(_first(s) + e),
     "eqx.nn.LayerNorm": lambda s, e: 0.2 * eqx.nn.LayerNorm(3)(_first(s) + e),
     "the same always": lambda s, e: jnp.array([0.5, -2.0, 0.1]),
@@ -101,7 +107,7 @@ def test_what_a_policy_may_be_made_of(name, tmp_path):
 
 def test_what_is_not_known_is_refused_by_its_name_but_by_stablehlo(tmp_path):
     exported = packed(lambda s, e: jnp.sort(_first(s)) * e)
-    with pytest.raises(UsageError, match="own acts by lax.sort, which only stablehlo can hold"):
+    with pytest.raises(UsageError, match=r"own acts by lax\.sort, which only stablehlo can hold"):
         formats.write(exported, "numpy", tmp_path / "policy")
     policy = deploy.load(formats.write(exported, "stablehlo", tmp_path / "policy")[0])
     obs, noise = np.arange(5.0), np.ones(3)

@@ -1,4 +1,6 @@
-"""The Gaussian critic's closed form and its gradient against the authors' sampled loss, integrated in float64."""
+"""The Gaussian critic's closed form and its gradient: the authors' sampled loss, integrated."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ def test_the_clipped_square_is_its_expectation(mean, std, limit):
         integrate.quad(lambda x: np.clip(mean + std * x, -limit, limit) ** 2 * stats.norm.pdf(x), low, high)[
             0
         ]
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in itertools.pairwise(edges)
     ]
     np.testing.assert_allclose(
         gaussian.clipped_square(*map(jnp.float64, (mean, std, limit))), sum(pieces), rtol=1e-7, atol=1e-12

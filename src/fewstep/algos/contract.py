@@ -86,8 +86,8 @@ class Algorithm(Generic[Config, State, Policy]):
             for a deterministic policy. Only the shapes of the policy's leaves may be looked at.
         draw: ``(cfg, policy, obs[obs_size], noise) -> action[act_size]``, one action of one state,
             deterministic. Acting in every mode, evaluation and export follow from it. It may lie outside
-            [-1, 1]: acting clips it; what is stored as experience is what was drawn, for an algorithm that
-            needs its density.
+            [-1, 1]: acting clips it, and so does the replay buffer; a rollout keeps what was drawn, for an
+            algorithm that needs its density.
         native: the mode the paper evaluates with.
         citation: BibTeX.
         value: ``(cfg, policy) -> QFunction`` by which best-of-N chooses. None: there is no best-of-N.
@@ -136,14 +136,15 @@ class Algorithm(Generic[Config, State, Policy]):
     def collect(
         self, cfg: Config, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray
     ) -> Float[Array, "batch act"]:
-        """Actions to collect experience with, as they are stored: environments clip them."""
+        """Actions to collect experience with, as they are stored: in [-1, 1] for the replay buffer, as they
+        were drawn for a rollout (environments clip them)."""
         mode = self.behaviour(cfg)
         actions = self.chosen(cfg, policy, obs, self._noise(cfg, policy, obs, key, mode))
-        if self.explore is None:
-            return actions
         explore = self.explore
-        noise = jax.random.normal(jax.random.fold_in(key, 1), actions.shape)
-        return jax.vmap(lambda a, e: explore(cfg, policy, a, e))(actions, noise)
+        if explore is not None:
+            noise = jax.random.normal(jax.random.fold_in(key, 1), actions.shape)
+            actions = jax.vmap(lambda a, e: explore(cfg, policy, a, e))(actions, noise)
+        return jnp.clip(actions, -1.0, 1.0) if self.rollout is None else actions
 
     def _noise(
         self, cfg: Config, policy: Policy, obs: Float[Array, "batch obs"], key: PRNGKeyArray, mode: ActionMode

@@ -47,18 +47,12 @@ def adopted(source: str, record: Algorithm) -> Algorithm:
         )
     _require(source, record, "tiny", lambda value: isinstance(value, Mapping), "a dict of settings")
     _require_config(source, record.config)
-    fields = [
-        (field.name, getattr(record, field.name))
-        for field in dataclasses.fields(Algorithm)
-        if field.hash is None
-    ]
-    return dataclasses.replace(_guarded(source, tuple(fields)), tiny=record.tiny)
+    return _guarded(source, record)
 
 
 @functools.lru_cache(maxsize=64)
-def _guarded(source: str, fields: tuple[tuple[str, Any], ...]) -> Algorithm:
-    """The same functions for one source, however often it is asked for: what is compiled is kept under them."""
-    record = Algorithm(**dict(fields))
+def _guarded(source: str, record: Algorithm) -> Algorithm:
+    """One record for one source, however often it is asked for: what is compiled is kept under it."""
     guards: dict[str, Any] = {
         name: guard(source, name, function, RESULTS.get(name))
         for name in (*FUNCTIONS, *OPTIONAL)

@@ -59,8 +59,9 @@ def get(name: str) -> "Algorithm":
         raise unknown("algorithm", name, entries())
     from fewstep.algos import numerics  # not before: it imports jax
 
-    load = _from_here if name in BUILT_IN else _from_user
-    return numerics.own(load)(name if ":" in name else entries()[name].record)
+    record = name if ":" in name else entries()[name].record
+    built_in = any(record == entry.record for entry in BUILT_IN.values())
+    return numerics.own(_from_here if built_in else _from_user)(record)
 
 
 def _from_here(name: str) -> "Algorithm":

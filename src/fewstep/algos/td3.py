@@ -175,8 +175,8 @@ def actor_loss(actor: Actor, q: QFunction, obs: ObsRows) -> tuple[Scalar, Float[
 
 
 def explore(cfg: TD3Config, policy: Actor, action: Vector, noise: Vector) -> Vector:
-    """The action plus Gaussian noise, clipped to the action bounds."""
-    return jnp.clip(action + cfg.actor.exploration_noise * noise, -1.0, 1.0)
+    """The action plus Gaussian noise; collecting clips it to the action bounds."""
+    return action + cfg.actor.exploration_noise * noise
 
 
 ALGORITHM = Algorithm(

@@ -198,7 +198,8 @@ def _check_acting(algorithm: Algorithm, cfg: Any, spec: Spec, policy: Any) -> No
     spread = np.repeat([1.0, 10.0], ROWS // 2)[:, None]
     rows = (spread * rng.standard_normal((ROWS, spec.obs_size))).astype(np.float32)
     for mode in (algorithm.native(cfg), algorithm.behaviour(cfg)):
-        jax.eval_shape(lambda p, s, k, m=mode: algorithm.act(cfg, p, s, k, m), policy, rows, jax.random.key(0))
+        act = functools.partial(algorithm.act, cfg, mode=mode)
+        jax.eval_shape(act, policy, rows, jax.random.key(0))
 
     def results(policy: Any, noise: jax.Array, exploration: jax.Array) -> dict[str, jax.Array]:
         drawn = jax.vmap(functools.partial(draw, policy))(rows, noise)

@@ -89,7 +89,7 @@ def case(request):
 
 
 FEW = {"mfpo": {}, "ppo": {}, "sac": {"actor.delay": 2}, "tiny": {}}
-"""One of each kind of code around an algorithm: best-of-N by default, rollouts, a delayed actor, a user's own."""
+"""One of each kind of code around an algorithm: best-of-N, rollouts, a delayed actor, a user's own."""
 
 
 @pytest.fixture(scope="module", params=FEW)
@@ -108,7 +108,7 @@ def equal(left, right):
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
 
-# --------------------------------------------------------------------------------------------- every algorithm
+# -------------------------------------------------------------------------------- every algorithm
 
 
 def test_the_record_is_complete(case):
@@ -267,7 +267,7 @@ def test_an_action_is_a_function_of_state_and_noise(case):
     assert np.array_equal(action, draw(obs, -noise)) == (shape == (0,))
 
 
-# --------------------------------------------------------------------------------------------- some of them
+# -------------------------------------------------------------------------------- some of them
 
 
 def test_updates_are_deterministic_and_count_themselves(some, learned):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from fewstep.algos import plugin, registry
-from fewstep.algos.contract import ActionMode
 from fewstep.cli import main
 from fewstep.errors import UsageError
 from fewstep.training import demands
@@ -51,8 +50,13 @@ def measured(change):
     return update
 
 
-def acted(change):
-    return lambda cfg, policy, obs, key, mode: change(tiny.act(cfg, policy, obs, key, mode))
+def drawn(change):
+    return lambda cfg, policy, obs, noise: change(tiny.draw(cfg, policy, obs, noise))
+
+
+def valued(change):
+    """What best-of-N chooses by, its values changed."""
+    return lambda cfg, policy: lambda obs, action: change(tiny.nearest_to_the_mean(cfg, policy)(obs, action))
 
 
 CALLS = itertools.count()
@@ -148,24 +152,32 @@ REST = {
         {"policy": lambda state: {"weight": "w"}},
         "policy must return arrays; its['weight'] is a str",
     ),
-    "first row": (
-        {"act": acted(lambda a: a[0])},
-        "must return float32[1, 2] for 1 rows, got float32[2]",
+    "first entry": ({"draw": drawn(lambda a: a[0])}, "draw must return float32[2], got float32[]"),
+    "a row": ({"draw": drawn(lambda a: a[None])}, "draw must return float32[2], got float32[1, 2]"),
+    "whole numbers": ({"draw": drawn(lambda a: a.astype(int))}, "draw must return float32[2], got int"),
+    "a pair": ({"draw": drawn(lambda a: (a, a))}, "draw must return float32[2], got a tuple"),
+    "nan": ({"draw": drawn(lambda a: a * jnp.nan)}, "draw must return finite numbers, got nan"),
+    "noise of its own": (
+        {"draw": drawn(lambda a: a + RNG.standard_normal())},
+        "draw must be pure",
     ),
-    "whole numbers": (
-        {"act": acted(lambda a: a.astype(int))},
-        "must return float32[1, 2] for 1 rows, got int",
+    "noise without a shape": (
+        {"noise": lambda cfg, policy: 2},
+        "noise must return a shape, a tuple of whole numbers, got 2",
     ),
-    "out of the box": ({"act": acted(lambda a: 2.0 * a)}, "must return actions in [-1, 1], got "),
-    "nan": ({"act": acted(lambda a: a * jnp.nan)}, "must return finite numbers, got nan"),
-    "noisy mode": (
-        {"act": lambda c, p, o, k, m: tiny.act(c, p, o, k, ActionMode(m.candidates))},
-        "noise_free must not depend on the key",
+    "no value": ({"value": lambda cfg, policy: None}, "value must return a function of an observation and"),
+    "value of each entry": (
+        {"value": valued(lambda q: q * jnp.ones(2))},
+        "value must return float32[], got ",
     ),
-    "fixed batch": ({"act": acted(lambda a: jnp.ones((16, 2)))}, "must return float32[1, 2] for 1 rows"),
-    "another collector": (
-        {"collect": lambda c, p, o, k: 0.5 + tiny.act(c, p, o, k, ActionMode())},
-        "collect, clipped to [-1, 1], must be act (mode sample)",
+    "infinite value": ({"value": valued(lambda q: q - jnp.inf)}, "value must return finite numbers, got -inf"),
+    "explores less": (
+        {"explore": lambda c, p, action, noise: action[:1]},
+        "explore must return float32[2], got float32[1]",
+    ),
+    "explores nowhere": (
+        {"explore": lambda c, p, action, noise: action * jnp.nan},
+        "explore must return finite numbers, got nan",
     ),
     "native as text": (
         {"native": lambda cfg: "best-of-4"},
@@ -234,8 +246,9 @@ class Derived:
 RECORDS = {
     "title": ({"title": None}, "title must be a text, got None"),
     "update": ({"update": None}, "update must be a function, got None"),
-    "collect": ({"collect": "act"}, "collect must be a function or None, got 'act'"),
-    "ranks": ({"ranks": "yes"}, "ranks must be a bool, got 'yes'"),
+    "draw": ({"draw": "a sample"}, "draw must be a function, got 'a sample'"),
+    "explore": ({"explore": 0.1}, "explore must be a function or None, got 0.1"),
+    "tiny": ({"tiny": "yes"}, "tiny must be a dict of settings, got 'yes'"),
     "dict as config": ({"config": {"rate": 0.1}}, "config must be a frozen dataclass"),
     "object as config": ({"config": tiny.TinyConfig()}, "config must be a frozen dataclass"),
     "not frozen": ({"config": Thawed}, "config must be a frozen dataclass"),
@@ -268,7 +281,7 @@ def raises(cfg, state, batch):
 def helper(batch):
     return batch.obs @ batch.obs
 
-def leaves(cfg, policy, obs, key, mode):
+def leaves(cfg, policy, obs, noise):
     raise SystemExit(0)
 
 @jax.jit
@@ -282,14 +295,14 @@ def keyed(cfg, state, batch):
 
 RAISES = replace(tiny.ALGORITHM, update=raises)
 ARITY = replace(tiny.ALGORITHM, init=lambda spec, key: None)
-LEAVES = replace(tiny.ALGORITHM, act=leaves)
+LEAVES = replace(tiny.ALGORITHM, draw=leaves)
 FORGETS = replace(tiny.ALGORITHM, update=lambda cfg, state, batch: compiled(state, batch))
 KEYED = replace(tiny.ALGORITHM, update=keyed)
 """
 RUNS = {
     "RAISES": ("update raised TypeError: ", "own_faults.py:11)"),
     "ARITY": ("init raised TypeError: ", "own_faults.py:26)"),
-    "LEAVES": ("act raised SystemExit: 0", "own_faults.py:14)"),
+    "LEAVES": ("draw raised SystemExit: 0", "own_faults.py:14)"),
     "FORGETS": ("update must add 1 to state.updates, but after 11 updates it is 0",),
     "KEYED": ("update must leave state.key as it is",),
 }

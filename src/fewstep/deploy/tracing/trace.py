@@ -23,8 +23,10 @@ from fewstep.nets import activations
 UNARY = {"tanh": "tanh", "exp": "exp", "logistic": "sigmoid", "sqrt": "sqrt", "sin": "sin", "cos": "cos"}
 SAME = ("convert_element_type", "copy", "stop_gradient", "reduce_precision", "optimization_barrier")
 MOVES = ("reshape", "squeeze", "slice", "split", "broadcast_in_dim", "transpose", "rev", "concatenate", "pad")
-CALLS = dict.fromkeys(("closed_call", "custom_jvp_call", "custom_vjp_call"), "call_jaxpr")
-CALLS |= dict.fromkeys(("jit", "checkpoint"), "jaxpr")
+CALLS = {
+    **dict.fromkeys(("closed_call", "custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
+    **dict.fromkeys(("jit", "checkpoint"), "jaxpr"),
+}
 KNOWN: dict[str, Callable[..., Any]] = {"gelu": activations.gelu, "softplus": jax.nn.softplus}
 """Functions that are one operation although jax writes more."""
 EQUAL: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
@@ -152,9 +154,9 @@ class Tracer:
             case "neg":
                 return negative(x)
             case "mul":
-                return w.times(*self._fitted(args, shape), shape)
+                return w.times(*self._pair(args, shape), shape)
             case "div":
-                return w.quotient(*self._fitted(args, shape), shape)
+                return w.quotient(*self._pair(args, shape), shape)
             case "square":
                 return w.times(x, x, shape)
             case "integer_pow" if params["y"] >= 1:
@@ -162,7 +164,7 @@ class Tracer:
             case "rsqrt":
                 return w.write("reciprocal", shape, w.write("sqrt", shape, x))
             case "min" | "max":
-                return w.extreme(op, *self._fitted(args, shape), shape)
+                return w.extreme(op, *self._pair(args, shape), shape)
             case "abs":
                 return w.extreme("max", x, negative(x), shape)
             case "clamp":
@@ -181,7 +183,8 @@ class Tracer:
                 return None
             return self._through(self._w.times(x, y, x.shape), np.ones((x.size, 1)), shape)
         value, array = (x, y) if isinstance(x, Value) else (y, x)
-        assert isinstance(value, Value) and not isinstance(array, Value)
+        assert isinstance(value, Value)
+        assert not isinstance(array, Value)
         (of_x, of_y), _ = numbers
         own, others = (of_x, of_y) if value is x else (of_y, of_x)
         if len(own) == len(value.shape):  # all of it is summed over, as a vector is
@@ -191,8 +194,8 @@ class Tracer:
         with jax.enable_x64(True):
             pair = (each, array) if value is x else (array, each)
             axes = (0, None) if value is x else (None, 0)
-            dot = functools.partial(jax.lax.dot_general, dimension_numbers=numbers)
-            matrix = np.asarray(jax.vmap(dot, axes)(*map(jnp.asarray, pair)))
+            dot = jax.vmap(lambda a, b: jax.lax.dot_general(a, b, numbers), axes)
+            matrix = np.asarray(dot(*map(jnp.asarray, pair)))
         return self._through(value, matrix.reshape(value.size, -1), shape)
 
     def _through(self, x: Value, matrix: Wide, shape: Shape) -> Value:
@@ -202,6 +205,10 @@ class Tracer:
         if np.array_equal(index.ravel(), np.arange(x.size)):
             return x.reshaped(index.shape)
         return self._w.settled(x, index.size, mixed=False).taken(index, self._w.cut)
+
+    def _pair(self, args: Sequence[Operand], shape: Shape) -> tuple[Operand, Operand]:
+        x, y = self._fitted(args, shape)
+        return x, y
 
     def _fitted(self, args: Sequence[Operand], shape: Shape) -> list[Operand]:
         """Each repeated along its axes of size 1, to ``shape``."""

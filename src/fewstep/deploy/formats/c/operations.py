@@ -79,8 +79,10 @@ static inline float fs_clip(float x, float low, float high)
 }
 """Functions of one number by name."""
 
-NEEDS = {op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh", "sigmoid", "softplus")}
-NEEDS |= {"softmax": ("exp_cut",)}
+NEEDS: dict[str, tuple[str, ...]] = {
+    **{op: ("exp_cut", op) for op in ("exp", "gelu", "silu", "tanh", "sigmoid", "softplus")},
+    "softmax": ("exp_cut",),
+}
 
 
 def scalars(op: str) -> tuple[str, ...]:
