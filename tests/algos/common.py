@@ -35,7 +35,7 @@ def batch(rows=16, seed=0, spec=Spec(3, 2)):  # noqa: B008  (frozen)
 
 def changed(cfg: C, changes) -> C:
     """The config with other settings, by dotted names or in sections."""
-    return settings.build(type(cfg), settings.flatten(cfg) | settings.dotted(changes))
+    return settings.build(type(cfg), settings.flatten(cfg) | settings.dotted(changes, "changes"))
 
 
 def same(left, right):

@@ -57,7 +57,7 @@ def projected(mass, values, z):
     """The loop of the C51 paper (Bellemare et al. 2017, algorithm 1)."""
     m, spacing = np.zeros(len(z)), z[1] - z[0]
     for p, value in zip(mass, values, strict=True):
-        b = (np.clip(value, z[0], z[-1]) - z[0]) / spacing
+        b = min((np.clip(value, z[0], z[-1]) - z[0]) / spacing, len(z) - 1)
         low, high = int(np.floor(b)), int(np.ceil(b))
         if low == high:
             m[low] += p
