@@ -30,7 +30,7 @@ ARROWS = {
     "analysis": {"runs", "envs"},
     "experiments": {"algos", "envs", "runs"},
     "sinks": {"runs"},
-    "speed": {"algos", "nets", "envs", "training", "api", "deploy"},
+    "speed": {"algos", "critics", "nets", "envs", "training", "api", "deploy"},
     "deploy": {"algos", "nets"},
     "api": {"training", "algos", "envs", "runs", "deploy", "habits"},
     "cli": {
