@@ -322,7 +322,7 @@ class Model:
             self._algorithm,
             self.config.algorithm,
             self._trainer.policy,
-            self._interface.info,
+            self._trainer.info,
             env_steps=self._trainer.env_steps,
             updates=self._trainer.updates,
             actions=actions,

@@ -130,7 +130,7 @@ def test_the_mean_of_observations_far_from_zero_costs_no_digits():
     exported = packed(lambda s, e: jnp.tanh(((s - 5000.0) / 0.1)[:3] @ WEIGHT[:3, :3]), mode="mode")
     obs = (5000.0 + 0.1 * np.random.default_rng(0).normal(size=(100, 5))).astype(np.float32)
     want = np.asarray(jax.jit(exported.function)(obs))
-    assert np.abs(want).std() > 0.3
+    assert want.std() > 0.2
     assert np.abs(NumpyPolicy(exported).act(obs) - want).max() <= 1e-5
 
 

@@ -26,7 +26,8 @@ class Adapter:
         index: how messages call it.
         observations, actions: the flat views of its spaces.
         running: True between a reset and the end of the episode.
-        obs_size, low, high: numbers in a flat observation; the bounds of the environment's own actions.
+        obs_size, low, high, action_shape: numbers in a flat observation; bounds (flat) and shape of the
+            environment's own actions.
 
     Raises UsageError for spaces that fewstep cannot learn on. Later every fault of the environment (an
     exception, a wrong shape, a non-number) is a FewstepError or NonFiniteError of one line that says what,
@@ -43,6 +44,7 @@ class Adapter:
         self.actions = foreign.call(failed, lambda: ActionView(env.action_space, env_id))
         self.obs_size = self.observations.size
         self.low, self.high = self.actions.low, self.actions.high
+        self.action_shape = self.actions.shape
         self.running = False
         self._place = Place(env_id, index)
 

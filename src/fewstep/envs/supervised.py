@@ -145,6 +145,8 @@ class RemoteAdapter:
         self.index = place.index
         self.obs_size = int(about["obs_size"])
         self.low, self.high = np.array(about["low"]), np.array(about["high"])
+        self.action_shape: tuple[int, ...] = tuple(about["action_shape"])
+        self._obs_names: list[str] = about["obs_names"]
         self.time_limit: int | None = about["time_limit"]
         self._process, self._at, self._place = process, at, place
 
@@ -171,8 +173,8 @@ class RemoteAdapter:
         return str(self._place)
 
     def observation_name(self, index: int) -> str:
-        """What entry ``index`` of the flat observation is called."""
-        return f"observation[{index}]"
+        """What entry ``index`` of the flat observation is called in the environment's own terms."""
+        return self._obs_names[index]
 
     def render(self) -> NDArray[np.uint8]:
         """Pictures are made in this process only."""

@@ -23,7 +23,7 @@ from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
 from fewstep.foreign import brief
 from fewstep.interrupts import at_once
-from fewstep.types import Spec
+from fewstep.types import EnvInfo, Spec
 
 
 class StepResult(NamedTuple):
@@ -52,6 +52,7 @@ class Single(Protocol):
     obs_size: int
     low: NDArray[Any]
     high: NDArray[Any]
+    action_shape: tuple[int, ...]
 
     def reset(self, seed: int | None) -> NDArray[np.float32]: ...  # noqa: D102 (as in Adapter, all of them)
     def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool]: ...  # noqa: D102
@@ -94,6 +95,14 @@ class VectorEnv:
         self.max_episode_steps = max_episode_steps
         self.toy = toy
         self._obs = np.zeros((self.count, self.spec.obs_size), np.float32)
+
+    @property
+    def info(self) -> EnvInfo:
+        """What a saved or exported policy keeps of the environment."""
+        first = self._adapters[0]
+        names = tuple(map(first.observation_name, range(first.obs_size)))
+        low, high = (tuple(end.tolist()) for end in (first.low, first.high))
+        return EnvInfo(self.env_id, names, low, high, first.action_shape)
 
     @property
     def obs(self) -> NDArray[np.float32]:

@@ -60,6 +60,8 @@ def _build(end: socket.socket, order: dict[str, Any]) -> list[Adapter]:
         "obs_size": first.obs_size,
         "low": first.low.tolist(),
         "high": first.high.tolist(),
+        "action_shape": first.action_shape,
+        "obs_names": [first.observation_name(i) for i in range(first.obs_size)],
         "time_limit": time_limit(first.env),
     }
     wire.send(end, answer)

@@ -72,9 +72,8 @@ def measure(model: Model, actions: str, chunks: int, calls: int, only: str = "")
         UsageError: the algorithm cannot be exported.
     """
     config, trainer = model.config, model._trainer  # pyright: ignore[reportPrivateUsage]
-    interface = model._interface  # pyright: ignore[reportPrivateUsage]
     own: Any = {"env_steps": 0, "updates": 0, "actions": actions, "noise": "inside"}
-    exported = pack(trainer.algorithm, config.algorithm, trainer.policy, interface.info, **own)
+    exported = pack(trainer.algorithm, config.algorithm, trainer.policy, trainer.info, **own)
     in_numpy = deploy.NumpyPolicy(exported, seed=0)
     acting = model._acting(trainer.algorithm.mode(config.algorithm, actions))  # pyright: ignore[reportPrivateUsage]
     obs = np.random.default_rng(0).normal(size=(64, 1, in_numpy.obs_size)).astype(np.float32)

@@ -9,7 +9,6 @@ from fewstep import foreign
 from fewstep.envs.registry import name_of, resolve
 from fewstep.envs.spaces import ActionView, BadValue, ObservationView
 from fewstep.errors import UsageError
-from fewstep.types import EnvInfo
 
 
 class Interface:
@@ -37,13 +36,6 @@ class Interface:
         if problem:
             foreign.tell(f"{problem}; nothing is lost by it")
         self._env_id = env_id
-
-    @property
-    def info(self) -> EnvInfo:
-        """What a saved or exported policy keeps of the environment."""
-        names = tuple(self._observations.name(i) for i in range(self._observations.size))
-        low, high = (tuple(end.tolist()) for end in (self._actions.low, self._actions.high))
-        return EnvInfo(self._env_id, names, low, high, self.action_space.shape or ())
 
     def flatten(self, observation: Any) -> tuple[np.ndarray, bool]:
         """``[B, obs_size]`` float32 rows, and whether a batch was given (else B is 1). B may be 0.

@@ -13,7 +13,6 @@ from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training import experience
 from fewstep.training.episodes import Episodes
-from fewstep.training.interface import Interface
 from fewstep.training.learner import Learner
 from fewstep.types import EnvInfo, Transition
 
@@ -31,12 +30,11 @@ class Trainer:
         training = config.training
         self.config = config
         self.algorithm = algorithm
-        self._env = config.env if env is None else env
         watch = None
         if training.env_process:
             watch = envs.Supervision(training.env_timeout, training.env_restarts)
         self.envs = envs.make(
-            self._env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
+            env or config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
         )
         self.spec = self.envs.spec
         try:
@@ -52,7 +50,7 @@ class Trainer:
     @cached_property
     def info(self) -> EnvInfo:
         """What a saved policy keeps of the environment."""
-        return Interface(self._env).info
+        return self.envs.info
 
     @property
     def env_steps(self) -> int:

@@ -103,9 +103,12 @@ def joined(values: Sequence[Value | NDArray[Any]]) -> Value:
     sizes = [int(np.prod(value.shape)) for value in values]
     size, parts = sum(sizes), list[Value | NDArray[Any]]()
     for value, start, own in zip(values, np.cumsum([0, *sizes]), sizes, strict=False):
-        place = np.eye(own, size, int(start))
-        flat = value if isinstance(value, Value) else np.asarray(value, np.float64).ravel()
-        parts.append(flat.through(place, (size,)) if isinstance(flat, Value) else flat @ place)
+        if isinstance(value, Value):
+            parts.append(value.through(np.eye(own, size, int(start)), (size,)))
+        else:  # not a product: jax writes a NaN where nothing is chosen, and 0 times it is one, too
+            padded = np.zeros(size)
+            padded[start : start + own] = np.asarray(value, np.float64).ravel()
+            parts.append(padded)
     return total(parts, (size,))
 
 
