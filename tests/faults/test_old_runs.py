@@ -1,4 +1,4 @@
-"""Runs that earlier versions wrote are read and reported; what cannot be done with them is refused in one line."""
+"""Runs that earlier versions wrote are read and reported; anything else is refused in one line."""
 
 import shutil
 from pathlib import Path
