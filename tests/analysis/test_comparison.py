@@ -136,6 +136,8 @@ def test_few_seeds_twins_and_missing_modes_are_said(tmp_path):
     (paths[5] / "policy" / "policy.json").unlink()
     found = cmp.comparisons(group_runs([read_run(p) for p in paths]))[0]
     assert "sac on HalfCheetah-v4, seed 2, has no evaluation with native actions." in found.notes
+    assert [e.actions for e in found.entries] == [("best-of-10",), ("mode",)], "of that seed nothing is known"
+    assert [len(e.curves["HalfCheetah-v4"]) for e in found.entries] == [3, 2]
     # Without a saved policy: what was evaluated and not asked for by name.
     config = (paths[5] / "config.toml").read_text()
     config = config.replace("eval_episodes", 'eval_modes = ["native", "sample"]\neval_episodes')

@@ -9,6 +9,7 @@ import pytest
 from fake_env import FakeEnv
 
 from fewstep import envs
+from fewstep.envs.registry import uses_mujoco, without_mujoco
 from fewstep.errors import UsageError
 
 IDS = envs.list_ids()
@@ -160,6 +161,19 @@ def test_functions_build_environments_too():
         result = vector.step(np.zeros((2, 1), np.float32))
     assert result.truncated.all()
     assert not result.terminated.any()
+
+
+def test_which_returns_depend_on_mujoco(monkeypatch):
+    suites = {suite: env_id for env_id, suite, _ in IDS}
+    for suite, env_id in suites.items():
+        assert uses_mujoco(env_id) == (suite == "mujoco")
+        assert without_mujoco(env_id) == (suite != "mujoco")
+    monkeypatch.setitem(sys.modules, "mujoco", sys)  # its module has imported it, which alone can tell
+    assert uses_mujoco("mine:Mine-v0")
+    assert not uses_mujoco("Pendulum-v1")
+    monkeypatch.delitem(sys.modules, "mujoco")
+    assert not uses_mujoco("mine:Mine-v0")
+    assert not without_mujoco("mine:Mine-v0"), "of other environments nothing is known"
 
 
 def test_other_warnings_of_an_environment_are_not_swallowed():
