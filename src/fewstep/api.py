@@ -49,7 +49,8 @@ class Model:
         preset: named settings to start from (``fewstep presets ALGO``).
         verbose: 1 prints one line per ``training.log_every`` steps of ``learn`` on standard error, 0 nothing.
         **overrides: single settings by name, ``**{"critic.atoms": 51, "training.envs": 4}``, or by section,
-            ``critic={"atoms": 51}``; numpy's numbers and arrays are taken as Python's.
+            ``critic={"atoms": 51}``; numpy's numbers and arrays are taken as Python's (``fewstep settings
+            ALGO`` lists all).
 
     Raises:
         UsageError: an unknown name, or a value that is not possible.

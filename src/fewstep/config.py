@@ -31,23 +31,24 @@ class TrainingConfig:
         steps: environment steps in total, over all environments, warm-up included. At least 1.
         envs: environments stepped side by side. At least 1.
         learning_starts: the environment step at which the first update happens. Actions are uniformly random
-            before it and the policy's own from it on, so 10 000 means 9 999 random steps.
-        batch_size: transitions per update.
+            before it and the policy's own from it on, so 10 000 means 9 999 random steps. At least 1.
+        batch_size: transitions per update. At least 1.
         updates_per_step: updates per environment step; ``envs * updates_per_step`` must be a whole number.
+            Above 0.
         overlap: device and environments work at once: the updates of a step are computed while the next step
             is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
-        replay_capacity: transitions kept; the oldest are overwritten.
-        max_episode_steps: a time limit in place of the environment's own (None).
+        replay_capacity: transitions kept; the oldest are overwritten. At least ``batch_size`` and ``envs``.
+        max_episode_steps: a time limit in place of the environment's own (none). At least 1.
         env_process: every training environment lives in a process of its own, the evaluation's in one
             together; a hanging or dying one is noticed and named.
-        env_timeout: seconds that a reset or step of such an environment may take.
+        env_timeout: seconds that a reset or step of such an environment may take. Above 0.
         env_restarts: processes of training environments that may be replaced in one go of the run before a
-            failure stops it. The running episode is lost.
-        eval_every: environment steps between evaluations; 0 means never.
-        eval_episodes: episodes per evaluation and action mode.
+            failure stops it. The running episode is lost. At least 0; more need ``env_process``.
+        eval_every: environment steps between evaluations; 0 means never. At least 0.
+        eval_episodes: episodes per evaluation and action mode. At least 1.
         eval_modes: how evaluated actions are chosen: ``native``, ``sample``, ``mode``, ``best-of-N``.
-        log_every: environment steps between rows of ``metrics.jsonl``.
-        checkpoint_every: environment steps between checkpoints; 0 means only at the end.
+        log_every: environment steps between rows of ``metrics.jsonl``. At least 1.
+        checkpoint_every: environment steps between checkpoints; 0 means only at the end. At least 0.
         keep_checkpoints: newest checkpoints kept on disk. At least 1.
     """
 

@@ -18,12 +18,14 @@ class TemperatureConfig:
     """The entropy regularisation.
 
     Fields:
-        initial: alpha at the start, reward units per nat.
+        initial: alpha at the start, reward units per nat. From ``minimum`` to ``maximum``.
         automatic: adjust alpha so that the policy's entropy meets the target; otherwise alpha stays
             ``initial``.
         target_entropy_per_dim: target entropy in nats per action dimension.
-        learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates).
-        minimum, maximum: bounds of alpha. Without them a bad entropy estimate drives alpha anywhere.
+        learning_rate: of Adam on log alpha (at most about one e-fold per 1 / learning_rate updates). Above 0.
+        minimum: lower bound of alpha; without bounds a bad entropy estimate drives alpha anywhere. Above 0,
+            at most ``initial``.
+        maximum: upper bound of alpha. At least ``initial``.
     """
 
     initial: float = 0.01

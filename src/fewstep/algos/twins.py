@@ -35,12 +35,14 @@ class CriticConfig:
     Fields:
         kind: ``crossq``, batch renormalisation and no target network; ``layernorm`` and ``plain`` (no
             normalisation), target networks.
-        hidden: sizes of the hidden layers.
-        learning_rate, b1: of Adam.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        learning_rate: of Adam. Above 0.
+        b1: Adam's decay of the mean gradient. From 0 to below 1.
         twin: how the two values become one, in targets and in judging actions.
-        tau: Polyak rate of the target critics whenever they follow, in [0, 1] (not with ``crossq``).
-        momentum, warm_up: of the running statistics; updates with plain batch statistics before the
-            renormalisation sets in (``crossq`` only).
+        tau: Polyak rate of the target critics whenever they follow (not with ``crossq``). From 0 to 1.
+        momentum: of the running statistics (``crossq`` only). From 0 to below 1.
+        warm_up: updates with plain batch statistics before the renormalisation sets in (``crossq`` only). At
+            least 0.
         renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq`` only).
     """
 

@@ -61,7 +61,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = 
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="single settings, such as critic.atoms=51 training.envs=4 (`fewstep config ALGO ENV` lists all)",
+        help="single settings, such as critic.atoms=51 training.envs=4 (`fewstep settings ALGO` lists all)",
     )
 
 

@@ -7,9 +7,19 @@ from fewstep.cli.common import rooted, whole
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep experiment``."""
-    parser.add_argument("spec", metavar="SPEC.toml", type=rooted, help="the experiment (docs/experiments.md)")
+    parser.add_argument(
+        "spec",
+        metavar="SPEC.toml",
+        type=rooted,
+        help="TOML file: envs, seeds, steps, and a [[run]] per algorithm",
+    )
     parser.add_argument("--out", type=rooted, metavar="DIR", help="folder of the runs (default runs/SPEC)")
-    parser.add_argument("--jobs", type=whole, metavar="N", help="runs side by side (default: one per core)")
+    parser.add_argument(
+        "--jobs",
+        type=whole,
+        metavar="N",
+        help="runs side by side (default: [resources] jobs of the file, or as many as the cores allow)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
 
 

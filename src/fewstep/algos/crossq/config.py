@@ -14,12 +14,13 @@ class ActorConfig:
     """The policy network, its optimiser, and how often it is updated.
 
     Fields:
-        hidden: sizes of the hidden layers.
-        activation: between them, before each normalisation.
-        learning_rate, b1: of Adam.
-        delay: one policy update per this many critic updates.
-        momentum, warm_up: of the running statistics; policy updates with plain batch statistics before the
-            renormalisation sets in.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        activation: after each hidden layer, before its normalisation.
+        learning_rate: of Adam. Above 0.
+        b1: Adam's decay of the mean gradient. From 0 to below 1.
+        delay: one policy update per this many critic updates. At least 1.
+        momentum: of the running statistics. From 0 to below 1.
+        warm_up: policy updates with plain batch statistics before the renormalisation sets in. At least 0.
         renorm: form of its correction, see ``nets.renorm.RenormConfig``.
     """
 
@@ -51,7 +52,11 @@ def _temperature() -> TemperatureConfig:
 
 @dataclass(frozen=True)
 class CrossQConfig:
-    """All of CrossQ; ``discount`` is gamma in [0, 1]. Other critics than ``crossq`` belong to ``sac``."""
+    """All of CrossQ. Other critics than ``crossq`` belong to ``sac``.
+
+    Fields:
+        discount: gamma. From 0 to 1.
+    """
 
     discount: float = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)

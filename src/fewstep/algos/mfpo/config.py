@@ -20,15 +20,16 @@ class ActorConfig:
     """The average-velocity network and the sampler.
 
     Fields:
-        hidden: sizes of the hidden layers (also of the divergence network).
-        time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
-        learning_rate: of Adam.
-        steps: T, network evaluations per action.
+        hidden: sizes of the hidden layers, also of the divergence network. One or more, each at least 1.
+        time_features: Fourier features of a time, an even number. At least 2.
+        time_embed: size that they are embedded to. At least 1.
+        learning_rate: of Adam. Above 0.
+        steps: T, network evaluations per action. From 1 to 64.
         bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density
             accounted for.
-        delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all.
-        candidates: N of the native best-of-N evaluation.
+        delay: one policy update per this many critic updates. At least 1.
+        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 
     hidden: tuple[int, ...] = (256, 256, 256)
@@ -62,8 +63,8 @@ class DivergenceConfig:
     Fields:
         log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant
             of the T-step map, for at most 8 action dimensions.
-        learning_rate: of Adam.
-        probes: Hutchinson probes per row.
+        learning_rate: of Adam. Above 0.
+        probes: Hutchinson probes per row. At least 1.
         probe: their distribution; ``rademacher`` has the lower variance, ``gaussian`` is the authors'.
     """
 
@@ -82,15 +83,18 @@ class CriticConfig:
     """The twin categorical critics.
 
     Fields:
-        hidden, learning_rate: network sizes, Adam's rate.
-        atoms, v_min, v_max: the fixed grid of soft returns, in reward units; watch
-            ``critic/target_saturated_share``.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        learning_rate: of Adam. Above 0.
+        atoms: points of the fixed grid of soft returns. At least 2.
+        v_min: lower end of that grid, in reward units; watch ``critic/target_saturated_share``. Below
+            ``v_max``.
+        v_max: upper end of that grid, in reward units. Above ``v_min``.
         twin: ``min`` bootstraps from the twin with the lower mean and judges candidates by the lower value;
             ``mean`` averages.
         head_init: ``zeros`` starts at the uniform distribution, whose value is the middle of the support;
             ``origin`` at a narrow one around the return 0; ``xavier_uniform`` (authors) with noise of std
             0.04 (v_max - v_min) / 2, thousands of times the temperature.
-        tau: Polyak rate of the target critics per update, in [0, 1].
+        tau: Polyak rate of the target critics per update. From 0 to 1.
         entropy_in_target: subtract alpha log pi from the successor's value.
     """
 
@@ -120,19 +124,19 @@ class ProposalConfig:
     """Candidates of the importance-sampled velocity.
 
     Fields:
-        policy: K1, candidates per state from the policy.
-        gaussian: K2, candidates per point from the Gaussian proposal.
+        policy: K1, candidates per state from the policy. At least 1.
+        gaussian: K2, candidates per point from the Gaussian proposal. At least 1.
         points: points (x, t) regressed on per state. They share the state's policy candidates and each is
             noised from another of them, so there may not be more than K1. The rows of a policy update are
-            ``points`` times its states (``actor.batch_size``).
+            ``points`` times its states (``actor.batch_size``). From 1 to ``policy``.
         noise: of both proposals' candidates; ``stratified`` spreads each state's (or point's) evenly.
         mixing: the two estimates are weighed by ``ess`` (authors) or by ``ess_per_candidate``, ESS / K.
         block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
             once (a GPU). A matter of speed only. On a CPU keep to 2048 Gaussian candidates in a block: at
-            4096 XLA hands whole layers to another library, and an update takes 1.5 times as long.
+            4096 XLA hands whole layers to another library, and an update takes 1.5 times as long. At least 0.
         precision: in which the candidates' matrix products (drawing and judging them) take their inputs; they
             add up in float32 either way. ``bfloat16`` is faster where the processor has units for it, at an
-            error in Q that docs/algorithms/mfpo.md has measured.
+            error in Q that is measured on the page of the algorithm.
     """
 
     policy: int = 16
@@ -158,11 +162,13 @@ class TimesConfig:
     """Training times (r, t), see ``flows.times``.
 
     Fields:
-        mean, std: of the normal below the logistic.
-        equal_share: share of rows with r = t.
+        mean: of the normal below the logistic.
+        std: of the normal below the logistic. Above 0.
+        equal_share: share of rows with r = t. From 0 to 1.
         grid_share: share of both kinds of rows that covers the sampler's own steps (0: authors). Without it
-            the two-step policy comes out far too narrow.
+            the two-step policy comes out far too narrow. From 0 to 1.
         clamp: times drawn, and times at which the velocity is estimated, stay in [clamp, 1 - clamp].
+            Above 0, below 0.5.
     """
 
     mean: float = -0.4
@@ -180,7 +186,11 @@ class TimesConfig:
 
 @dataclass(frozen=True)
 class MFPOConfig:
-    """All of MFPO; ``discount`` is gamma in [0, 1]."""
+    """All of MFPO.
+
+    Fields:
+        discount: gamma. From 0 to 1.
+    """
 
     discount: float = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)

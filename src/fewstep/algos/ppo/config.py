@@ -13,9 +13,9 @@ class RolloutConfig:
     """What one update is made from, and how often it goes through it.
 
     Fields:
-        steps: T, steps of every environment in one rollout.
-        epochs: passes over the rollout.
-        minibatches: gradient steps per pass; they must divide ``steps x training.envs`` evenly.
+        steps: T, steps of every environment in one rollout. At least 1.
+        epochs: passes over the rollout. At least 1.
+        minibatches: gradient steps per pass; they must divide ``steps x training.envs`` evenly. At least 1.
     """
 
     steps: int = 2048
@@ -32,10 +32,11 @@ class ActorConfig:
     """The policy network and its objective.
 
     Fields:
-        hidden: sizes of the hidden layers.
-        activation: between them.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        activation: after each hidden layer.
         clip: epsilon; the objective gains nothing from a probability ratio outside [1 - clip, 1 + clip].
-        entropy_weight: weight of the entropy bonus, reward per nat. 0: none.
+            Above 0.
+        entropy_weight: weight of the entropy bonus, reward per nat. 0: none. At least 0.
         normalise_advantages: to mean 0 and standard deviation 1 within each minibatch.
     """
 
@@ -58,12 +59,12 @@ class CriticConfig:
     """The state-value network and its regression.
 
     Fields:
-        hidden: sizes of the hidden layers.
-        activation: between them.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        activation: after each hidden layer.
         weight: of its loss beside the policy's. Both share one gradient norm, so it decides what the clip of
-            that norm leaves to the policy.
+            that norm leaves to the policy. Above 0.
         clip: half the width of the band around the old value that a prediction is rewarded to stay in, in
-            units of the normalised reward; none: plain squared error.
+            units of the normalised reward; none: plain squared error. Above 0.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -82,11 +83,12 @@ class OptimiserConfig:
     """Adam over both networks.
 
     Fields:
-        learning_rate: at the first update.
-        eps: of Adam.
-        max_norm: global norm that gradients are clipped to.
+        learning_rate: of Adam, at the first update. Above 0.
+        eps: of Adam, added to the root of the mean square. Above 0.
+        max_norm: global norm that gradients are clipped to. Above 0.
         anneal_updates: updates (rollouts) over which the rate falls linearly to 0 and then stays there; none:
-            it is constant. A run of S steps has S / (rollout.steps x training.envs) updates, rounded down.
+            it is constant. A run of S steps has S / (rollout.steps x training.envs) updates, rounded down. At
+            least 1.
     """
 
     learning_rate: float = 3e-4
@@ -109,9 +111,9 @@ class NormaliseConfig:
 
     Fields:
         obs: whether observations are shifted and scaled to mean 0 and variance 1.
-        obs_clip: and then clipped to [-obs_clip, obs_clip].
+        obs_clip: normalised observations are clipped to [-obs_clip, obs_clip]. Above 0.
         reward: whether rewards are divided by the standard deviation of their discounted running sum.
-        reward_clip: and then clipped to [-reward_clip, reward_clip].
+        reward_clip: normalised rewards are clipped to [-reward_clip, reward_clip]. Above 0.
     """
 
     obs: bool = True
@@ -129,8 +131,9 @@ class PPOConfig:
     """All of PPO.
 
     Fields:
-        discount: gamma in [0, 1].
-        trace: lambda of the generalised advantage estimation, in [0, 1]: 0 trusts the values, 1 the rewards.
+        discount: gamma. From 0 to 1.
+        trace: lambda of the generalised advantage estimation: 0 trusts the values, 1 the rewards. From 0 to
+            1.
     """
 
     UNUSED: ClassVar[Mapping[str, str]] = {

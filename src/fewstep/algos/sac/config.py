@@ -13,10 +13,11 @@ class ActorConfig:
     """The policy network, its optimiser, and how often it is updated.
 
     Fields:
-        hidden: sizes of the hidden layers.
-        activation: between them.
-        learning_rate, b1: of Adam.
-        delay: one policy update per this many critic updates.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        activation: after each hidden layer.
+        learning_rate: of Adam. Above 0.
+        b1: Adam's decay of the mean gradient. From 0 to below 1.
+        delay: one policy update per this many critic updates. At least 1.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -42,7 +43,11 @@ def _temperature() -> TemperatureConfig:
 
 @dataclass(frozen=True)
 class SACConfig:
-    """All of SAC; ``discount`` is gamma in [0, 1]."""
+    """All of SAC.
+
+    Fields:
+        discount: gamma. From 0 to 1.
+    """
 
     discount: float = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)

@@ -19,19 +19,25 @@ class ActorConfig:
 
     Fields:
         backbone: ``mlp``, or ``dit``: one token through transformer-style blocks conditioned on the times.
-        hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size.
+        hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size. One or more, each at
+            least 1.
         output: ``direct``, the network is g; ``residual``, g = x minus the network.
-        head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first.
-        log_std_initial, log_std_min, log_std_max: of sigma per dimension; no gradient flows beyond the ends.
-        learning_rate: of Adam.
-        max_grad_norm: clip the gradient to this global norm; 0 means never.
-        delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all.
+        head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first. At
+            least 0.
+        log_std_initial: log sigma per dimension at the start. Above ``log_std_min``, below ``log_std_max``.
+        log_std_min: lower end of log sigma; no gradient flows beyond the ends. Below ``log_std_initial``.
+        log_std_max: upper end of log sigma. Above ``log_std_initial``.
+        learning_rate: of Adam. Above 0.
+        max_grad_norm: clip the gradient to this global norm; 0 means never. At least 0.
+        delay: one policy update per this many critic updates. At least 1.
+        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
         samples: actions drawn per state in a policy update. They share their mixture components, so more of
-            them on fewer states is the cheap way to the semi-implicit entropy.
-        candidates: K of the best-of-K behaviour; the TD target takes half as many, at least one.
-        evaluation_candidates: K of the native best-of-K evaluation.
-        bound_weight: weight of the penalty on what lies outside [-1, 1], a mean over action dimensions.
+            them on fewer states is the cheap way to the semi-implicit entropy. At least 1.
+        candidates: K of the best-of-K behaviour; the TD target takes half as many, at least one. From 1 to
+            1024.
+        evaluation_candidates: K of the native best-of-K evaluation. From 1 to 1024.
+        bound_weight: weight of the penalty on what lies outside [-1, 1], a mean over action dimensions. At
+            least 0.
         scale_q: divide every Q of the policy's losses by the batch mean of |Q|.
     """
 
@@ -79,18 +85,18 @@ class MirrorConfig:
     """Mirror descent: the weighted MeanFlow regression.
 
     Fields:
-        weight: lambda, of this loss; 0 leaves it out.
+        weight: lambda, of this loss; 0 leaves it out. At least 0.
         source: actions regressed on: those of the ``replay`` batch, all ``candidates`` of the present policy,
             or the ``best`` of them.
         weights: ``raw``, (Q - V)_+; ``mean_one``, divided by its batch mean; ``uniform``, the batch mean for
             every pair (no re-weighting at equal strength).
-        candidates: actions per state whose mean Q is V.
-        batch_size: states of the policy's batch that are regressed on; 0 means all.
+        candidates: actions per state whose mean Q is V. At least 1.
+        batch_size: states of the policy's batch that are regressed on; 0 means all. At least 0.
         sigma_in_regression: add sigma^2 to the squared error: that of mu + sigma eps instead of mu.
-        gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma), in [0, 1]; 1 switches it off.
+        gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma); 1 switches it off. From 0 to 1.
         interval: ``whole``, b = 0 always; ``general``, b uniform on [0, t).
-        end_share: share of pairs with t = 1 exactly.
-        limit: the regression target is cut to [-limit, limit].
+        end_share: share of pairs with t = 1 exactly. From 0 to 1.
+        limit: the regression target is cut to [-limit, limit]. Above 0.
     """
 
     weight: float = 3.0
@@ -122,8 +128,8 @@ class EntropyConfig:
             read it); ``bonus``, alpha times the conditional surrogate without a threshold; ``dual``, the
             same with alpha adjusted until the mean log sigma is log target_std; ``semi_implicit``, alpha
             times H_K of ``flows.semi_implicit``, which counts the modes too.
-        target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for.
-        components: K, fresh mixture components per state (``semi_implicit``).
+        target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for. Above 0.
+        components: K, fresh mixture components per state (``semi_implicit``). At least 0.
         noise: how their noises are drawn; ``antithetic`` needs an odd K.
         proposal: ``prior``, components of blindly drawn noises, shared by the samples of a state;
             ``learned``, K of its own for each sample, around a network's guess of the noise it came from.
@@ -163,9 +169,10 @@ class TemperatureConfig(temperature.TemperatureConfig):
     ``automatic`` is for ``semi_implicit``; ``dual`` always adjusts alpha, ``hinge`` and ``bonus`` never do.
 
     Fields:
-        anneal_factor, anneal_updates: a fixed alpha starts this many times larger and falls geometrically to
-            ``initial`` over the first ``anneal_updates`` updates. At a low temperature the modes are walled
-            off from each other: those lost early are not found again.
+        anneal_factor: a fixed alpha starts this many times larger and falls geometrically to ``initial`` over
+            the first ``anneal_updates`` updates. At a low temperature the modes are walled off from each
+            other: those lost early are not found again. Above 0.
+        anneal_updates: see ``anneal_factor``; 0 means never. At least 0.
     """
 
     initial: float = 0.2
@@ -183,7 +190,11 @@ class TemperatureConfig(temperature.TemperatureConfig):
 
 @dataclass(frozen=True)
 class SMFPConfig:
-    """All of SMFP; ``discount`` is gamma in [0, 1]."""
+    """All of SMFP.
+
+    Fields:
+        discount: gamma. From 0 to 1.
+    """
 
     discount: float = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)

@@ -12,12 +12,13 @@ class ActorConfig:
     """The policy network, its optimiser, how often it is updated, and how it explores.
 
     Fields:
-        hidden: sizes of the hidden layers.
-        activation: between them.
-        learning_rate, b1: of Adam.
-        delay: one policy update, and one step of all slow copies, per this many critic updates.
+        hidden: sizes of the hidden layers. One or more, each at least 1.
+        activation: after each hidden layer.
+        learning_rate: of Adam. Above 0.
+        b1: Adam's decay of the mean gradient. From 0 to below 1.
+        delay: one policy update, and one step of all slow copies, per this many critic updates. At least 1.
         exploration_noise: standard deviation of the Gaussian noise on a sampled action, in units of the
-            action's range [-1, 1].
+            action's range [-1, 1]. At least 0.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -43,8 +44,8 @@ class SmoothingConfig:
     """Target policy smoothing: the noise on the successor's action.
 
     Fields:
-        noise: its standard deviation, in units of the action's range [-1, 1].
-        clip: the noise is clipped to [-clip, clip] before it is added.
+        noise: its standard deviation, in units of the action's range [-1, 1]. At least 0.
+        clip: the noise is clipped to [-clip, clip] before it is added. At least 0.
     """
 
     noise: float = 0.2
@@ -61,10 +62,13 @@ def _critic() -> CriticConfig:
 
 @dataclass(frozen=True)
 class TD3Config:
-    """All of TD3; ``discount`` is gamma in [0, 1].
+    """All of TD3.
 
     ``critic.tau`` is the rate of the slow actor, too. ``critic.twin`` combines the values in targets and in
     choosing among candidates; the policy climbs the first critic alone.
+
+    Fields:
+        discount: gamma. From 0 to 1.
     """
 
     discount: float = 0.99
