@@ -118,8 +118,8 @@ def test_tasks_without_a_scale_count_in_probabilities_only(tmp_path):
     found = compare(tmp_path, made)[0]
     assert found.scales == {}
     assert found.notes == (
-        "my:Env-v0 cannot be normalised: no random return is on record for it. "
-        "It counts in the probabilities of improvement only.",
+        "my:Env-v0 cannot be normalised: no random return is on record for it (fewstep report "
+        "--measure-random plays random actions). It counts in the probabilities of improvement only.",
     )
     assert found.improvements()[0][2].value == 1
     _, words = report(write(tmp_path / "page", made), tmp_path / "report.html")

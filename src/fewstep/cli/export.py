@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     formats.get(arguments.to, arguments.prefix)  # a slip should not wait for jax
 
+    from fewstep import envs
     from fewstep.deploy.pack import pack, place
     from fewstep.runs.layout import RunDir
     from fewstep.training import acting, policy_io
@@ -55,16 +56,19 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.training.resume import read_config
 
     directory = RunDir.open(arguments.run)
+    config, _ = read_config(directory)
     saved = policy_io.load(directory.policy)
     fixed = None
     if arguments.noise == "fixed":
-        fixed = acting.deterministic_key(read_config(directory)[0].seed)
-    interface = Interface(saved.env)
+        fixed = acting.deterministic_key(config.seed)
+    env = envs.make(config.env)
+    env.close()
+    interface = Interface(env)
     exported = pack(
         saved.algorithm,
         saved.cfg,
         saved.policy,
-        place(saved.env, interface.observation_names, interface.action_space),
+        place(config.env, interface.observation_names, interface.action_space),
         env_steps=saved.env_steps,
         updates=saved.updates,
         actions=arguments.actions,

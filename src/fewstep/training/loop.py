@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fewstep import foreign
 from fewstep.algos import numerics
@@ -43,20 +44,11 @@ class Recorder:
     """Writes one run's rows, evaluations, samples and checkpoints."""
 
     def __init__(self, trainer: Trainer, run: RunDir, reporter: Reporter, marks: Marks) -> None:
-        config, training = trainer.config, trainer.config.training
+        config = trainer.config
         self._trainer, self._run, self._reporter, self._marks = trainer, run, reporter, marks
         self._metrics = RowWriter(run.metrics)
         self._evaluations = RowWriter(run.evaluations)
-        self._evaluator = Evaluator(
-            trainer.algorithm,
-            config.algorithm,
-            config.env,
-            episodes=training.eval_episodes,
-            modes=training.eval_modes,
-            seed=config.seed,
-            max_episode_steps=training.max_episode_steps,
-            timeout=training.env_timeout if training.env_process else None,
-        )
+        self._evaluator = evaluator(config, trainer.algorithm)
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
         self._writing = Background()
         self._allowance = Allowance()
@@ -75,8 +67,7 @@ class Recorder:
     def due(self, check: Check, *, final: bool) -> None:
         """Do what has come due since the last time; at the end (``final``) all that was not just done."""
         steps = self._trainer.env_steps
-        for note in self._trainer.envs.take_notes():
-            self._reporter.note(note)
+        self._tell()
         if self._writing.failed:
             self._writing.finish()
         log, evaluate, save = self._duties(final)
@@ -145,12 +136,19 @@ class Recorder:
     def _evaluate(self, steps: int, check: Check) -> None:
         began = time.monotonic()
         policy = self._trainer.policy
-        for row in self._evaluator.evaluate(policy, steps, self._trainer.updates, check):
+        with self._trainer.lent() as shared:
+            rows = self._evaluator.evaluate(policy, steps, self._trainer.updates, check, shared)
+        for row in rows:
             self._evaluations.append(row)
             self._reporter.evaluated(row)
+        self._tell()
         self._probes.write(policy, steps, check)
         self._marks.evaluated = steps
         self._interval_began += time.monotonic() - began  # the interval's rate is that of training alone
+
+    def _tell(self) -> None:
+        for note in self._trainer.envs.take_notes():
+            self._reporter.note(note)
 
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint and the policy.
@@ -251,9 +249,34 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
 
     Raises:
         UsageError: the environment or a setting is not usable.
+        FewstepError: evaluation needs environments beside those of training, and there cannot be any.
     """
-    Evaluator(algorithm, config.algorithm, config.env, episodes=1, modes=config.training.eval_modes, seed=0)
-    return Trainer(config, algorithm)
+    judge = evaluator(config, algorithm)
+    trainer = Trainer(config, algorithm)
+    try:
+        if config.training.eval_every:
+            judge.try_another()  # rather now than after the steps to the first evaluation
+        return trainer
+    except BaseException:
+        trainer.close()
+        raise
+
+
+def evaluator(config: RunConfig, algorithm: Algorithm, env: Any = None) -> Evaluator:
+    """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names."""
+    training = config.training
+    return Evaluator(
+        algorithm,
+        config.algorithm,
+        env or config.env,
+        episodes=training.eval_episodes,
+        modes=training.eval_modes,
+        seed=config.seed,
+        max_episode_steps=training.max_episode_steps,
+        longest=training.eval_max_steps,
+        shared=training.eval_env == "shared",
+        timeout=training.env_timeout if training.env_process else None,
+    )
 
 
 def create(config: RunConfig, run_path: Path) -> RunDir:
