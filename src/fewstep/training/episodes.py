@@ -165,8 +165,7 @@ class Episodes:
                 f"{self._envs.count}"
             )
         self.steps, self.count = steps, meta["episodes"]
-        # Checkpoints from before it was kept: no value is too large then.
-        self.largest_reward = float(meta.get("largest_reward", 1e30))
+        self.largest_reward = float(meta["largest_reward"])
         self._finished = [(value, length) for value, length in meta["finished"]]
         self._index = np.array(meta["episode_index"], np.int64) - 1
         self.obs = self._start(np.ones(self._envs.count, bool))
