@@ -295,7 +295,8 @@ def test_every_path_of_a_command_that_runs_user_code_is_absolute():
                 assert action.type("x") == type(action.type("x"))(os.path.abspath("x")), (name, action.dest)
 
 
-def test_arguments_and_import_path(module, tmp_path):
+def test_arguments_and_import_path(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
     text = "import sys\nfrom tests.faults import habits\nsys.argv.clear()\nsys.path[:] = ['/nowhere']\n"
     module("users_clears", text)
     before = list(sys.path)
