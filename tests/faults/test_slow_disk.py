@@ -1,4 +1,4 @@
-"""A disk slower than the checkpoints asked for: each is written all the same, and the log says what it took."""
+"""A disk slower than the checkpoints asked for: each is written all the same, and the log says its price."""
 
 import time
 
