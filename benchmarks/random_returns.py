@@ -2,7 +2,7 @@
 
     python -m benchmarks.random_returns [ENV ...]
 
-Episodes are played until there are at least 20 of them and at least 5,000 steps. Prints one line per task,
+Measured as for tasks that are not in the list (``fewstep.analysis.random_return``). Prints one line per task,
 ready to be pasted.
 """
 
@@ -11,31 +11,16 @@ import sys
 import numpy as np
 
 from fewstep import envs
-
-EPISODES, STEPS = 20, 5_000
-
-
-def measure(env_id: str) -> tuple[float, float, int]:
-    """Mean undiscounted return, its standard error, and the number of episodes; seeds 0, 1, 2, ..."""
-    vector, rng = envs.make(env_id, 1), np.random.default_rng(0)
-    returns, steps = [], 0
-    while len(returns) < EPISODES or steps < STEPS:
-        vector.reset([len(returns)])
-        total, running = 0.0, True
-        while running:
-            result = vector.step(rng.uniform(-1, 1, (1, vector.spec.act_size)).astype(np.float32))
-            total += float(result.reward[0])
-            steps += 1
-            running = not (result.terminated[0] or result.truncated[0])
-        returns.append(total)
-    vector.close()
-    return float(np.mean(returns)), float(np.std(returns, ddof=1) / np.sqrt(len(returns))), len(returns)
+from fewstep.analysis.statistics.random_return import measure
 
 
 def main(names: list[str]) -> None:
     for env_id in names or [env_id for env_id, *_ in envs.list_ids()]:
-        mean, error, episodes = measure(env_id)
-        print(f'    "{env_id}": Random({mean:.4g}, {error:.2g}, {episodes}),', flush=True)
+        vector = envs.make(env_id)
+        returns, _, _ = measure(vector, vector.longest_episode())
+        vector.close()
+        error = np.std(returns, ddof=1) / np.sqrt(len(returns))
+        print(f'    "{env_id}": Random({np.mean(returns):.4g}, {error:.2g}, {len(returns)}),', flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from fewstep import config as configs
-from fewstep import envs, habits, presets, settings
+from fewstep import envs, foreign, habits, presets, settings
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig
@@ -26,10 +26,9 @@ from fewstep.interrupts import at_once, deferred
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import require_finite
-from fewstep.training import acting, saving, seeds
-from fewstep.training.evaluate import Evaluator
+from fewstep.training import acting, loop, saving, seeds
 from fewstep.training.interface import Interface
-from fewstep.training.progress import Screen, about, interval_line
+from fewstep.training.progress import Screen, about, cut_note, interval_line
 from fewstep.training.resume import read_config
 from fewstep.training.trainer import Trainer
 
@@ -50,7 +49,8 @@ class Model:
         preset: named settings to start from (``fewstep presets ALGO``).
         verbose: 1 prints one line per ``training.log_every`` steps of ``learn`` on standard error, 0 nothing.
         **overrides: single settings by name, ``**{"critic.atoms": 51, "training.envs": 4}``, or by section,
-            ``critic={"atoms": 51}``; numpy's numbers and arrays are taken as Python's.
+            ``critic={"atoms": 51}``; numpy's numbers and arrays are taken as Python's (``fewstep settings
+            ALGO`` lists all).
 
     Raises:
         UsageError: an unknown name, or a value that is not possible.
@@ -63,19 +63,20 @@ class Model:
     def __init__(
         self,
         algo: str,
-        env: Env,
+        env: Env | None = None,
+        /,
         *extra: Any,
         seed: int = 0,
         preset: str = presets.DEFAULT,
         verbose: int = 0,
         **overrides: Any,
     ) -> None:
-        habits.refuse_policy(type(self).__name__, env, extra)
+        given: Env = habits.environment(type(self).__name__, env, extra, overrides)
         algorithm = registry.get(settings.convert(algo, str, "algo"))
         habits.refuse_settings(overrides, configs.known_settings(algorithm.config))
-        name = envs.name_of(env)
+        name = envs.name_of(given)
         config = configs.resolve(algo, algorithm.config, name, seed=seed, preset=preset, overrides=overrides)
-        self._set_up(config, algorithm, env, settings.convert(verbose, int, "verbose"))
+        self._set_up(config, algorithm, given, settings.convert(verbose, int, "verbose"))
 
     @ORDINARY
     def _set_up(self, config: RunConfig, algorithm: Algorithm, env: Env, verbose: int = 0) -> None:
@@ -83,7 +84,7 @@ class Model:
         self._env, self._verbose = env, verbose
         self._algorithm = algorithm
         self._trainer = Trainer(config, algorithm, env)
-        self._interface = Interface(env)
+        self._interface = Interface(self._trainer.envs)
         self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
         self._predictions = 0
         self._bound: dict[tuple[ActionMode, bool], acting.Acting] = {}
@@ -219,6 +220,10 @@ class Model:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of whole episodes on environments of their own; training is not disturbed.
 
+        With ``training.eval_env`` ``shared`` they are played one after another on the training environment,
+        whose running episode is abandoned. An episode that does not end is cut (``training.eval_max_steps``),
+        and that is said.
+
         Args:
             episodes: how many, at least 1.
             actions: ``native`` (the paper's), ``sample``, ``mode`` or ``best-of-N``.
@@ -227,17 +232,17 @@ class Model:
         episodes = settings.convert(episodes, int, "episodes")
         if episodes < 1:
             raise UsageError(f"episodes must be at least 1, got {episodes}")
-        evaluator = Evaluator(
-            self._algorithm,
-            self.config.algorithm,
-            self._env,
-            episodes=episodes,
-            modes=[settings.convert(actions, str, "actions")],
-            seed=self.config.seed if seed is None else configs.seed_of(seed),
-            max_episode_steps=self.config.training.max_episode_steps,
-        )
-        row = evaluator.evaluate(self._trainer.policy, self._trainer.env_steps, self._trainer.updates)[0]
+        modes = (settings.convert(actions, str, "actions"),)
+        training = replace(self.config.training, eval_episodes=episodes, eval_modes=modes)
+        seed = self.config.seed if seed is None else configs.seed_of(seed)
+        config = replace(self.config, seed=seed, training=training)
+        evaluator = loop.evaluator(config, self._algorithm, self._env)
+        trainer = self._trainer
+        with trainer.lent() as shared:
+            row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]
         evaluator.close()
+        if cut := cut_note(row):
+            foreign.tell(f"{cut}: their returns are those of unfinished episodes")
         return np.array(row["returns"]), np.array(row["lengths"])
 
     @ORDINARY
@@ -343,7 +348,8 @@ class _Named(Model):
 
     def __init__(
         self,
-        env: Env,
+        env: Env | None = None,
+        /,
         *extra: Any,
         seed: int = 0,
         preset: str = presets.DEFAULT,

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fewstep import presets, settings
 from fewstep.errors import UsageError, shown
@@ -27,27 +27,34 @@ class TrainingConfig:
     (``learning_starts``, ``batch_size``, ``updates_per_step``, ``overlap``, ``replay_capacity``) are not
     settings of one that learns from rollouts.
 
-    Fields:
+    Attributes:
         steps: environment steps in total, over all environments, warm-up included. At least 1.
         envs: environments stepped side by side. At least 1.
         learning_starts: the environment step at which the first update happens. Actions are uniformly random
-            before it and the policy's own from it on, so 10 000 means 9 999 random steps.
-        batch_size: transitions per update.
+            before it and the policy's own from it on, so 10 000 means 9 999 random steps. At least 1.
+        batch_size: transitions per update. At least 1.
         updates_per_step: updates per environment step; ``envs * updates_per_step`` must be a whole number.
+            Above 0.
         overlap: device and environments work at once: the updates of a step are computed while the next step
             is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
-        replay_capacity: transitions kept; the oldest are overwritten.
-        max_episode_steps: a time limit in place of the environment's own (None).
+        replay_capacity: transitions kept; the oldest are overwritten. At least ``batch_size`` and ``envs``.
+        max_episode_steps: a time limit in place of the environment's own (none). At least 1. One that the
+            environment cannot be given, because it brings a tighter one of its own, is refused.
         env_process: every training environment lives in a process of its own, the evaluation's in one
             together; a hanging or dying one is noticed and named.
-        env_timeout: seconds that a reset or step of such an environment may take.
+        env_timeout: seconds that a reset or step of such an environment may take. Above 0.
         env_restarts: processes of training environments that may be replaced in one go of the run before a
-            failure stops it. The running episode is lost.
-        eval_every: environment steps between evaluations; 0 means never.
-        eval_episodes: episodes per evaluation and action mode.
+            failure stops it. The running episode is lost. At least 0; more need ``env_process``.
+        eval_every: environment steps between evaluations; 0 means never. At least 0.
+        eval_episodes: episodes per evaluation and action mode. At least 1.
+        eval_max_steps: steps after which an evaluation episode that has not ended is cut, and marked as cut
+            in its results (none: 10 000, or the environment's time limit where that is longer). At least 1.
+        eval_env: ``own``, every evaluation episode has an environment of its own, side by side with the
+            others; ``shared``, they are played one after another on the first training environment, whose
+            running episode is abandoned: for environments of which only one can exist.
         eval_modes: how evaluated actions are chosen: ``native``, ``sample``, ``mode``, ``best-of-N``.
-        log_every: environment steps between rows of ``metrics.jsonl``.
-        checkpoint_every: environment steps between checkpoints; 0 means only at the end.
+        log_every: environment steps between rows of ``metrics.jsonl``. At least 1.
+        checkpoint_every: environment steps between checkpoints; 0 means only at the end. At least 0.
         keep_checkpoints: newest checkpoints kept on disk. At least 1.
     """
 
@@ -64,6 +71,8 @@ class TrainingConfig:
     env_restarts: int = 0
     eval_every: int = 10_000
     eval_episodes: int = 10
+    eval_max_steps: int | None = None
+    eval_env: Literal["own", "shared"] = "own"
     eval_modes: tuple[str, ...] = ("native", "sample")
     log_every: int = 1_000
     checkpoint_every: int = 50_000
@@ -79,10 +88,14 @@ class TrainingConfig:
                 raise UsageError(
                     f"training.{name} must be at least 0 (0 means never), got {getattr(self, name)}"
                 )
-        if self.max_episode_steps is not None and self.max_episode_steps < 1:
-            raise UsageError(f"training.max_episode_steps must be at least 1, got {self.max_episode_steps}")
+        for name in ("max_episode_steps", "eval_max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"training.{name} must be at least 1, got {value}")
         if not 0 < self.env_timeout < 1e6:
             raise UsageError(f"training.env_timeout must be positive seconds, got {self.env_timeout:g}")
+        if self.env_timeout != type(self).env_timeout and not self.env_process:
+            raise UsageError("training.env_timeout needs training.env_process=true")
         if self.env_restarts < 0 or (self.env_restarts and not self.env_process):
             raise UsageError("training.env_restarts must be at least 0, and needs training.env_process=true")
         for name in ("batch_size", "envs"):
@@ -111,7 +124,7 @@ class TrainingConfig:
 class RunConfig:
     """Everything that decides a run.
 
-    Fields:
+    Attributes:
         algo: registered name, or ``module:ATTRIBUTE`` of the user's own algorithm.
         env: environment id as the command line takes it, or the name of one that a Python function builds
             (``envs.name_of``).

@@ -98,11 +98,19 @@ def refuse_arguments(call: str, given: Mapping[str, Any]) -> None:
         raise UsageError(f"{call} has no argument {name!r}")
 
 
-def refuse_policy(name: str, env: Any, extra: tuple[Any, ...]) -> None:
-    """Raise UsageError if more than an environment was given, as in ``SAC("MlpPolicy", env)``."""
-    if extra:
-        call = repr(extra[0]) if isinstance(extra[0], str) else "lambda: YOUR_ENV"
-        raise UsageError(f"one environment is enough: {name}({call}) instead of {name}({shown(env)}, ...)")
+def environment(name: str, env: Any, extra: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    """The environment of ``name(env, *extra, **given)``; it may also be the ``env`` of ``given``, which is
+    taken out.
+
+    Raises UsageError if there is none, or more than that was given, as in ``SAC("MlpPolicy", env)``.
+    """
+    found = [value for value in (env, *extra, given.pop("env", None)) if value is not None]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"an environment is missing: {name}('Pendulum-v1'), or a function that builds one")
+    call = repr(found[1]) if isinstance(found[1], str) else "lambda: YOUR_ENV"
+    raise UsageError(f"one environment is enough: {name}({call}) instead of {name}({shown(found[0])}, ...)")
 
 
 def no_attribute(owner: str, name: str) -> NoReturn:

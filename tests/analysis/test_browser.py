@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape
 
 import pytest
 from PIL import Image
@@ -58,21 +59,64 @@ def test_the_report_renders_alone(kind, tmp_path):
     assert len(desk.getcolors(1 << 24)) > 50, "figures and text, not one flat colour"
 
 
-def test_a_phone_needs_no_sideways_scrolling_and_night_is_dark(tmp_path):
-    page = write_report(runs("comparison", tmp_path), tmp_path / "report.html")
-    measure = "<script>document.title = 'width ' + document.documentElement.scrollWidth</script></body>"
+MEASURE = """
+<script>
+const bottom = element => element.getBoundingClientRect().bottom;
+const frames = [...document.querySelectorAll('iframe')].map(frame => {
+    const page = frame.contentDocument;
+    page.querySelectorAll('details').forEach(part => { part.open = true; });
+    const boxes = [...page.querySelectorAll('.scroll')];
+    return {
+        width: page.documentElement.scrollWidth,
+        curve: [...page.querySelectorAll('svg')].map(bottom).find(end => end > 0),  // hidden ones end at 0
+        boxes: Math.max(...boxes.map(box => box.getBoundingClientRect().right)),
+        cut: boxes.filter(box => box.firstChild.offsetWidth > box.scrollWidth).length,
+        wider: boxes.filter(box => box.scrollWidth > box.clientWidth).length,
+        still: boxes.filter(box => getComputedStyle(box).overflowX !== 'auto').length,
+        unmarked: boxes.filter(box => getComputedStyle(box).backgroundImage === 'none').length,
+    };
+});
+document.title = JSON.stringify(frames);
+</script>
+"""
+
+
+def measured(page, folder, *sizes):
+    """What the page measures in frames of ``(width, height)``, all its folded parts open."""
     # The report forbids every script, so the copy that is measured must lose that rule.
-    narrow = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace("</body>", measure)
-    probe = tmp_path / "probe.html"
-    probe.write_text(narrow)
+    copy = escape(re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()))
+    frames = "".join(
+        f'<iframe width="{width}" height="{height}" style="border:0" srcdoc="{copy}"></iframe>'
+        for width, height in sizes
+    )
+    probe = folder / "probe.html"
+    # A frame is loaded when the page is: the script waits for that.
+    script = MEASURE.replace("<script>", "<script>onload = () => {").replace("</script>", "};</script>")
+    probe.write_text(f"<title></title>{frames}{script}")
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={PHONE},2400",
-         f"--user-data-dir={tmp_path / 'probe'}", "--dump-dom", probe.as_uri()],
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,2400",
+         f"--user-data-dir={folder / 'probe'}", "--virtual-time-budget=20000", "--dump-dom", probe.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    # Chromium's narrowest headless window is 500 wide.
-    width = int(re.search(r"<title>width (\d+)", done.stdout)[1])
-    assert width <= 500
+    return json.loads(re.search(r"<title>(\[.*?\])</title>", done.stdout)[1])
+
+
+@pytest.mark.parametrize("kind", ["single", "comparison"])
+def test_the_curve_is_on_the_first_screen_and_no_table_is_cut(kind, tmp_path):
+    page = write_report(runs(kind, tmp_path), tmp_path / "report.html")
+    desk, phone = measured(page, tmp_path, (DESK, 800), (PHONE, 844))
+    assert 100 < phone["curve"] < 844
+    assert 100 < desk["curve"] < 800
+    for found, width in ((desk, DESK), (phone, PHONE)):
+        assert found["width"] <= width, "the page itself must not scroll sideways"
+        assert found["boxes"] <= width
+        assert found["cut"] == found["still"] == 0, "what does not fit is reached inside its own box"
+        assert found["unmarked"] == 0, "a shadow says that a table goes on"
+    assert phone["wider"] > 0, "or nothing was measured"
+
+
+def test_night_is_dark(tmp_path):
+    page = write_report(runs("single", tmp_path), tmp_path / "report.html")
     corners = []
     for scheme in ("0", "1"):  # dark, light
         picture, *_ = opened(page, tmp_path, PHONE, f"--blink-settings=preferredColorScheme={scheme}")

@@ -118,8 +118,8 @@ def test_tasks_without_a_scale_count_in_probabilities_only(tmp_path):
     found = compare(tmp_path, made)[0]
     assert found.scales == {}
     assert found.notes == (
-        "my:Env-v0 cannot be normalised: no random return is on record for it. "
-        "It counts in the probabilities of improvement only.",
+        "my:Env-v0 cannot be normalised: no random return is on record for it (fewstep report "
+        "--measure-random plays random actions). It counts in the probabilities of improvement only.",
     )
     assert found.improvements()[0][2].value == 1
     _, words = report(write(tmp_path / "page", made), tmp_path / "report.html")
@@ -136,6 +136,8 @@ def test_few_seeds_twins_and_missing_modes_are_said(tmp_path):
     (paths[5] / "policy" / "policy.json").unlink()
     found = cmp.comparisons(group_runs([read_run(p) for p in paths]))[0]
     assert "sac on HalfCheetah-v4, seed 2, has no evaluation with native actions." in found.notes
+    assert [e.actions for e in found.entries] == [("best-of-10",), ("mode",)], "of that seed nothing is known"
+    assert [len(e.curves["HalfCheetah-v4"]) for e in found.entries] == [3, 2]
     # Without a saved policy: what was evaluated and not asked for by name.
     config = (paths[5] / "config.toml").read_text()
     config = config.replace("eval_episodes", 'eval_modes = ["native", "sample"]\neval_episodes')

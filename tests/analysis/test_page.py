@@ -3,7 +3,10 @@
 import csv
 import json
 import re
+import subprocess
+import tomllib
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from fewstep.cli import main
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, add_bandit_samples, add_trajectories, make
 from tests.analysis.test_report import check, report
+
+ROOT = Path(__file__).parents[2]
 
 
 def saved_model(path, updates=200):
@@ -140,7 +145,7 @@ def test_what_is_absent_is_absent(page):
 
 
 def test_counts_are_the_real_ones(tmp_path):
-    runs = several(tmp_path, rows=8)
+    runs = several(tmp_path, rows=8)[:4]
     _, words = report(runs[:1], tmp_path / "one.html")
     assert "Mean of the last 8 evaluations:" in words
     assert "Last 8: mean over the last 8 evaluations." in words
@@ -206,6 +211,21 @@ def test_models_whose_steps_nobody_knows_did_not_stop_at_different_ones(tmp_path
     for run in runs:
         (run / "checkpoints" / "000000700" / "meta.json").write_text("torn")
     assert "Seeds stopped at different steps" not in report(runs, tmp_path / "report.html")[1]
+
+
+def test_the_templates_are_part_of_the_package():
+    """A wheel holds modules, and of the rest only what the package data name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    package = ROOT / "src" / "fewstep"
+    named = {
+        p for glob in project["tool"]["setuptools"]["package-data"]["fewstep"] for p in package.glob(glob)
+    }
+    assert {path.name for path in named} >= {"page.html.jinja", "parts.html.jinja", "page.css.jinja"}
+    listed = subprocess.run(["git", "ls-files", package], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout, so nobody knows which files belong to it")
+    others = {ROOT / line for line in listed.stdout.splitlines() if not line.endswith(".py")}
+    assert others <= named
 
 
 def test_nothing_to_show_is_one_line_and_no_page(tmp_path, capsys):

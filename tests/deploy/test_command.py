@@ -7,6 +7,7 @@ import pytest
 
 from fewstep import deploy, envs
 from fewstep.cli import main
+from fewstep.config import resolve
 from fewstep.errors import UsageError
 from fewstep.runs.layout import RunDir
 from fewstep.training import policy_io
@@ -21,7 +22,7 @@ PENDULUM = EnvInfo("Pendulum-v1", ("cos", "sin", "speed"), (-2.0,), (2.0,), (1,)
 def run(tmp_path):
     """A run directory as far as export looks at it."""
     algorithm, cfg, policy = policy_of("sac", TINY["sac"], spec=PENDULUM.spec)
-    directory = RunDir.create(tmp_path / "run", "")
+    directory = RunDir.create(tmp_path / "run", resolve("sac", algorithm.config, "Pendulum-v1").to_toml())
     saved = policy_io.SavedPolicy(algorithm, cfg, PENDULUM, policy, 500, 400)
     policy_io.save(directory.policy, saved, "sac")
     return directory.path

@@ -275,6 +275,7 @@ def test_the_run_says_where_it_came_from(tmp_path):
     config, _ = read_config(RunDir.open(run))
     assert found["config_sha256"] == config.sha256
     assert found["device"].startswith("cpu")
+    assert "mujoco" not in found["versions"], "a toy does not depend on it"
     policy = json.loads((run / "policy" / "policy.json").read_text())
     assert policy["spec"] == {"obs_size": 2, "act_size": 2}
     assert policy["native_actions"] == "best-of-4"

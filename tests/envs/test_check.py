@@ -1,5 +1,6 @@
 import itertools
 
+import gymnasium
 import numpy as np
 import pytest
 from fake_env import FakeEnv
@@ -35,6 +36,35 @@ def test_hidden_randomness_is_noticed():
     draws = itertools.count()
     lines = warnings_of(lambda: FakeEnv(observe=lambda env: np.full(3, float(next(draws)))), steps=5)
     assert any("two different rollouts" in line and "self.np_random" in line for line in lines)
+
+
+class RunningMean(gymnasium.ObservationWrapper):
+    """A user's own: nothing says what it is but what it does."""
+
+    n, mean = 0, 0.0
+
+    def observation(self, observation):
+        self.n += 1
+        self.mean = self.mean + (observation - self.mean) / self.n
+        return (observation - self.mean).astype(np.float32)
+
+
+def test_what_survives_a_reset_is_told_from_hidden_randomness():
+    """Also where only one environment can exist."""
+    alive = []
+
+    class OnlyOne(FakeEnv):
+        def __init__(self):
+            assert not alive
+            alive.append(self)
+            super().__init__(observe=lambda env: np.array([env.t, env.start, 1]))
+
+        def close(self):
+            alive.clear()
+
+    (line,) = [line for line in warnings_of(lambda: RunningMean(OnlyOne()), steps=5) if "seed 0 and" in line]
+    assert "survives its resets" in line
+    assert not alive
 
 
 def test_large_values_and_endless_episodes_are_noticed():

@@ -1,10 +1,13 @@
+import json
+
 import gymnasium
 import numpy as np
 import pytest
 from fake_env import FakeEnv
-from gymnasium import wrappers
+from gymnasium import spaces, wrappers
 
 from fewstep import envs
+from fewstep.envs.space_json import from_json, to_json
 from fewstep.errors import UsageError
 
 
@@ -78,3 +81,20 @@ def test_a_time_limit_that_cannot_be_had_is_refused():
         assert envs.make("TwoLimits-v0").max_episode_steps == 10
     finally:
         gymnasium.registry.pop("TwoLimits-v0")
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-np.inf, np.array([1 / 3, np.inf]), (2,), np.float64),
+        spaces.Box(0, 255, (1, 6), np.uint8),
+        spaces.Box(-1, 1, ()),
+        spaces.MultiBinary(4),
+        spaces.Dict({"b": spaces.Discrete(3, start=-1), "a": spaces.Tuple([spaces.MultiBinary((2, 3))])}),
+        spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [2, 3]]),
+    ],
+)
+def test_spaces_survive_the_way_between_processes(space):
+    again = from_json(json.loads(json.dumps(to_json(space))))
+    assert again == space
+    assert again.dtype == space.dtype

@@ -9,6 +9,8 @@ import pytest
 from fake_env import FakeEnv
 
 from fewstep import envs
+from fewstep.algos import registry as algorithms
+from fewstep.envs.registry import is_known_here_only, uses_mujoco, without_mujoco
 from fewstep.errors import UsageError
 
 IDS = envs.list_ids()
@@ -141,11 +143,22 @@ def test_a_module_that_another_one_of_its_name_hides_is_named_with_both_files(mo
         envs.make(f"{name}:Hidden-v0")
     with pytest.raises(UsageError, match=r"cannot import 'json\.tasks'.*json/__init__\.py$"):
         envs.make("json.tasks:Hidden-v0")
+    with pytest.raises(UsageError, match=r"cannot load algorithm.*code\.py, which comes before code\.py"):
+        algorithms.get(f"{name}:ALGORITHM")
 
 
 def test_an_id_without_its_module_is_told_how_to_name_it():
     with pytest.raises(UsageError, match=r"unknown environment 'Mine-v0'.*my_module:Mine-v0.*config\.toml"):
         envs.make("Mine-v0")
+
+
+def test_ids_of_this_program_only_are_known_as_such(module):
+    gymnasium.register("HereOnly-v0", entry_point=FakeEnv)
+    assert is_known_here_only("HereOnly-v0")
+    gymnasium.registry.pop("HereOnly-v0")
+    assert not any(
+        map(is_known_here_only, ("HereOnly-v0", "Pendulum-v1", "toy/bandit", "m:Mine-v0", FakeEnv))
+    )
 
 
 def test_functions_build_environments_too():
@@ -160,6 +173,19 @@ def test_functions_build_environments_too():
         result = vector.step(np.zeros((2, 1), np.float32))
     assert result.truncated.all()
     assert not result.terminated.any()
+
+
+def test_which_returns_depend_on_mujoco(monkeypatch):
+    suites = {suite: env_id for env_id, suite, _ in IDS}
+    for suite, env_id in suites.items():
+        assert uses_mujoco(env_id) == (suite == "mujoco")
+        assert without_mujoco(env_id) == (suite != "mujoco")
+    monkeypatch.setitem(sys.modules, "mujoco", sys)  # its module has imported it, which alone can tell
+    assert uses_mujoco("mine:Mine-v0")
+    assert not uses_mujoco("Pendulum-v1")
+    monkeypatch.delitem(sys.modules, "mujoco")
+    assert not uses_mujoco("mine:Mine-v0")
+    assert not without_mujoco("mine:Mine-v0"), "of other environments nothing is known"
 
 
 def test_other_warnings_of_an_environment_are_not_swallowed():

@@ -74,4 +74,4 @@ class Signals(gymnasium.Env):
         return np.zeros((64, 64, 3), np.uint8)
 
 
-gymnasium.register("Signals-v0", entry_point=Signals)
+gymnasium.register("Signals-v0", entry_point=Signals, max_episode_steps=30)

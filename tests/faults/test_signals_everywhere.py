@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM at every kind of moment: saved there, the right status, and the same bits in the end."""
 
+import json
 import os
 import signal
 import sys
@@ -194,6 +195,10 @@ def test_an_experiment(armed, tmp_path):
         f'envs = ["{ENV}"]\nseeds = [0, 1]\nsteps = 30000\n[[run]]\nalgo = "{ALGORITHM}"\nlabel = "one"\n'
         f'[resources]\njobs = 1\n[set]\n{sets}"training.eval_every" = 0\n'
     )
+    folder = tmp_path / "out" / ENV.replace(":", "_")  # random actions were played by an earlier start
+    folder.mkdir(parents=True)
+    record = {"env": ENV, "max_episode_steps": None, "eval_max_steps": None, "returns": [0, 1], "cut": 0}
+    (folder / "random_return.json").write_text(json.dumps(record))
     status, errors = in_a_group(environment, "experiment", tmp_path / "it.toml", "--out", tmp_path / "out")
     assert status == 130, errors
     assert errors.splitlines()[-1] == "fewstep: stopped by SIGINT"

@@ -85,7 +85,12 @@ def test_the_source_distribution_holds_every_file_of_the_repository(source):
 
 
 def test_its_own_tests_run_in_it(source):
-    words = ["tests/runs/test_config.py", "tests/test_architecture.py", "tests/test_docs.py"]
+    words = [
+        "tests/runs/test_config.py",
+        "tests/test_architecture.py",
+        "tests/docs/test_links.py",
+        "tests/docs/test_settings.py",
+    ]
     own = {"PYTHONPATH": str(source / "src")}
     call(sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *words, cwd=source, **own)
 

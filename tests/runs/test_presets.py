@@ -69,6 +69,8 @@ NO_NUMBER = {
     "training.env_process",
     "training.env_restarts",
     "training.env_timeout",
+    "training.eval_env",  # the same returns either way
+    "training.eval_max_steps",  # beyond every time limit
     "training.eval_modes",  # ours adds the single sample
     "training.keep_checkpoints",
     "training.log_every",

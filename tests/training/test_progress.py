@@ -83,10 +83,15 @@ def test_learn_is_silent_and_prints_lines_or_a_bar_as_asked(monkeypatch):
     assert "step 5 / 12" not in bar
 
 
+def evaluation(returns):
+    lengths, cut = [7] * len(returns), [False] * len(returns)
+    return {"env_steps": 5, "actions": "mode", "returns": returns, "lengths": lengths, "cut": cut}
+
+
 @pytest.mark.parametrize("returns", [[1.0, 2.0, 6.0], [3.0, 3.0]])
 def test_the_spread_of_a_log_line_is_the_samples(returns, tmp_path):
     with RunReporter(tmp_path / "log.txt", 10, Screen(10, quiet=True)) as reporter:
-        reporter.evaluated({"env_steps": 5, "actions": "mode", "returns": returns})
+        reporter.evaluated(evaluation(returns))
     text = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert f"return 3 ± {np.std(returns, ddof=1):.4g} (sample sd) over {len(returns)} episodes" in text
 
@@ -95,7 +100,7 @@ def test_one_episode_has_no_spread(tmp_path, capsys):
     from fewstep.cli.evaluate import _print_table
 
     assert sample_std([4.0]) is None
-    row = {"env_steps": 5, "actions": "mode", "returns": [4.0], "lengths": [7]}
+    row = evaluation([4.0])
     with RunReporter(tmp_path / "log.txt", 10, Screen(10, quiet=True)) as reporter:
         reporter.evaluated(row)
     assert "return 4 over 1 episode\n" in (tmp_path / "log.txt").read_text(encoding="utf-8")
@@ -108,7 +113,7 @@ def test_one_episode_has_no_spread(tmp_path, capsys):
 def test_log_and_evaluation_show_the_same_spread(tmp_path, capsys):
     from fewstep.cli.evaluate import _print_table
 
-    row = {"env_steps": 5, "actions": "mode", "returns": [-100.0, 420.0, 13.0], "lengths": [7, 8, 9]}
+    row = evaluation([-100.0, 420.0, 13.0])
     with RunReporter(tmp_path / "log.txt", 10, Screen(10, quiet=True)) as reporter:
         reporter.evaluated(row)
     _print_table("toy/bandit", [row])
@@ -122,6 +127,6 @@ def test_a_narrow_window_leaves_out_no_digit(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     _print_table(
         "toy/bandit",
-        [{"env_steps": 5, "actions": "best-of-10", "returns": [-1234567.0, 1.0], "lengths": [7, 8]}],
+        [evaluation([-1234567.0, 1.0]) | {"actions": "best-of-10"}],
     )
     assert "…" not in capsys.readouterr().out

@@ -77,7 +77,10 @@ def _from_user(name: str) -> "Algorithm":
     cannot = f"cannot load algorithm {name!r}"
     module = foreign.load(module_name, cannot)
     record: object = foreign.call(
-        lambda error: UsageError(f"{cannot}: {foreign.brief(error)}"), getattr, module, attribute
+        lambda error: UsageError(f"{cannot}: {foreign.brief(error)}; {foreign.origin(module_name)}"),
+        getattr,
+        module,
+        attribute,
     )
     if not isinstance(record, Algorithm):
         raise UsageError(f"{name!r} is not a fewstep.algos.contract.Algorithm but a {type(record).__name__}")

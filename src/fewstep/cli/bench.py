@@ -30,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--preset", default="small", metavar="NAME", help="see `fewstep presets ALGO`")
     parser.add_argument(
-        "--set", dest="sets", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings"
+        "--set",
+        dest="sets",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings (`fewstep settings ALGO`)",
     )
     parser.add_argument("--repeats", type=whole, default=20, metavar="N", help="timings of each row")
     parser.add_argument("--json", type=rooted, metavar="FILE", help="also write rows and machine there")

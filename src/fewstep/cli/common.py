@@ -1,6 +1,7 @@
 """Arguments and steps that several commands share."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +62,13 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = 
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="single settings, such as critic.atoms=51 training.envs=4 (`fewstep config ALGO ENV` lists all)",
+        help="single settings, such as critic.atoms=51 training.envs=4 (`fewstep settings ALGO` lists all)",
     )
+
+
+def tell(line: str) -> None:
+    """Print a line to standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def resolved(arguments: argparse.Namespace) -> RunConfig:

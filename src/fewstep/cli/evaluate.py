@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from typing import Any
 
 from fewstep.cli.common import rooted, whole
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the run's newest saved policy."""
+    from fewstep import foreign
     from fewstep.config import seed_of
     from fewstep.envs.rendering import choose_backend
     from fewstep.errors import UsageError
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, _ = read_config(directory)
     training = config.training
     saved = policy_io.load(directory.policy)
+    saved = replace(saved, info=replace(saved.info, env=config.env))  # it may have been corrected
     episodes = training.eval_episodes if arguments.episodes is None else arguments.episodes
     seed = config.seed if arguments.seed is None else arguments.seed
     if episodes < 1:
@@ -60,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             modes=modes,
             seed=seed,
             max_episode_steps=training.max_episode_steps,
+            longest=training.eval_max_steps,
+            shared=training.eval_env == "shared",
         )
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check)
         evaluator.close()
@@ -70,7 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
             _print_table(saved.env, rows)
         if arguments.video:  # when what was computed has been printed: drawing may fail
             mode = saved.algorithm.mode(saved.cfg, modes[0])
-            video.record(saved, arguments.video, mode, seed, training.max_episode_steps, check)
+            limits = training.max_episode_steps, training.eval_max_steps
+            film = video.record(saved, arguments.video, mode, seed, *limits, check)
+            if film.cut[0]:
+                foreign.tell(f"the filmed episode was cut at {film.lengths[0]:,} steps")
             if not arguments.json:
                 print(arguments.video)
     return 0
@@ -82,6 +90,7 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from fewstep.runs.metrics import sample_std
+    from fewstep.training.progress import cut_note
 
     table = Table(title=f"{env} after {rows[0]['env_steps']:,} steps")
     spread_of = "return (mean ± sample sd)"
@@ -98,3 +107,6 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     with console.capture() as text:
         console.print(table)
     print(text.get(), end="", flush=True)  # rich would leave the process where the reader has left
+    for row in rows:
+        if cut := cut_note(row):
+            print(f"{row['actions']}: {cut}: their returns are those of unfinished episodes")

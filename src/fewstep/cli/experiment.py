@@ -1,15 +1,30 @@
 """Run a whole comparison from one file: algorithms x environments x seeds; interrupted, it goes on."""
 
 import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from fewstep.cli.common import rooted, whole
+
+if TYPE_CHECKING:
+    from fewstep.experiments.plan import Job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep experiment``."""
-    parser.add_argument("spec", metavar="SPEC.toml", type=rooted, help="the experiment (docs/experiments.md)")
+    parser.add_argument(
+        "spec",
+        metavar="SPEC.toml",
+        type=rooted,
+        help="TOML file: envs, seeds, steps, and a [[run]] per algorithm",
+    )
     parser.add_argument("--out", type=rooted, metavar="DIR", help="folder of the runs (default runs/SPEC)")
-    parser.add_argument("--jobs", type=whole, metavar="N", help="runs side by side (default: one per core)")
+    parser.add_argument(
+        "--jobs",
+        type=whole,
+        metavar="N",
+        help="runs side by side (default: [resources] jobs of the file, or as many as the cores allow)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
 
 
@@ -32,11 +47,26 @@ def run(arguments: argparse.Namespace) -> int:
             standing = "finished" if status.is_finished(job) else f"{status.progress(job).env_steps:,} steps"
             print(f"{job.name}: {job.config.training.steps:,} steps into {job.path} ({standing})")
         return 0
-    with watched() as check, Display(executor.slots) as display:
-        entries = schedule.run(jobs, executor, display.show, check)
+    with watched() as check:
+        _measure_random(jobs, check)
+        with Display(executor.slots) as display:
+            entries = schedule.run(jobs, executor, display.show, check)
     failed = [entry for entry in entries if entry.standing is schedule.Standing.FAILED]
     for entry in failed:
         print(f"failed: {entry.job.name}: {entry.message}")
     print(f"{len(entries) - len(failed)} of {len(entries)} runs are finished; report them with")
     print(f"fewstep report {out}/*/*/seed-* --out report.html")
     return 1 if failed else 0
+
+
+def _measure_random(jobs: "Sequence[Job]", check: Callable[[], None]) -> None:
+    """The return of random actions on every task that is not on record and has none kept yet."""
+    from fewstep.analysis.runs import reading
+    from fewstep.analysis.statistics import random_return
+    from fewstep.cli.common import tell
+
+    for folder, job in {job.path.parent.parent: job for job in jobs}.items():
+        training = job.config.training
+        task = random_return.Task(job.config.env, training.max_episode_steps, training.eval_max_steps)
+        if not task.on_record and random_return.kept(reading.random_return(folder), task) is None:
+            random_return.keep(task, [folder], check, tell, training.env_timeout)

@@ -24,6 +24,7 @@ from fewstep.cli import (
     replay_crash,
     report,
     resume,
+    settings,
     sync,
     train,
 )
@@ -40,6 +41,7 @@ COMMANDS = {
     "algos": algos,
     "envs": envs,
     "presets": presets,
+    "settings": settings,
     "config": config,
     "check-env": check_env,
     "replay-crash": replay_crash,

@@ -1,6 +1,7 @@
 """List the presets of an algorithm."""
 
 import argparse
+import textwrap
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.algo not in entries():
         raise unknown("algorithm", arguments.algo, entries())
     found = presets.names(arguments.algo)
-    width = max(map(len, found))
+    width = max(map(len, found)) + 2
     for name, about in found.items():
-        print(f"{name:<{width}}  {about}")
+        print(textwrap.fill(about, 100, initial_indent=f"{name:<{width}}", subsequent_indent=" " * width))
     return 0

@@ -23,15 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score of a run in comparisons: last-10 (mean over the last 10 evaluations, or all if there are "
         "fewer), final or area",
     )
+    parser.add_argument(
+        "--measure-random",
+        action="store_true",
+        help="play random actions on tasks whose scores have no zero yet, and keep the return in their runs",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report, and tables if asked for; print where they are."""
     from fewstep.analysis.report import write_report
+    from fewstep.analysis.runs.reading import read_run
+    from fewstep.analysis.statistics import random_return
+    from fewstep.cli.common import tell
     from fewstep.runs.layout import RunDir
+    from fewstep.training.signals import watched
 
     directories = [RunDir.open(path).path for path in arguments.runs]
     out = arguments.out or directories[0] / "report.html"
+    if arguments.measure_random:
+        with watched() as check:
+            random_return.complete([read_run(path) for path in directories], check, tell)
     print(write_report(directories, out, arguments.tables, arguments.score))
     if arguments.tables:
         print(arguments.tables)

@@ -21,13 +21,14 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 class Adapter:
     """Wraps one environment.
 
-    Fields:
+    Attributes:
         env: the wrapped environment.
         index: how messages call it.
         observations, actions: the flat views of its spaces.
+        observation_space, action_space: its own.
+        steps_per_second: of simulated time, 30 where it does not say.
         running: True between a reset and the end of the episode.
-        obs_size, low, high, action_shape: numbers in a flat observation; bounds (flat) and shape of the
-            environment's own actions.
+        obs_size, low, high: numbers in a flat observation; the bounds of the environment's own actions.
 
     Raises UsageError for spaces that fewstep cannot learn on. Later every fault of the environment (an
     exception, a wrong shape, a non-number) is a FewstepError or NonFiniteError of one line that says what,
@@ -40,11 +41,13 @@ class Adapter:
 
         self.env = env
         self.index = index
-        self.observations = foreign.call(failed, lambda: ObservationView(env.observation_space, env_id))
-        self.actions = foreign.call(failed, lambda: ActionView(env.action_space, env_id))
+        self.observation_space, self.action_space, self.steps_per_second = foreign.call(
+            failed, lambda: (env.observation_space, env.action_space, _steps_per_second(env))
+        )
+        self.observations = foreign.call(failed, ObservationView, self.observation_space, env_id)
+        self.actions = foreign.call(failed, ActionView, self.action_space, env_id)
         self.obs_size = self.observations.size
         self.low, self.high = self.actions.low, self.actions.high
-        self.action_shape = self.actions.shape
         self.running = False
         self._place = Place(env_id, index)
 
@@ -157,6 +160,11 @@ class Adapter:
         if not isinstance(flag, np.bool_ | bool):
             raise FewstepError(f"{name} is {kind(flag)}, not a bool, in {self.where()}; return bool({name})")
         return bool(flag)
+
+
+def _steps_per_second(env: gymnasium.Env[Any, Any]) -> float:
+    declared = env.metadata.get("render_fps")
+    return float(declared) if isinstance(declared, int | float) and declared > 0 else 30.0
 
 
 def check_seed(seed: Any) -> int:

@@ -18,7 +18,7 @@ _LARGE = 100.0
 class Finding:
     """One thing to know about an environment.
 
-    Fields:
+    Attributes:
         level: ``"error"`` (it cannot be trained on), ``"warning"`` (training may suffer) or ``"info"``.
         message: what was seen.
         advice: what to do about it, empty for ``"info"``.
@@ -40,19 +40,31 @@ def check_env(
     if steps < 1:
         raise UsageError(f"a check needs at least 1 step, got {steps}")
     vector, noted = make(env), list[str]()
+
+    def fresh() -> list[StepResult]:
+        """The rollout of a new environment; the one before is closed by then, for perhaps only one can be."""
+        nonlocal vector
+        vector.close()
+        vector = make(env)
+        return _rollout(vector, steps, seed, seed)
+
     with foreign.heard_by(noted.append):
         try:
-            found = _findings(vector, steps, seed)
+            found = _findings(vector, steps, seed, fresh)
         except FewstepError as error:
             found = [
                 Finding("error", str(error), "correct the environment; fewstep stops a run on such a value")
             ]
         finally:
             vector.close()
-    return found + [Finding("warning", note, "fewstep goes on, other programs may not") for note in noted]
+    return found + [
+        Finding("warning", note, "fewstep goes on, other programs may not") for note in dict.fromkeys(noted)
+    ]
 
 
-def _findings(vector: VectorEnv, steps: int, seed: int) -> list[Finding]:
+def _findings(
+    vector: VectorEnv, steps: int, seed: int, fresh: Callable[[], list[StepResult]]
+) -> list[Finding]:
     first = _rollout(vector, steps, seed, seed)
     again = _rollout(vector, steps, seed, seed)
     other = _rollout(vector, steps, seed, seed + 1)
@@ -63,11 +75,6 @@ def _findings(vector: VectorEnv, steps: int, seed: int) -> list[Finding]:
     def warn(message: str, advice: str) -> None:
         found.append(Finding("warning", message, advice))
 
-    if not _same(first, again):
-        warn(
-            f"seed {seed} and the same actions gave two different rollouts; runs will not repeat",
-            "draw every random number from self.np_random after super().reset(seed=seed)",
-        )
     if np.array_equal(first[0].obs, other[0].obs) and vector.toy is None:
         warn(
             f"seeds {seed} and {seed + 1} start from the same observation",
@@ -93,8 +100,22 @@ def _findings(vector: VectorEnv, steps: int, seed: int) -> list[Finding]:
     if vector.max_episode_steps is None and not any((r.terminated | r.truncated).any() for r in first):
         warn(
             f"no episode ended in {steps} steps and the environment declares no time limit",
-            "give max_episode_steps when registering it; otherwise evaluation may never end",
+            "give max_episode_steps when registering it; otherwise evaluation cuts its episodes "
+            "(training.eval_max_steps)",
         )
+    if not _same(first, again):
+        if _same(first, fresh()):
+            warn(
+                f"seed {seed} and the same actions gave another rollout once the environment had been used: "
+                "something survives its resets",
+                "evaluation, with environments of its own, then judges the policy by other numbers than it "
+                "learned with: begin anew in reset, or use constants in place of running statistics",
+            )
+        else:
+            warn(
+                f"seed {seed} and the same actions gave two different rollouts; runs will not repeat",
+                "draw every random number from self.np_random after super().reset(seed=seed)",
+            )
     return found
 
 

@@ -1,6 +1,7 @@
 """From what the user names to a function that builds one environment."""
 
 import functools
+import importlib.metadata
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from fewstep import foreign
 from fewstep.envs import toys
@@ -129,19 +131,34 @@ def _no_such_id(env_id: str, module: str) -> UsageError:
             f"{module}:{env_id} is a class, not a registered id; register it in {module} with "
             f"gymnasium.register(id='{env_id}-v0', entry_point={env_id}) and use {module}:{env_id}-v0"
         )
-    users = {key for key, spec in gymnasium.registry.items() if not _is_gymnasiums_own(spec.entry_point)}
+    users = {key for key, spec in gymnasium.registry.items() if _home(spec) != "gymnasium"}
     error = unknown("environment", env_id, users | {env_id for env_id, _, _ in list_ids()})
     if module:
-        return UsageError(f"{error}; {foreign.origin(module)}")
+        return UsageError(f"{error}; importing {module!r} did not register it: {foreign.origin(module)}")
     return UsageError(
         f"{error}; an environment of your own is named with the module that registers it "
         f"(my_module:{env_id}, in the config.toml of a saved model or run too)"
     )
 
 
-def _is_gymnasiums_own(entry_point: Any) -> bool:
-    origin = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
-    return origin.startswith("gymnasium.")
+def is_known_here_only(env: Any) -> bool:
+    """Whether ``env`` is an id that the running program has registered itself, so that another one, such as
+    the command line, would not know it."""
+    if not isinstance(env, str) or ":" in env or env not in gymnasium.registry:
+        return False
+    plugins = importlib.metadata.entry_points(group="gymnasium.envs")
+    return _home(gymnasium.registry[env]) not in {
+        "gymnasium",
+        "fewstep",
+        *(p.module.split(".")[0] for p in plugins),
+    }
+
+
+def _home(spec: EnvSpec) -> str:
+    """The top-level package that an id's environment comes from."""
+    entry = spec.entry_point
+    origin = entry.split(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "") or ""
+    return origin.split(".")[0]
 
 
 def _from_id(env_id: str, render_mode: str | None, limit: int | None) -> Env:
@@ -207,7 +224,7 @@ def _quiet_about_versions(is_mujoco: bool) -> Generator[None]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
-        # Asked for a picture it cannot give, Gymnasium warns and goes on; here _with_render_mode raises.
+        # Asked for a picture it cannot give, Gymnasium warns and goes on; here _sound raises.
         warnings.filterwarnings(
             "ignore", message=".*not in the possible render_modes.*", category=UserWarning
         )

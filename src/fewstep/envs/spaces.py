@@ -281,8 +281,6 @@ def _one_hot(name: str, counts: NDArray[Any], starts: NDArray[Any]) -> Callable[
 class ActionView:
     """Maps actions in [-1, 1] linearly onto the bounds of a Box, reaching both ends exactly.
 
-    ``shape`` is that of the environment's own actions.
-
     Raises UsageError, with advice, for spaces that are not a Box of floats with finite, distinct bounds.
     """
 
@@ -300,7 +298,7 @@ class ActionView:
         self.size = int(np.prod(space.shape))
         if self.size == 0:
             raise UsageError(f"{env_id} has an empty action space; there is nothing to learn")
-        self.shape, self._dtype = space.shape, space.dtype
+        self._shape, self._dtype = space.shape, space.dtype
         self._unit = bool((space.low == -1.0).all() and (space.high == 1.0).all())
         self.low = space.low.astype(np.float64).ravel()
         self.high = space.high.astype(np.float64).ravel()
@@ -321,8 +319,8 @@ class ActionView:
     def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
         """The environment's own action, fresh, in its shape and dtype, for ``action[size]`` in [-1, 1]."""
         if self._unit:
-            return action.astype(self._dtype).reshape(self.shape)
+            return action.astype(self._dtype).reshape(self._shape)
         a = action.astype(np.float64)
         # This form gives exactly `low` at -1 and `high` at 1.
         scaled = 0.5 * (1.0 - a) * self.low + 0.5 * (1.0 + a) * self.high
-        return scaled.astype(self._dtype).reshape(self.shape)
+        return scaled.astype(self._dtype).reshape(self._shape)

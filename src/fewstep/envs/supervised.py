@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep import foreign
-from fewstep.envs import wire
+from fewstep.envs import space_json, wire
 from fewstep.envs.place import Place
-from fewstep.envs.spaces import FloatVector
+from fewstep.envs.spaces import ActionView, FloatVector, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 
 _ERRORS = {kind.__name__: kind for kind in (FewstepError, NonFiniteError, UsageError)}
@@ -30,7 +30,7 @@ START_SECONDS = 120.0
 class Supervision:
     """How environment processes are watched.
 
-    Fields:
+    Attributes:
         timeout: seconds that a reset or a step may take.
         restarts: how many processes may be replaced before a failure stops the run. Their episodes are lost.
         per_process: environments that share a process. Where restarts are allowed it is 1.
@@ -143,10 +143,12 @@ class RemoteAdapter:
     def __init__(self, process: Process, at: int, place: Place) -> None:
         about = process.about
         self.index = place.index
-        self.obs_size = int(about["obs_size"])
-        self.low, self.high = np.array(about["low"]), np.array(about["high"])
-        self.action_shape: tuple[int, ...] = tuple(about["action_shape"])
-        self._obs_names: list[str] = about["obs_names"]
+        self.observation_space = space_json.from_json(about["observation_space"])
+        self.action_space = space_json.from_json(about["action_space"])
+        self.steps_per_second = float(about["steps_per_second"])
+        self._observations = ObservationView(self.observation_space, place.env_id)
+        actions = ActionView(self.action_space, place.env_id)
+        self.obs_size, self.low, self.high = self._observations.size, actions.low, actions.high
         self.time_limit: int | None = about["time_limit"]
         self._process, self._at, self._place = process, at, place
 
@@ -174,7 +176,7 @@ class RemoteAdapter:
 
     def observation_name(self, index: int) -> str:
         """What entry ``index`` of the flat observation is called in the environment's own terms."""
-        return self._obs_names[index]
+        return self._observations.name(index)
 
     def render(self) -> NDArray[np.uint8]:
         """Pictures are made in this process only."""

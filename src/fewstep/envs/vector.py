@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from fewstep import foreign
@@ -25,11 +26,14 @@ from fewstep.foreign import brief
 from fewstep.interrupts import at_once
 from fewstep.types import EnvInfo, Spec
 
+LONGEST_EPISODE = 10_000
+"""Steps of an episode that nobody has limited, see ``VectorEnv.longest_episode``."""
+
 
 class StepResult(NamedTuple):
     """What one step of N environments gave; the arrays belong to the caller.
 
-    Fields:
+    Attributes:
         obs: ``[N, obs_size]`` float32, the true successor of each step, also where the episode has ended.
         reward: ``[N]`` float32.
         terminated: ``[N]`` bool, a genuine terminal state was reached.
@@ -49,10 +53,12 @@ class Single(Protocol):
     """One environment as flat vectors, in this process (``Adapter``) or another (``RemoteAdapter``)."""
 
     index: int
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    steps_per_second: float
     obs_size: int
     low: NDArray[Any]
     high: NDArray[Any]
-    action_shape: tuple[int, ...]
 
     def reset(self, seed: int | None) -> NDArray[np.float32]: ...  # noqa: D102 (as in Adapter, all of them)
     def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool]: ...  # noqa: D102
@@ -65,10 +71,12 @@ class Single(Protocol):
 class VectorEnv:
     """N environments with equal spaces. Build it with ``make``.
 
-    Fields:
+    Attributes:
         env_id: what the environment is called in messages and run directories.
         spec: sizes of observation and action vectors.
         count: N.
+        observation_space, action_space: as the environment declares them.
+        steps_per_second: of simulated time, 30 where the environment does not say.
         max_episode_steps: the time limit of an episode, None if the environment declares none.
         toy: what a toy environment tells about itself, None for every other environment.
     """
@@ -91,10 +99,17 @@ class VectorEnv:
         self._watch = watch
         self.env_id = env_id
         self.spec = Spec(first.obs_size, len(first.low))
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        self.steps_per_second = first.steps_per_second
         self.count = len(adapters)
         self.max_episode_steps = max_episode_steps
         self.toy = toy
         self._obs = np.zeros((self.count, self.spec.obs_size), np.float32)
+
+    def longest_episode(self, asked: int | None = None) -> int:
+        """Steps after which whoever plays an episode to its end should cut it: ``asked``, or 10,000, or the
+        time limit where that is longer. An environment may never end one by itself."""
+        return max(LONGEST_EPISODE, self.max_episode_steps or 0) if asked is None else asked
 
     @property
     def info(self) -> EnvInfo:
@@ -102,7 +117,7 @@ class VectorEnv:
         first = self._adapters[0]
         names = tuple(map(first.observation_name, range(first.obs_size)))
         low, high = (tuple(end.tolist()) for end in (first.low, first.high))
-        return EnvInfo(self.env_id, names, low, high, first.action_shape)
+        return EnvInfo(self.env_id, names, low, high, self.action_space.shape or ())
 
     @property
     def obs(self) -> NDArray[np.float32]:
@@ -220,8 +235,8 @@ def make(
     touches a display. ``watch`` puts the environments of an id into processes of their own that are watched
     (toys excepted: they cannot fail).
 
-    Raises UsageError for unknown ids, for environments that cannot be built and for spaces fewstep cannot
-    learn on.
+    Raises UsageError for unknown ids, for environments that cannot be built or have another time limit than
+    was asked for, for spaces fewstep cannot learn on and for wrappers that keep running statistics.
     """
     if count < 1:
         raise UsageError(f"the number of environments must be at least 1, got {count}")
@@ -237,7 +252,12 @@ def make(
     built: list[gymnasium.Env[Any, Any]] = []
     try:
         for _ in range(count):
-            built.append(build(render_mode, max_episode_steps))
+            try:
+                built.append(build(render_mode, max_episode_steps))
+            except UsageError as error:
+                if built:
+                    raise UsageError(f"{error} ({len(built)} of {count} could be)") from error
+                raise
         name, limit, toy = foreign.call(
             lambda error: UsageError(f"{env} is no usable environment: {brief(error)}"), _about, env, built[0]
         )

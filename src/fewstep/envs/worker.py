@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.envs import wire
+from fewstep.envs import space_json, wire
 from fewstep.envs.adapter import Adapter
 from fewstep.envs.layers import time_limit
 from fewstep.envs.registry import resolve
@@ -57,11 +57,9 @@ def _build(end: socket.socket, order: dict[str, Any]) -> list[Adapter]:
     adapters = [Adapter(build(None, order["limit"]), order["env"], index) for index in order["indices"]]
     first = adapters[0]
     answer = {
-        "obs_size": first.obs_size,
-        "low": first.low.tolist(),
-        "high": first.high.tolist(),
-        "action_shape": first.action_shape,
-        "obs_names": [first.observation_name(i) for i in range(first.obs_size)],
+        "observation_space": space_json.to_json(first.observation_space),
+        "action_space": space_json.to_json(first.action_space),
+        "steps_per_second": first.steps_per_second,
         "time_limit": time_limit(first.env),
     }
     wire.send(end, answer)

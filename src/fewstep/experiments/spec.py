@@ -21,7 +21,7 @@ MOST_SEEDS = 1000
 class Resources:
     """What the runs may use.
 
-    Fields:
+    Attributes:
         jobs: runs side by side; 0 means as many as the cores allow.
         cores_per_job: cores a run is pinned to.
         memory_gb_per_job: memory that must be free before another run starts.

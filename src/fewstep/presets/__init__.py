@@ -1,9 +1,11 @@
 """Named starting points: ``<algo>/<name>.toml`` holds the settings that differ from the algorithm's defaults.
 
-The first comment line of a file says what the preset is for. The name ``default`` always exists: without a
-file it stands for the algorithm's own defaults.
+The first sentence of the comment that a file begins with says what the preset is for. The name ``default``
+always exists: without a file it stands for the algorithm's own defaults.
 """
 
+import itertools
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ DEFAULT = "default"
 
 
 def names(algo: str, root: Path = ROOT) -> dict[str, str]:
-    """Preset name -> one line of description, for one algorithm, in alphabetical order."""
-    found = {DEFAULT: "the algorithm's own defaults"}
+    """Preset name -> one sentence of description, for one algorithm, in alphabetical order."""
+    found = {DEFAULT: "The algorithm's own defaults."}
     for path in sorted((root / algo).glob("*.toml")):
-        first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-        found[path.stem] = first.lstrip("# ").rstrip() if first.startswith("#") else ""
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+        text = " ".join(line.lstrip("#").strip() for line in comment)
+        found[path.stem] = re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
     return dict(sorted(found.items()))
 
 

@@ -141,7 +141,7 @@ def _needed(root: Path) -> set[str]:
     for folder in _folders(root):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             meta = read_json(folder / "meta.json")
-            names |= {str(part[0]) for rows in meta.get("rows", {}).values() for part in rows["parts"]}
+            names |= {str(part[0]) for rows in meta["rows"].values() for part in rows["parts"]}
     return names
 
 
@@ -182,7 +182,7 @@ def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Ch
         wanted: which groups to read (and verify); the others are left on disk.
 
     Raises:
-        FewstepError: a file is missing, was changed, or the format is newer than this version knows.
+        FewstepError: a file is missing, was changed, or it is of another format.
     """
     try:
         sums = read_json(folder / "manifest.json")
@@ -191,16 +191,12 @@ def load(folder: Path, wanted: Callable[[str], bool] = lambda group: True) -> Ch
                 raise ValueError(f"its manifest names {name!r}")
         _verify(folder, "meta.json", sums)
         meta = read_json(folder / "meta.json")
-        if meta["format"] not in range(1, FORMAT + 1):
-            raise FewstepError(
-                f"{folder} has format {meta['format']}; this fewstep reads formats up to {FORMAT}"
-            )
+        if meta["format"] != FORMAT:
+            raise FewstepError(f"{folder} has format {meta['format']}; this fewstep reads format {FORMAT}")
         names = [name.removesuffix(".safetensors") for name in sums if name != "meta.json"]
-        if sorted(meta.get("groups", names)) != sorted(names):
+        if sorted(meta["groups"]) != sorted(names):
             raise ValueError("its manifest does not list the groups of meta.json")
-        groups = {name: _group(folder, name, sums, meta.get("rows", {})) for name in names if wanted(name)}
-        if meta["format"] == 1:
-            meta, groups = _from_format_1(meta, groups)
+        groups = {name: _group(folder, name, sums, meta["rows"]) for name in names if wanted(name)}
         return Checkpoint(int(meta["env_steps"]), groups, meta)
     except FileNotFoundError as error:
         raise FewstepError(f"{folder} is damaged: {Path(error.filename).name} is missing") from error
@@ -214,15 +210,6 @@ def _group(folder: Path, name: str, sums: Mapping[str, str], rows: Mapping[str, 
     if name in rows:
         return segments.open_rows(folder.parent, rows[name], folder / file)
     return load_file(folder / file)
-
-
-def _from_format_1(meta: dict[str, Any], groups: Groups) -> tuple[dict[str, Any], dict[str, Group]]:
-    """Format 1 kept the replay's counters on the top level (the first ones not even where it began), and
-    nothing of the running episodes."""
-    moved = {"began": meta.pop("buffer_began", 0), "warm_up_rng": meta.pop("warm_up_rng")}
-    if "replay" in meta:
-        meta["replay"] |= moved
-    return meta, {**groups, "episodes": {}}
 
 
 def load_newest(

@@ -88,7 +88,7 @@ class Draft:
     Its rows are on hold until ``write`` has read them, or ``release`` gives them up: one of the two must be
     called, since the training waits where it would change them. ``write`` may run in another thread.
 
-    Fields:
+    Attributes:
         rows: what is saved.
         parts: segments that exist.
         length: rows of a segment.

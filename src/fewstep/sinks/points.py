@@ -18,7 +18,7 @@ POLL_SECONDS = 2.0
 class Point:
     """Everything that was logged at one environment step.
 
-    Fields:
+    Attributes:
         env_steps: the position on the axis.
         wall_seconds: seconds of training until then, over all sessions of the run.
         values: curve name -> value. Metrics keep their names, an evaluation becomes

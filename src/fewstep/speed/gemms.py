@@ -13,7 +13,7 @@ from itertools import pairwise
 class Perceptron:
     """The sizes that decide the cost of an MLP.
 
-    Fields:
+    Attributes:
         state: inputs that are one and the same for all rows of a state.
         own: inputs of each row (an action, a noise).
         hidden, outputs: sizes of the layers behind them.

@@ -18,7 +18,7 @@ ROUNDS = 5
 class Rates:
     """Environment steps per second with uniformly random actions, resets included.
 
-    Fields:
+    Attributes:
         gymnasium: the environment as Gymnasium makes it.
         one: through fewstep's adapter.
         several: ``count`` environments, all of their steps counted.

@@ -20,7 +20,7 @@ STRETCHES = 8
 class Step(NamedTuple):
     """One environment step of training.
 
-    Fields:
+    Attributes:
         steps_per_second: of the loop as it trains, median of several stretches.
         act_ms, environment_ms, batch_ms, update_ms: medians of the parts, each waited for before the next
             begins: choosing the action, stepping and storing, drawing the batch, the update.

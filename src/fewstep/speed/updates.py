@@ -22,7 +22,7 @@ TOGETHER = 6
 class Case(NamedTuple):
     """One algorithm at one size, ready to run.
 
-    Fields:
+    Attributes:
         algorithm, cfg: what is updated.
         spec: sizes of observation and action.
         batch: what it is updated on.

@@ -35,17 +35,11 @@ class Background:
         """Whether the last job has ended with an error that ``finish`` would raise."""
         return self._error is not None
 
-    def finish(self, seconds: float | None = None) -> bool:
-        """Wait for the job that is running, at most so many seconds; raise what it raised, once.
-
-        Gives False if it is still running.
-        """
+    def finish(self) -> None:
+        """Wait for the job that is running; raise what it raised, once."""
         if self._thread is not None:
-            self._thread.join(seconds)
-            if self._thread.is_alive():
-                return False
+            self._thread.join()
             self._thread = None
         error, self._error = self._error, None
         if error is not None:
             raise error if isinstance(error, FewstepError) else FewstepError(f"saving failed: {error}")
-        return True

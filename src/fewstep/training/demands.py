@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.algos.plugin import AlgorithmError
 from fewstep.training import compiled, seeds
@@ -24,6 +25,7 @@ ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float)
 """What jax takes as an array."""
 
 
+@numerics.own
 @functools.lru_cache(maxsize=16)
 def check(algorithm: Algorithm, cfg: Any, spec: Spec, data: Any) -> None:
     """Try ``init``, ``update``, ``policy`` and all that acting takes.

@@ -25,7 +25,7 @@ class Diverged(NonFiniteError):
 class Crash:
     """What ``crash/divergence.json`` holds.
 
-    Fields:
+    Attributes:
         message: what was seen.
         env_steps, updates: when it was seen; the failing update is one of those before.
         checkpoint: environment steps of the checkpoint to start from, 0 for the beginning of the run.

@@ -13,6 +13,8 @@ from fewstep.training import seeds
 
 LONGEST_KEPT = 100_000
 """Steps of one episode whose actions are remembered. A longer one is abandoned by a resume."""
+INCOMPLETE, LENT = "the last step was not completed", "an evaluation took the environment"
+"""Why an episode is abandoned."""
 
 
 class Episodes:
@@ -28,13 +30,15 @@ class Episodes:
             ended and the next is yet to ``begin``.
         steps: environment steps taken, over all environments.
         count: episodes finished.
-        broken: ``[N]`` bool, which environments are in the midst of a step that did not end: there is no
-            episode to go on with (``recover``). None between steps.
+        broken: ``[N]`` bool, which environments are in the midst of a step that did not end, or were lent:
+            there is no episode to go on with (``recover``). None where all have one.
         largest_reward: the largest size of a reward so far.
     """
 
-    def __init__(self, envs: VectorEnv, seed: int) -> None:
+    def __init__(self, envs: VectorEnv, seed: int, limit: int | None = None) -> None:
+        """``limit`` is the time limit that was asked for."""
         self._envs = envs
+        self._limit = limit
         self._seed = seed
         self.steps = 0
         self.count = 0
@@ -47,6 +51,7 @@ class Episodes:
         self._all = np.ones(envs.count, bool)
         self._ended = np.zeros(envs.count, bool)
         self.broken: NDArray[np.bool_] | None = None
+        self._why = INCOMPLETE
         self.obs = self._start(self._all)
 
     def step(self, action: NDArray[np.float32]) -> StepResult:
@@ -55,7 +60,7 @@ class Episodes:
         Whatever raises before that is done leaves all environments ``broken``: which of them have moved is
         not known.
         """
-        self.broken = self._all
+        self.broken, self._why = self._all, INCOMPLETE
         result = self._envs.step(action)
         self.steps += self._envs.count
         self._returns += result.reward
@@ -66,6 +71,8 @@ class Episodes:
                 taken.append(row.copy())
         self.obs = result.obs
         self._ended = result.terminated | result.truncated
+        if self._limit is not None and result.truncated.any():
+            self._compare_with_limit(self._limit, result)
         for index in np.flatnonzero(self._ended & ~result.lost):
             self._finished.append((float(self._returns[index]), int(self._lengths[index])))
             self.count += 1
@@ -85,30 +92,46 @@ class Episodes:
 
     def recover(self) -> None:
         """Start new episodes in ``broken`` environments; one that was running there is abandoned, and that is
-        said: it does not count as finished."""
+        said: it does not count as finished. One that was lent before it had a step begins again."""
         if self.broken is None:
             return
         lost = np.flatnonzero(self.broken & (self._lengths > 0))
-        self.obs = self._start(self.broken)
+        self.obs = self._start(self.broken, (self._lengths == 0) & (self._why == LENT))
         self.broken = None
         if lost.size:
             which = ", ".join(map(str, lost))
             foreign.tell(
-                f"step {self.steps:,}: the last step was not completed: the running episode of environment "
-                f"{which} is abandoned and a new one begins"
+                f"step {self.steps:,}: {self._why}: the running episode of environment {which} is abandoned "
+                "and a new one begins"
             )
 
-    def _start(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Reset the masked environments, each with the addressed seed of its next episode."""
-        chosen = [seeds.reset_seed(self._seed, env, int(episode)) for env, episode in enumerate(self._index)]
+    def _start(self, mask: NDArray[np.bool_], again: NDArray[np.bool_] | bool = False) -> NDArray[np.float32]:
+        """Reset the masked environments, each with the addressed seed of its next episode, or (``again``) of
+        the one that has begun."""
+        number = self._index - again
+        chosen = [seeds.reset_seed(self._seed, env, int(episode)) for env, episode in enumerate(number)]
         obs = self._envs.reset(chosen, mask)
-        self._index[mask] += 1
+        self._index[mask] = number[mask] + 1
         self._returns[mask] = 0.0
         self._lengths[mask] = 0
         for index in np.flatnonzero(mask):
             self._actions[index] = []
         self._ended = self._ended & ~mask
         return obs
+
+    def lend(self, index: int) -> None:
+        """Give one environment away until ``recover``: its running episode is abandoned."""
+        self.broken, self._why = np.arange(self._envs.count) == index, LENT
+
+    def _compare_with_limit(self, limit: int, result: StepResult) -> None:
+        """Say so, once, if the environment has a tighter limit in its own code, where nothing shows it."""
+        early = result.truncated & ~result.terminated & ~result.lost & (self._lengths < limit)
+        if early.any():
+            self._limit = None
+            foreign.tell(
+                f"training.max_episode_steps is {limit:,}, but the environment itself ended an episode after "
+                f"{self._lengths[early][0]:,} steps (truncated): its own limit counts"
+            )
 
     def take_finished(self) -> list[tuple[float, int]]:
         """(return, length) of every episode that has ended since the last call."""
@@ -142,8 +165,7 @@ class Episodes:
                 f"{self._envs.count}"
             )
         self.steps, self.count = steps, meta["episodes"]
-        # Checkpoints from before it was kept: no value is too large then.
-        self.largest_reward = float(meta.get("largest_reward", 1e30))
+        self.largest_reward = float(meta["largest_reward"])
         self._finished = [(value, length) for value, length in meta["finished"]]
         self._index = np.array(meta["episode_index"], np.int64) - 1
         self.obs = self._start(np.ones(self._envs.count, bool))

@@ -1,4 +1,4 @@
-"""Judging a policy: whole episodes on environments, seeds and keys of its own; training never notices."""
+"""Judging a policy: whole episodes with seeds and keys of their own; training never notices."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from fewstep import envs
+from fewstep import envs, foreign
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name
+from fewstep.envs.registry import resolve
+from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.training import compiled, seeds
 from fewstep.training.signals import Check, never
 
@@ -20,10 +22,16 @@ Watch = Callable[[envs.VectorEnv, np.ndarray], None]
 
 @dataclass(frozen=True)
 class Rollout:
-    """Returns and lengths of complete episodes, one entry per environment."""
+    """Episodes, one entry each.
+
+    Attributes:
+        returns, lengths: what they gave in how many steps.
+        cut: True where the episode had not ended when it was cut, so that its return is not a whole one.
+    """
 
     returns: np.ndarray
     lengths: np.ndarray
+    cut: np.ndarray
 
 
 def rollout(
@@ -32,17 +40,20 @@ def rollout(
     policy: Any,
     key: PRNGKeyArray,
     episode_seeds: Sequence[int],
+    longest: int,
     check: Check = never,
     watch: Watch | None = None,
 ) -> Rollout:
-    """Play one episode on every environment, side by side; the finished ones wait for the rest."""
+    """Play one episode of at most ``longest`` steps on every environment, side by side; the finished ones
+    wait for the rest."""
     obs = vector.reset(episode_seeds)
     running = np.ones(vector.count, bool)
     returns, lengths = np.zeros(vector.count), np.zeros(vector.count, np.int64)
     if watch:
         watch(vector, running)
-    step = 0
-    while running.any():
+    for step in range(longest):
+        if not running.any():
+            break
         check()
         actions = np.asarray(act(policy, obs, key, np.uint32(step)))
         result = vector.step(actions, running)
@@ -52,14 +63,46 @@ def rollout(
             watch(vector, running)
         running = running & ~(result.terminated | result.truncated)
         obs = result.obs
-        step += 1
-    return Rollout(returns, lengths)
+    return Rollout(returns, lengths, running)
+
+
+def in_turn(
+    vector: envs.VectorEnv,
+    act: compiled.Act,
+    policy: Any,
+    key: PRNGKeyArray,
+    episode_seeds: Sequence[int],
+    longest: int,
+    check: Check = never,
+) -> Rollout:
+    """The episodes of ``rollout``, with the same draws, one after another on the first environment alone."""
+    count = len(episode_seeds)
+    first = np.arange(vector.count) == 0
+    returns, lengths = np.zeros(count), np.zeros(count, np.int64)
+    running = np.ones(count, bool)
+    # The policy sees as many rows as side by side, so that row n gets the draws of episode n.
+    obs = np.zeros((count, vector.spec.obs_size), np.float32)
+    for episode, seed in enumerate(episode_seeds):
+        obs[episode] = vector.reset([seed] * vector.count, first)[0]
+        while running[episode] and lengths[episode] < longest:
+            check()
+            actions = np.asarray(act(policy, obs, key, np.uint32(lengths[episode])))
+            result = vector.step(np.tile(actions[episode], (vector.count, 1)), first)
+            if result.lost[0]:  # its process was replaced: the episode begins anew
+                returns[episode], lengths[episode] = 0.0, 0
+                obs[episode] = vector.reset([seed] * vector.count, first)[0]
+                continue
+            returns[episode] += result.reward[0]
+            lengths[episode] += 1
+            running[episode] = not (result.terminated[0] or result.truncated[0])
+            obs[episode] = result.obs[0]
+    return Rollout(returns, lengths, running)
 
 
 class Evaluator:
     """Evaluates policies of one algorithm on one environment, always on the same episodes.
 
-    The environments are built at the first use and kept.
+    Its environments are built at the first use and kept.
     """
 
     def __init__(
@@ -72,6 +115,8 @@ class Evaluator:
         modes: Sequence[str],
         seed: int,
         max_episode_steps: int | None = None,
+        longest: int | None = None,
+        shared: bool = False,
         timeout: float | None = None,
     ) -> None:
         """Args:
@@ -81,41 +126,109 @@ class Evaluator:
         modes: how actions are chosen, as the user types it; two names of one mode count once.
         seed: decides the episodes and the policy's draws.
         max_episode_steps: as in training.
+        longest: steps after which an episode is cut (``training.eval_max_steps``).
+        shared: play the episodes one after another on one environment.
         timeout: seconds that a reset or step may take; the environments then live in another process.
         """
         self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
-        self._limit = max_episode_steps
-        self._timeout = timeout
+        self._limit, self._longest = max_episode_steps, longest
+        self._shared, self._timeout = shared, timeout
+        self._told = False
         self._seeds = seeds.evaluation_seeds(seed, episodes)
         self._key = seeds.key(seed, seeds.Stream.EVALUATE)
         self._vector: envs.VectorEnv | None = None
 
-    def evaluate(self, policy: Any, env_steps: int, updates: int, check: Check = never) -> list[Row]:
-        """One row of ``evaluations.jsonl`` per action mode; ``env_steps`` addresses the policy's draws."""
-        return [self._evaluate(policy, mode, env_steps, updates, check) for mode in self._modes]
+    def evaluate(
+        self,
+        policy: Any,
+        env_steps: int,
+        updates: int,
+        check: Check = never,
+        on: envs.VectorEnv | None = None,
+    ) -> list[Row]:
+        """One row of ``evaluations.jsonl`` per action mode.
 
-    def _evaluate(self, policy: Any, mode: ActionMode, env_steps: int, updates: int, check: Check) -> Row:
+        Args:
+            policy: what acts.
+            env_steps, updates: how long it has learned; ``env_steps`` also addresses its draws.
+            check: called at every step.
+            on: where it is played if ``shared``; without it on an environment of its own.
+        """
+        vector = on or self._own()
+        if not self._told and vector.max_episode_steps is None and vector.toy is None:
+            foreign.tell(
+                f"{self._env} declares no time limit: evaluation episodes that have not ended are cut at "
+                f"{vector.longest_episode(self._longest):,} steps (training.eval_max_steps), and in training "
+                "an episode has a return only once it ends; training.max_episode_steps sets a limit for both"
+            )
+            self._told = True
+        return [self._evaluate(vector, policy, mode, env_steps, updates, check) for mode in self._modes]
+
+    def _evaluate(
+        self,
+        vector: envs.VectorEnv,
+        policy: Any,
+        mode: ActionMode,
+        env_steps: int,
+        updates: int,
+        check: Check,
+    ) -> Row:
         began = time.monotonic()
-        if self._vector is None:
-            count, watch = len(self._seeds), None
-            if self._timeout is not None:
-                watch = envs.Supervision(self._timeout, per_process=count)
-            self._vector = envs.make(self._env, count, max_episode_steps=self._limit, watch=watch)
         act = compiled.act(self._algorithm, self._cfg, mode)
         key = seeds.fold_in(self._key, env_steps)
-        played = rollout(self._vector, act, policy, key, self._seeds, check)
+        play = in_turn if self._shared else rollout
+        longest = vector.longest_episode(self._longest)
+        played = play(vector, act, policy, key, self._seeds, longest, check)
         return {
             "env_steps": env_steps,
             "updates": updates,
             "actions": mode_name(mode),
             "returns": played.returns.tolist(),
             "lengths": played.lengths.tolist(),
+            "cut": played.cut.tolist(),
             "seeds": self._seeds,
             "wall_seconds": round(time.monotonic() - began, 3),
         }
 
+    def _own(self) -> envs.VectorEnv:
+        if self._vector is None:
+            self._vector = self._build(1 if self._shared else len(self._seeds))
+        return self._vector
+
+    def _build(self, count: int) -> envs.VectorEnv:
+        """``count`` environments that can be reset, beside those that there are."""
+        watch = None if self._timeout is None else envs.Supervision(self._timeout, per_process=count)
+        resolve(self._env)
+        made = None
+        try:
+            made = envs.make(self._env, count, max_episode_steps=self._limit, watch=watch)
+            made.reset(self._seeds[:count])
+            return made
+        except FewstepError as error:
+            if made is not None:
+                made.close()
+            if self._shared or isinstance(error, NonFiniteError):
+                raise
+            raise type(error)(f"no environment for evaluation: {error}; {SHARED}") from error
+
+    def try_another(self) -> None:
+        """Build one environment beside those that there are, and close it again.
+
+        Raises:
+            FewstepError: that cannot be done, so evaluation could not either.
+        """
+        if not self._shared:
+            with foreign.heard_by(lambda line: None):  # a close that fails is said of those that are used
+                self._build(1).close()
+
     def close(self) -> None:
-        """Close the environments."""
+        """Close its environments."""
         if self._vector is not None:
             self._vector.close()
+
+
+SHARED = (
+    "where only one can exist at a time, training.eval_env=shared evaluates on the training environment (in "
+    "a run or model that exists: its config.toml)"
+)

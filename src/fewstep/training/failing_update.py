@@ -20,7 +20,7 @@ from fewstep.training.trainer import Trainer
 class Finding:
     """The failing update.
 
-    Fields:
+    Attributes:
         update, env_steps: which one it is (updates from 1), and when.
         names: the leaves and metrics that are not finite after it, with the share of bad entries.
         batch: field of the data -> (smallest, mean, largest, number of entries that are not finite).

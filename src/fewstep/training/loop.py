@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fewstep import foreign
 from fewstep.algos import numerics
@@ -17,7 +18,6 @@ from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
 from fewstep.training import divergence, policy_io, state_io
-from fewstep.training.allowance import Allowance
 from fewstep.training.background import Background
 from fewstep.training.divergence import Diverged
 from fewstep.training.evaluate import Evaluator
@@ -27,6 +27,9 @@ from fewstep.training.probes import Probes
 from fewstep.training.progress import Reporter
 from fewstep.training.signals import Check, Interrupted
 from fewstep.training.trainer import Trainer
+
+SLOW_SECONDS, SLOW_SHARE = 10.0, 0.05
+"""Saving that keeps training waiting for more than both is worth a line."""
 
 
 @dataclass
@@ -43,24 +46,14 @@ class Recorder:
     """Writes one run's rows, evaluations, samples and checkpoints."""
 
     def __init__(self, trainer: Trainer, run: RunDir, reporter: Reporter, marks: Marks) -> None:
-        config, training = trainer.config, trainer.config.training
+        config = trainer.config
         self._trainer, self._run, self._reporter, self._marks = trainer, run, reporter, marks
         self._metrics = RowWriter(run.metrics)
         self._evaluations = RowWriter(run.evaluations)
-        self._evaluator = Evaluator(
-            trainer.algorithm,
-            config.algorithm,
-            config.env,
-            episodes=training.eval_episodes,
-            modes=training.eval_modes,
-            seed=config.seed,
-            max_episode_steps=training.max_episode_steps,
-            timeout=training.env_timeout if training.env_process else None,
-        )
+        self._evaluator = evaluator(config, trainer.algorithm)
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
         self._writing = Background()
-        self._allowance = Allowance()
-        self._put_off = False
+        self._waited, self._told_of_waiting = 0.0, False
         discount = float(getattr(config.algorithm, "discount", 0.99))
         self._explosion = ExplosionWatch(discount, trainer.spec.act_size)
         self._crashed = False
@@ -75,8 +68,7 @@ class Recorder:
     def due(self, check: Check, *, final: bool) -> None:
         """Do what has come due since the last time; at the end (``final``) all that was not just done."""
         steps = self._trainer.env_steps
-        for note in self._trainer.envs.take_notes():
-            self._reporter.note(note)
+        self._tell()
         if self._writing.failed:
             self._writing.finish()
         log, evaluate, save = self._duties(final)
@@ -97,19 +89,8 @@ class Recorder:
         return (
             is_due(training.log_every, marks.logged),
             training.eval_every > 0 and is_due(training.eval_every, marks.evaluated),
-            is_due(training.checkpoint_every, marks.saved) and (final or self._may_save()),
+            is_due(training.checkpoint_every, marks.saved),
         )
-
-    def _may_save(self) -> bool:
-        """Whether saving has not yet taken its share of the time; the first time that it has, say so."""
-        if self._allowance.left > 0:
-            return True
-        if not self._put_off:
-            self._put_off = True
-            self._reporter.note(
-                "saving takes more than 1 % of the time: checkpoints come later than checkpoint_every says"
-            )
-        return False
 
     def leave_out(self, seconds: float) -> None:
         """Time in which another run used this process; it does not count in the rate of training."""
@@ -145,31 +126,50 @@ class Recorder:
     def _evaluate(self, steps: int, check: Check) -> None:
         began = time.monotonic()
         policy = self._trainer.policy
-        for row in self._evaluator.evaluate(policy, steps, self._trainer.updates, check):
+        with self._trainer.lent() as shared:
+            rows = self._evaluator.evaluate(policy, steps, self._trainer.updates, check, shared)
+        for row in rows:
             self._evaluations.append(row)
             self._reporter.evaluated(row)
+        self._tell()
         self._probes.write(policy, steps, check)
         self._marks.evaluated = steps
         self._interval_began += time.monotonic() - began  # the interval's rate is that of training alone
+
+    def _tell(self) -> None:
+        for note in self._trainer.envs.take_notes():
+            self._reporter.note(note)
 
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint and the policy.
 
         Args:
             wait: until both are on disk. Otherwise what changes is copied or held and training goes on while
-                a thread writes; a save that finds the one before unfinished waits for it, as long as its
-                allowance lasts, and is then put off.
+                a thread writes; a save that finds the one before unfinished waits for it.
 
         Raises:
             Diverged: the state holds a NaN or an infinity. The checkpoints are left as they are, so that a
                 resume starts from sound numbers.
             FewstepError: the disk is full or not writable, now or when the save before was written.
         """
-        with self._allowance.spending():
-            if self._writing.finish(None if wait else max(0.0, self._allowance.left)):
-                self._begin_save()
+        began = time.monotonic()
+        self._writing.finish()
+        self._begin_save()
         if wait:
             self._writing.finish()
+        else:
+            self._count_waiting(time.monotonic() - began)
+
+    def _count_waiting(self, seconds: float) -> None:
+        """Say so, once, if training stands still for saving for a noticeable share of its time."""
+        self._waited += seconds
+        share = self._waited / (time.monotonic() - self._began)
+        if not self._told_of_waiting and self._waited > SLOW_SECONDS and share > SLOW_SHARE:
+            self._told_of_waiting = True
+            self._reporter.note(
+                f"saving has taken {share:.0%} of the time: training waits for the disk; raise "
+                "training.checkpoint_every"
+            )
 
     def _begin_save(self) -> None:
         groups, meta = self._trainer.snapshot()
@@ -250,9 +250,34 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
 
     Raises:
         UsageError: the environment or a setting is not usable.
+        FewstepError: evaluation needs environments beside those of training, and there cannot be any.
     """
-    Evaluator(algorithm, config.algorithm, config.env, episodes=1, modes=config.training.eval_modes, seed=0)
-    return Trainer(config, algorithm)
+    judge = evaluator(config, algorithm)
+    trainer = Trainer(config, algorithm)
+    try:
+        if config.training.eval_every:
+            judge.try_another()  # rather now than after the steps to the first evaluation
+        return trainer
+    except BaseException:
+        trainer.close()
+        raise
+
+
+def evaluator(config: RunConfig, algorithm: Algorithm, env: Any = None) -> Evaluator:
+    """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names."""
+    training = config.training
+    return Evaluator(
+        algorithm,
+        config.algorithm,
+        env or config.env,
+        episodes=training.eval_episodes,
+        modes=training.eval_modes,
+        seed=config.seed,
+        max_episode_steps=training.max_episode_steps,
+        longest=training.eval_max_steps,
+        shared=training.eval_env == "shared",
+        timeout=training.env_timeout if training.env_process else None,
+    )
 
 
 def create(config: RunConfig, run_path: Path) -> RunDir:

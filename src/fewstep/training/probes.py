@@ -58,7 +58,8 @@ class Probes:
             last[moved] = position[moved]
             path.append(np.where(moved[:, None], position, np.nan))
 
-        rollout(self._vector, self._act, policy, key, self._seeds, check, watch)
+        longest = self._vector.longest_episode()
+        rollout(self._vector, self._act, policy, key, self._seeds, longest, check, watch)
         goals = toy.goal_of(last)
         assert goals is not None
         return np.stack(path, axis=1).astype(np.float32), goals

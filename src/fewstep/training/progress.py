@@ -172,6 +172,8 @@ class RunReporter:
             + ("" if spread is None else f" ± {number(spread)} (sample sd)")
             + f" over {count} episode{'s' if count > 1 else ''}"
         )
+        if cut := cut_note(row):
+            self.note(f"step {row['env_steps']:,}: {cut}: their returns are those of unfinished episodes")
 
     def _write(self, text: str) -> None:
         self._file.write(text + "\n")
@@ -198,3 +200,11 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def cut_note(row: dict[str, Any]) -> str:
+    """``3 of 10 episodes were cut at 10,000 steps``; empty if all had ended."""
+    lengths = [length for length, cut in zip(row["lengths"], row["cut"], strict=True) if cut]
+    return (
+        f"{len(lengths)} of {len(row['cut'])} episodes were cut at {max(lengths):,} steps" if lengths else ""
+    )

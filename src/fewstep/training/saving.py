@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from fewstep import foreign
+from fewstep.envs.registry import is_known_here_only
 from fewstep.errors import FewstepError, UsageError, shown
 from fewstep.interrupts import deferred
 from fewstep.runs import checkpoint
@@ -58,6 +60,12 @@ def save(trainer: Trainer, path: Any, replay: bool) -> None:
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
         sync(final.parent)
+    env = trainer.config.env
+    if is_known_here_only(env):
+        foreign.tell(
+            f"only this program knows the environment {env}: for `fewstep evaluate {path}` and others "
+            f"register it in a module and name it my_module:{env}"
+        )
 
 
 def _place(path: Any) -> Path:

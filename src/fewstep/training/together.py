@@ -53,7 +53,15 @@ def start(
     with ExitStack() as stack:
         trainers: list[Trainer] = []
         for config in configs:
-            trainers.append(loop.build(config, algorithm))
+            try:
+                trainers.append(loop.build(config, algorithm))
+            except FewstepError as error:
+                if trainers:
+                    raise type(error)(
+                        f"{error} (for seed {config.seed}: side by side every seed has its own environments; "
+                        "where that cannot be, train one after another)"
+                    ) from error
+                raise
             stack.callback(trainers[-1].close)
         steps = configs[0].training.steps
         runs = [loop.create(config, path) for config, path in zip(configs, paths, strict=True)]

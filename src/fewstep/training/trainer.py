@@ -1,5 +1,7 @@
 """One run's three parts at work: episodes give steps, experience keeps them, the learner acts and learns."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +43,7 @@ class Trainer:
             self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
             example = self.experience.example()
             self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, example)
-            self._episodes = Episodes(self.envs, config.seed)
+            self._episodes = Episodes(self.envs, config.seed, training.max_episode_steps)
         except BaseException:
             self.envs.close()
             raise
@@ -134,6 +136,18 @@ class Trainer:
         """The data of the updates that are due now, None if none is."""
         return self.experience.due(self.env_steps)
 
+    @contextmanager
+    def lent(self) -> Generator[envs.VectorEnv | None]:
+        """The environments, for an evaluation on the first of them, with ``training.eval_env=shared``; else
+        None. The first one's running episode is abandoned then, and a new one begins."""
+        if self.config.training.eval_env == "own":
+            yield None
+            return
+        self.begin()
+        self._episodes.lend(0)
+        yield self.envs
+        self.begin()  # where the evaluation has raised, whoever goes on begins
+
     def interval(self) -> dict[str, Any]:
         """Counters and means since the last call, as a row of ``metrics.jsonl`` has them; starts a new
         interval.
@@ -183,7 +197,8 @@ class Trainer:
     def _restore(self, saved: Checkpoint) -> list[str]:
         meta = saved.meta
         for name, own in (("algo", self.config.algo), ("env", self.config.env)):
-            if meta[name] != own:
+            # An id may have been given its module since, ``my_module:Mine-v0``, to make it known.
+            if meta[name] != own and not (name == "env" and own.endswith(f":{meta[name]}")):
                 raise FewstepError(
                     f"the checkpoint is of {name} {meta[name]!r}, the run's config says {own!r}"
                 )

@@ -14,7 +14,6 @@ from fewstep.algos.contract import ActionMode
 from fewstep.errors import FewstepError, UsageError
 from fewstep.training import compiled, seeds
 from fewstep.training.evaluate import Rollout, rollout
-from fewstep.training.interface import Interface
 from fewstep.training.policy_io import SavedPolicy
 from fewstep.training.signals import Check, never
 
@@ -46,16 +45,17 @@ def record(
     mode: ActionMode,
     seed: int,
     max_episode_steps: int | None = None,
+    longest: int | None = None,
     check: Check = never,
 ) -> Rollout:
     """Play one episode, with the reset seed of the first one of an evaluation, and film it to ``path``.
 
-    The film appears there once it is whole.
+    It is cut as an evaluation cuts it (``training.eval_max_steps``). The film appears there once it is whole.
     """
     writable(path)
     path = Path(os.path.realpath(path))  # what a link points to
     vector = envs.make(saved.env, 1, render_mode="rgb_array", max_episode_steps=max_episode_steps)
-    stride, rate = _pace(Interface(saved.env).steps_per_second)
+    stride, rate = _pace(vector.steps_per_second)
     imageio = importlib.import_module("imageio")
     options = {"duration": 1000 / rate, "loop": 0} if path.suffix == ".gif" else {"fps": rate}
     steps = 0
@@ -75,7 +75,8 @@ def record(
             act = compiled.act(saved.algorithm, saved.cfg, mode)
             key, episode = seeds.key(seed, seeds.Stream.EVALUATE), seeds.evaluation_seeds(seed, 1)
             with imageio.get_writer(unfinished, **options) as film:
-                played = rollout(vector, act, saved.policy, key, episode, check, watch)
+                most = vector.longest_episode(longest)
+                played = rollout(vector, act, saved.policy, key, episode, most, check, watch)
             os.replace(unfinished, path)
             return played
     except OSError as error:

@@ -27,9 +27,9 @@ class ActorConfig(AdamConfig):
         steps: T, network evaluations per action.
         bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density
             accounted for.
-        delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all.
-        candidates: N of the native best-of-N evaluation.
+        delay: one policy update per this many critic updates. At least 1.
+        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 
     hidden: Sizes = (256, 256, 256)
@@ -71,15 +71,15 @@ class ProposalConfig(Section):
         gaussian: K2, candidates per point from the Gaussian proposal.
         points: points (x, t) regressed on per state. They share the state's policy candidates and each is
             noised from another of them, so there may not be more than K1. The rows of a policy update are
-            ``points`` times its states (``actor.batch_size``).
+            ``points`` times its states (``actor.batch_size``). From 1 to ``policy``.
         noise: of both proposals' candidates; ``stratified`` spreads each state's (or point's) evenly.
         mixing: the two estimates are weighed by ``ess`` (authors) or by ``ess_per_candidate``, ESS / K.
         block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
             once (a GPU). A matter of speed only. On a CPU keep to 2048 Gaussian candidates in a block: at
-            4096 XLA hands whole layers to another library, and an update takes 1.5 times as long.
+            4096 XLA hands whole layers to another library, and an update takes 1.5 times as long. At least 0.
         precision: in which the candidates' matrix products (drawing and judging them) take their inputs; they
             add up in float32 either way. ``bfloat16`` is faster where the processor has units for it, at an
-            error in Q that docs/algorithms/mfpo.md has measured.
+            error in Q that is measured on the page of the algorithm.
     """
 
     policy: Count = 16
@@ -106,8 +106,9 @@ class TimesConfig(Section):
         mean, std: of the normal below the logistic.
         equal_share: share of rows with r = t.
         grid_share: share of both kinds of rows that covers the sampler's own steps (0: authors). Without it
-            the two-step policy comes out far too narrow.
+            the two-step policy comes out far too narrow. From 0 to 1.
         clamp: times drawn, and times at which the velocity is estimated, stay in [clamp, 1 - clamp].
+            Above 0, below 0.5.
     """
 
     mean: float = -0.4

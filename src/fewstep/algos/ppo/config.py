@@ -32,7 +32,8 @@ class ActorConfig(Section):
         hidden: sizes of the hidden layers.
         activation: between them.
         clip: epsilon; the objective gains nothing from a probability ratio outside [1 - clip, 1 + clip].
-        entropy_weight: weight of the entropy bonus, reward per nat. 0: none.
+            Above 0.
+        entropy_weight: weight of the entropy bonus, reward per nat. 0: none. At least 0.
         normalise_advantages: to mean 0 and standard deviation 1 within each minibatch.
     """
 
@@ -51,9 +52,9 @@ class CriticConfig(Section):
         hidden: sizes of the hidden layers.
         activation: between them.
         weight: of its loss beside the policy's. Both share one gradient norm, so it decides what the clip of
-            that norm leaves to the policy.
+            that norm leaves to the policy. Above 0.
         clip: half the width of the band around the old value that a prediction is rewarded to stay in, in
-            units of the normalised reward; none: plain squared error.
+            units of the normalised reward; none: plain squared error. Above 0.
     """
 
     hidden: Sizes = (64, 64)
@@ -77,9 +78,9 @@ class NormaliseConfig(Section):
 
     Attributes:
         obs: whether observations are shifted and scaled to mean 0 and variance 1.
-        obs_clip: and then clipped to [-obs_clip, obs_clip].
+        obs_clip: normalised observations are clipped to [-obs_clip, obs_clip]. Above 0.
         reward: whether rewards are divided by the standard deviation of their discounted running sum.
-        reward_clip: and then clipped to [-reward_clip, reward_clip].
+        reward_clip: normalised rewards are clipped to [-reward_clip, reward_clip]. Above 0.
     """
 
     obs: bool = True

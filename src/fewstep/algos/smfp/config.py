@@ -23,7 +23,8 @@ class ActorConfig(AdamConfig):
 
     Attributes:
         backbone: ``mlp``, or ``dit``: one token through transformer-style blocks conditioned on the times.
-        hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size.
+        hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size. One or more, each at
+            least 1.
         output: ``direct``, the network is g; ``residual``, g = x minus the network.
         head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first.
         log_std_initial, log_std_min, log_std_max: of sigma per dimension; no gradient flows beyond the ends.

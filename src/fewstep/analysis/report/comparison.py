@@ -13,7 +13,6 @@ from fewstep.analysis.report.sheets import Sheet
 from fewstep.analysis.report.tables import over_seeds
 from fewstep.analysis.statistics.aggregates import CONFIDENCE, REPLICATIONS
 from fewstep.analysis.statistics.comparison import NATIVE, Comparison
-from fewstep.analysis.statistics.normalised_scores import RANDOM
 from fewstep.envs.registry import without_mujoco
 
 WIDE, NARROW = 9.6, 4.7
@@ -98,7 +97,7 @@ def sheets(comparison: Comparison, name: str) -> list[Sheet]:
         head = ("variant", "tasks", "seeds", "IQM", "mean", "median", "optimality gap")
         caption = "Normalised scores over tasks (optimality gap: mean shortfall from 1, lower is better)"
         found.append(Sheet(f"{name}-aggregates", caption, head, rows))
-        scales = [(task, line.zero, line.one, RANDOM[task].error) for task, line in comparison.scales.items()]
+        scales = [(task, line.zero, line.one, line.error) for task, line in comparison.scales.items()]
         found.append(
             Sheet(
                 f"{name}-scales",

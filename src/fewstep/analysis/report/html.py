@@ -28,7 +28,7 @@ class Panel:
 class Section:
     """A heading with what is below it, shown in this order; what is empty leaves no trace.
 
-    Fields:
+    Attributes:
         heading: empty for none; of a folded section the line to click on.
         figures: side by side where there is room.
         warnings: what weakens the numbers.
@@ -65,7 +65,7 @@ class Section:
 class Page:
     """A report, in the words of its template.
 
-    Fields:
+    Attributes:
         title, lead: what it is about.
         missing: what the runs lack, one line each.
         warnings: what weakens all of its numbers.

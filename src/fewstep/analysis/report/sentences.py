@@ -95,6 +95,14 @@ def warnings(groups: Sequence[Group]) -> list[str]:
             f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these "
             "numbers do not say how much."
         )
+    cut = [
+        f"{v.label} on {g.env}" for g, v in evaluated if any(e.cut for run in v.runs for e in run.evaluations)
+    ]
+    if cut:
+        found.append(
+            f"Evaluation episodes were cut before they had ended (training.eval_max_steps): {listing(cut)}. "
+            "Their returns are not whole ones, and a change of that setting changes them."
+        )
     for env in dict.fromkeys(group.env for group in groups):
         versions = [group.mujoco or "a version that was not recorded" for group in groups if group.env == env]
         if len(versions) > 1:

@@ -21,7 +21,7 @@ LONG = 40
 class Sheet:
     """A table.
 
-    Fields:
+    Attributes:
         name: stem of its files, one of a kind in a report.
         caption: what the numbers are.
         head: a name per column.

@@ -8,7 +8,7 @@ import re
 import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from fewstep.runs.files import read_json
 
 RECORDS = ("provenance.json", "metrics.jsonl", "evaluations.jsonl")
 TABLES = ("config.toml", *RECORDS)
+RANDOM_RETURN = "random_return.json"
+"""The return of random actions on a run's task, in its own folder or in that of its experiment's task."""
 
 Row = dict[str, Any]
 Note = Callable[[str], None]
@@ -29,13 +31,15 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of one action mode; ``returns`` and ``lengths`` hold one number per episode."""
+    """One evaluation of one action mode; ``returns`` and ``lengths`` hold one number per episode, ``cut`` is
+    the number of those that had not ended when they were cut."""
 
     env_steps: int
     updates: int
     actions: str
     returns: tuple[float, ...]
     lengths: tuple[float, ...]
+    cut: int = 0
 
     @property
     def mean(self) -> float:
@@ -47,7 +51,7 @@ class Evaluation:
 class Run:
     """What a run directory holds.
 
-    Fields:
+    Attributes:
         path: the directory, as the user named it.
         config, provenance, policy: ``config.toml``, ``provenance.json``, ``policy/policy.json``, or empty.
         metrics: rows of ``metrics.jsonl``, environment steps strictly increasing.
@@ -56,6 +60,7 @@ class Run:
         saved: counters of the newest checkpoint (``env_steps``, ``updates``), or empty.
         files: every file below the directory with its size in bytes, hidden ones apart.
         problems: one sentence for each thing missing or damaged.
+        random: ``random_return.json`` (``analysis.random_return``), empty without one.
     """
 
     path: Path
@@ -69,6 +74,7 @@ class Run:
     saved: Row
     files: tuple[tuple[str, int], ...]
     problems: tuple[str, ...]
+    random: Row = field(default_factory=dict[str, Any])
 
     @property
     def env(self) -> str:
@@ -197,7 +203,13 @@ def read_run(path: Path) -> Run:
         saved=saved,
         files=_files(path),
         problems=tuple(problems),
+        random=random_return(path) or random_return(path.resolve().parent.parent),
     )
+
+
+def random_return(folder: Path) -> Row:
+    """``random_return.json`` of a folder; empty where there is none that can be read."""
+    return _document(folder / RANDOM_RETURN, json.loads, lambda _: None)
 
 
 def _compare_with_plan(
@@ -292,9 +304,14 @@ def _evaluation(row: Row) -> Evaluation | None:
     if not all(math.isfinite(value) for value in numbers):
         return None
     spans = tuple(_number(value) for value in lengths) if isinstance(lengths, list) else ()
-    updates = _number(row.get("updates", 0))
+    updates, cut = _number(row.get("updates", 0)), row.get("cut")
     return Evaluation(
-        int(row["env_steps"]), int(updates) if math.isfinite(updates) else 0, row["actions"], numbers, spans
+        int(row["env_steps"]),
+        int(updates) if math.isfinite(updates) else 0,
+        row["actions"],
+        numbers,
+        spans,
+        cut.count(True) if isinstance(cut, list) else 0,
     )
 
 

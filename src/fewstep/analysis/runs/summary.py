@@ -24,7 +24,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 class Result:
     """How one run did in one action mode; returns in the environment's units.
 
-    Fields:
+    Attributes:
         final: mean return of the last evaluation.
         last: mean over the last evaluations of their mean returns; averaged: how many, ``LAST`` or all there are.
         best: highest mean return of any evaluation. A maximum over noise: biased upwards.
@@ -50,7 +50,7 @@ class Result:
 class Cost:
     """What a run used, NaN if not recorded.
 
-    Fields:
+    Attributes:
         utd: updates per environment step once updates began.
         steps_per_second: over the whole run, evaluations and all.
         update_ms, act_ms: of one update, and of choosing one action for all environments; medians.

@@ -21,6 +21,7 @@ from fewstep.analysis.runs.summary import (
     results,
 )
 from fewstep.analysis.statistics import normalised_scores as normalise
+from fewstep.analysis.statistics import random_return
 from fewstep.analysis.statistics.aggregates import (
     STATISTICS,
     Estimate,
@@ -28,6 +29,7 @@ from fewstep.analysis.statistics.aggregates import (
     estimate,
     probability_of_improvement,
 )
+from fewstep.envs.registry import without_mujoco
 from fewstep.errors import UsageError, unknown
 
 NATIVE, SAMPLE = "native", "sample"
@@ -47,7 +49,7 @@ DEFAULT_SCORE = "last-10"
 class Contender:
     """One algorithm, preset and settings, on every task it was run on.
 
-    Fields:
+    Attributes:
         label: what it is called.
         settings: what sets it apart, by dotted key.
         runs: task to runs, one per seed.
@@ -62,7 +64,7 @@ class Contender:
 class Entry:
     """A contender in a comparison.
 
-    Fields:
+    Attributes:
         label: its name.
         actions: how its actions were chosen (``best-of-10``); several if its tasks differ.
         returns: task to scores before normalisation, ``[runs]`` in the environment's units.
@@ -86,7 +88,7 @@ class Entry:
 class Comparison:
     """Variants on the tasks that all of them were run on, under one MuJoCo version and one way of acting.
 
-    Fields:
+    Attributes:
         mode: ``native`` or ``sample``.
         mujoco: version of every run (see ``Run.mujoco``).
         score: a key of ``SCORES``.
@@ -267,20 +269,23 @@ def _scales(
 ) -> dict[str, normalise.Scale]:
     """The scales of the tasks that have one; a note for each task that has none."""
     scales: dict[str, normalise.Scale] = {}
+    versions: dict[str, None] = {}
     for task in tasks:
         runs = [run for contender in contenders for run in contender.runs[task]]
         try:
-            if any(np.isfinite(run.setting("training", "max_episode_steps")) for run in runs):
-                raise UsageError(f"{task} cannot be normalised: its time limit was changed")
-            scales[task] = normalise.scale(task, max(float(own[task].mean()) for own in returns))
+            zero = random_return.zero(runs)
+            best = max(float(own[task].mean()) for own in returns)
+            scales[task] = normalise.scale(task, zero.random, best)
         except UsageError as error:
             notes.append(f"{error}. It counts in the probabilities of improvement only.")
-    simulated = [task for task in scales if not task.startswith("toy/")]
-    if simulated and mujoco and mujoco != normalise.MUJOCO:
-        notes.append(
-            f"The returns of random actions were measured under MuJoCo {normalise.MUJOCO}, "
-            f"the runs under {mujoco}."
-        )
+            continue
+        notes += [zero.note] if zero.note else []
+        versions |= {} if without_mujoco(task) else {zero.mujoco or normalise.MUJOCO: None}
+    notes += [
+        f"The returns of random actions were measured under MuJoCo {version}, the runs under {mujoco}."
+        for version in versions
+        if mujoco and version != mujoco
+    ]
     return scales
 
 

@@ -7,7 +7,7 @@ mean something else on every task. Hence normalised scores may be compared insid
 
 from dataclasses import dataclass
 
-from fewstep.errors import UsageError, require
+from fewstep.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Random:
 MUJOCO = "3.17.0"
 """The version under which ``RANDOM`` was measured."""
 
-# Source of every number: our own measurement with `python -m benchmarks.random_returns` under MuJoCo 3.17.0
+# Source of every number: our own measurement (`python -m benchmarks.random_returns`) under MuJoCo 3.17.0
 # and Gymnasium 1.3.0: the environment's own time limit, actions uniform over the action box, reset seeds
 # 0, 1, 2, ..., at least 20 episodes and at least 5,000 steps.
 RANDOM = {
@@ -57,27 +57,26 @@ RANDOM = {
 
 @dataclass(frozen=True)
 class Scale:
-    """A task's line from returns to scores: the return that is 0 and the return that is 1."""
+    """A task's line from returns to scores: the returns that are 0 and 1, and the error of the first."""
 
     zero: float
     one: float
+    error: float
 
     def __call__(self, value: float) -> float:
         """The score of a return: without unit, below 0 if worse than random, above 1 if above the best."""
         return (value - self.zero) / (self.one - self.zero)
 
 
-def scale(env: str, best: float) -> Scale:
-    """The scale of one task, given the best mean return of a comparison.
+def scale(env: str, random: Random, best: float) -> Scale:
+    """The scale of one task, given the return of random actions and the best mean return of a comparison.
 
     Raises:
-        UsageError: no random return is on record for ``env``, or ``best`` is not above it.
+        UsageError: ``best`` is not above that of random actions.
     """
-    require(env in RANDOM, f"{env} cannot be normalised: no random return is on record for it")
-    zero = RANDOM[env].mean
-    if best <= zero:
+    if best <= random.mean:
         raise UsageError(
             f"{env} cannot be normalised: no variant is better than random actions ({best:,.4g} against "
-            f"{zero:,.4g})"
+            f"{random.mean:,.4g})"
         )
-    return Scale(zero, best)
+    return Scale(random.mean, best, random.error)

@@ -23,7 +23,7 @@ from fewstep.errors import FewstepError, UsageError, require
 class Format:
     """One format.
 
-    Fields:
+    Attributes:
         suffix: of the file that ``--out`` names.
         needs: ``(module, extra)``, the package it takes and the extra of fewstep that brings it.
         files: ``(exported, name) -> content by suffix``; ``name`` is the file's without suffix.

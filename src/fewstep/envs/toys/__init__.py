@@ -25,7 +25,7 @@ class Observed(Protocol):
 class Toy(Protocol):
     """What a toy tells about itself, so that probes and pictures need not know which toy it is.
 
-    Fields:
+    Attributes:
         name: ``"bandit"`` or ``"multigoal"``.
         probe_obs: ``[obs_size]`` float32, the observation at which the action distribution is worth a
         picture. goal_count: how many goals an episode can end in, 0 if the toy has none.

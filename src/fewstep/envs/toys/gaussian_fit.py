@@ -22,7 +22,7 @@ _TINY = 1e-300  # stands for 0 inside a logarithm
 class TruncatedGaussian:
     """A diagonal Gaussian truncated to the box, and how far it is from the target.
 
-    Fields:
+    Attributes:
         mean, std: parameters before truncation, one per action dimension.
         kl: KL(q || target) in nats.
         total_variation: against the target on 40 x 40 cells, without sampling noise.
@@ -40,7 +40,7 @@ class TruncatedGaussian:
 class GaussianFits:
     """Two answers to "which Gaussian?".
 
-    Fields:
+    Attributes:
         best: minimises KL(q || target), which is what maximum-entropy RL asks of a Gaussian policy.
         moment_matched: minimises KL(target || q), so its mean and variance on the box are the target's.
     """
