@@ -8,7 +8,6 @@ import re
 import tomllib
 
 import pytest
-from fewstep.deploy.description import Box
 
 from fewstep import presets
 from fewstep.algos import registry
@@ -17,7 +16,7 @@ from fewstep.cli import main
 from fewstep.cli.common import resolved, seeds_of
 from fewstep.cli.main import COMMANDS, parser
 from fewstep.config import resolve
-from fewstep.deploy import formats
+from fewstep.deploy.formats import registry as formats
 from fewstep.experiments import plan, spec
 from fewstep.sinks import SINKS
 from fewstep.types import Spec
@@ -41,8 +40,7 @@ PLACEHOLDERS = {"ALGO", "ENV", "mine:ALGORITHM", "module:ATTRIBUTE"}
 
 def exported_cheetahs(folder):
     """What the commands at the top of the page write."""
-    box = Box((-1.0,) * 6, (1.0,) * 6, (6,))
-    artefact = exported("sac", TINY["sac"], spec=Spec(17, 6), box=box)
+    artefact = exported("sac", TINY["sac"], spec=Spec(17, 6))
     for to in ("onnx", "stablehlo"):
         formats.write(artefact, to, folder / "cheetah")
 
@@ -136,7 +134,7 @@ def test_commands_in_the_text_exist(page):
             if word.startswith("-"):
                 assert word.partition("=")[0] in known, span
     for algo, preset in re.findall(r"`fewstep train (\w+) [^`]*--preset (\w[\w-]*)", prose(page)):
-        assert algo not in registry.ALGORITHMS or preset in presets.names(algo)
+        assert algo not in registry.BUILT_IN or preset in presets.names(algo)
 
 
 def options(command):

@@ -59,7 +59,11 @@ class ActorConfig(AdamConfig):
 
 @dataclass(frozen=True)
 class CrossQConfig(Section):
-    """All of CrossQ; ``discount`` is gamma."""
+    """All of CrossQ.
+
+    Attributes:
+        discount: gamma.
+    """
 
     discount: Share = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)

@@ -44,7 +44,11 @@ class ActorConfig(AdamConfig):
 
 @dataclass(frozen=True)
 class SACConfig(Section):
-    """All of SAC; ``discount`` is gamma."""
+    """All of SAC.
+
+    Attributes:
+        discount: gamma.
+    """
 
     discount: Share = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)

@@ -62,9 +62,12 @@ class SmoothingConfig(Section):
 
 @dataclass(frozen=True)
 class TD3Config(Section):
-    """All of TD3; ``discount`` is gamma.
+    """All of TD3.
 
     ``critic.tau`` is the Polyak rate of the target actor, too. The policy climbs the first critic alone.
+
+    Attributes:
+        discount: gamma.
     """
 
     discount: Share = 0.99

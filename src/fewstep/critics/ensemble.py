@@ -6,7 +6,7 @@ Polyak averages of the networks, or none. An actor sees values (``q``, ``target_
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,7 +22,7 @@ from fewstep.nets.layers import Init
 from fewstep.nets.mlp import MLP
 from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
-from fewstep.settings import Count, Positive, Share, ShareBelowOne, Sizes, Whole
+from fewstep.settings import Count, Positive, Range, Share, ShareBelowOne, Sizes, Whole
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -54,7 +54,9 @@ class CriticConfig(AdamConfig):
         tau: Polyak rate.
         target_delay: updates per step of the Polyak averages.
         reward_scale: rewards are multiplied by it; values and temperatures are in units of the product.
-        atoms, v_min, v_max: the grid of returns (``categorical``); watch ``critic/target_saturated_share``.
+        atoms: points of the grid of returns (``categorical``).
+        v_min: lower end of that grid, below ``v_max``; watch ``critic/target_saturated_share``.
+        v_max: upper end of that grid, above ``v_min``.
         head_init: of the categorical head: ``zeros`` starts at the uniform distribution, whose value is the
             middle of the grid; ``origin`` at a narrow one around the return 0; ``random`` with what the
             initialiser gives.
@@ -74,7 +76,7 @@ class CriticConfig(AdamConfig):
     tau: Share = 0.005
     target_delay: Count = 1
     reward_scale: Positive = 1.0
-    atoms: int = 101
+    atoms: Annotated[int, Range(2)] = 101
     v_min: float = -1600.0
     v_max: float = 1600.0
     head_init: Literal["zeros", "origin", "random"] = "zeros"
@@ -84,7 +86,6 @@ class CriticConfig(AdamConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.atoms >= 2, f"critic.atoms must be at least 2, got {self.atoms}")
         require(
             self.v_min < self.v_max,
             f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",

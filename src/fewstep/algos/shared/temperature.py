@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from fewstep.algos.contract import Metrics
 from fewstep.errors import require
 from fewstep.nets.trained import AdamConfig, Trained, descend
+from fewstep.settings import Positive
 
 Scalar = Float[Array, ""]
 
@@ -20,24 +21,26 @@ class TemperatureConfig(AdamConfig):
     Adam moves alpha by about one e-fold per 1 / learning_rate updates at most.
 
     Attributes:
-        initial: alpha at the start, reward units per nat.
+        initial: alpha at the start, reward units per nat; between ``minimum`` and ``maximum``.
         automatic: adjust alpha so that the policy's entropy meets the target; otherwise alpha stays
             ``initial``.
         target_entropy_per_dim: target entropy in nats per action dimension.
-        minimum, maximum: bounds of alpha. Without them a bad entropy estimate drives alpha anywhere.
+        minimum: lower bound of alpha, at most ``maximum``. Without bounds a bad entropy estimate drives alpha
+            anywhere.
+        maximum: upper bound of alpha, at least ``minimum``.
     """
 
     initial: float = 0.01
     automatic: bool = True
     target_entropy_per_dim: float = -0.5
-    minimum: float = 1e-4
-    maximum: float = 10.0
+    minimum: Positive = 1e-4
+    maximum: Positive = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            0 < self.minimum <= self.initial <= self.maximum,
-            "temperature needs 0 < minimum <= initial <= maximum, "
+            self.minimum <= self.initial <= self.maximum,
+            "temperature needs minimum <= initial <= maximum, "
             f"got {self.minimum}, {self.initial}, {self.maximum}",
         )
 

@@ -27,7 +27,9 @@ class ActorConfig(AdamConfig):
             least 1.
         output: ``direct``, the network is g; ``residual``, g = x minus the network.
         head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first.
-        log_std_initial, log_std_min, log_std_max: of sigma per dimension; no gradient flows beyond the ends.
+        log_std_initial: log sigma per dimension at the start; between the ends below.
+        log_std_min: lower end of log sigma, below ``log_std_max``; no gradient flows beyond the ends.
+        log_std_max: upper end of log sigma, above ``log_std_min``.
         delay: one policy update per this many critic updates.
         batch_size: states of the batch used by a policy update; 0 means all.
         samples: actions drawn per state in a policy update. They share their mixture components, so more of
@@ -157,7 +159,11 @@ def _critic() -> CriticConfig:
 
 @dataclass(frozen=True)
 class SMFPConfig(Section):
-    """All of SMFP; ``discount`` is gamma."""
+    """All of SMFP.
+
+    Attributes:
+        discount: gamma.
+    """
 
     discount: Share = 0.99
     actor: ActorConfig = field(default_factory=ActorConfig)
