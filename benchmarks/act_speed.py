@@ -17,7 +17,7 @@ from statistics import median
 
 from benchmarks import record
 from fewstep import Model
-from fewstep.speed import acting
+from fewstep.bench import acting
 
 ENV = "HalfCheetah-v4"
 ROWS = (("smfp", "sample"), ("mfpo", "sample"), ("sac", "sample"), ("smfp", "native"), ("mfpo", "native"))

@@ -25,7 +25,7 @@ from benchmarks import record
 from fewstep.replay import ReplayBuffer
 from fewstep.runs import checkpoint
 from fewstep.runs.segments import Part, Rows
-from fewstep.training.background import Background
+from fewstep.training.run.background import Background
 from fewstep.types import Spec, Transition
 
 SPEC = Spec(376, 17)

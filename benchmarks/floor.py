@@ -3,7 +3,7 @@
     python -m benchmarks.floor                 # every row
     python -m benchmarks.floor --only smfp
 
-The floor is the number of floating-point operations of the leanest exact update (``fewstep.speed.floor``)
+The floor is the number of floating-point operations of the leanest exact update (``fewstep.bench.floor``)
 over the best rate of a float32 matrix product, measured in the same process on the same cores. ``ratio`` is
 by the clock; ``cpu ratio`` by processor time spread over the cores: where other programs share them, only
 the latter means something.
@@ -16,9 +16,9 @@ from rich.table import Table
 
 from benchmarks import record
 from benchmarks.update_speed import HALF_CHEETAH, SIZES, prepare, row_name
-from fewstep.speed import peak
-from fewstep.speed.machine import cores
-from fewstep.speed.updates import update_times
+from fewstep.bench import peak
+from fewstep.bench.machine import cores
+from fewstep.bench.updates import update_times
 
 ROWS: list[tuple[str, str, str]] = [
     *(("mfpo", "authors", env) for env in SIZES),

@@ -32,13 +32,13 @@ from fewstep import config
 from fewstep.algos import registry
 from fewstep.algos.mfpo import learner, policy, targets
 from fewstep.algos.mfpo.config import MFPOConfig
+from fewstep.bench import updates
 from fewstep.critics.ensemble import Ensemble
 from fewstep.flows import bounds, meanflow, velocity
 from fewstep.nets.frozen import Precision, frozen
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
-from fewstep.speed import updates
-from fewstep.training.resume import read_config
+from fewstep.training.run.resume import read_config
 from fewstep.training.trainer import Trainer
 from fewstep.types import Spec
 

@@ -5,7 +5,7 @@ the velocity is known exactly; the policy's samples come from the target itself,
 of twice the width (``--width 2``). Mean squared error per dimension over ``--states`` states. The policy maps
 its noise monotonically in every dimension, as the optimal transport between the two laws does.
 
-``cost`` is the counted operations (``fewstep.speed.floor``) of the whole update at HalfCheetah's sizes,
+``cost`` is the counted operations (``fewstep.bench.floor``) of the whole update at HalfCheetah's sizes,
 relative to the authors' setting.
 
     python -m benchmarks.mfpo_estimator
@@ -23,8 +23,8 @@ from benchmarks import record
 from fewstep import config
 from fewstep.algos import registry
 from fewstep.algos.mfpo.config import MFPOConfig, ProposalConfig
+from fewstep.bench import floor
 from fewstep.flows import noises, velocity
-from fewstep.speed import floor
 from fewstep.types import Spec
 
 MODE, SIGMA = 0.6, 0.0727

@@ -17,7 +17,7 @@ from benchmarks import record
 from fewstep import envs
 from fewstep.algos.contract import ActionMode
 from fewstep.envs.toys import multigoal
-from fewstep.training import policy_io
+from fewstep.training import saved_policy
 
 EPISODES = 400
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("name", help="row to record")
     parser.add_argument("run", type=Path)
     arguments = parser.parse_args()
-    saved = policy_io.load(arguments.run / "policy")
+    saved = saved_policy.load(arguments.run / "policy")
     act = jax.jit(lambda p, o, k: saved.algorithm.act(saved.cfg, p, o, k, ActionMode()))
     key = jax.random.key(0)
 

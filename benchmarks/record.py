@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from fewstep.speed.machine import cores, processor
+from fewstep.bench.machine import cores, processor
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -28,7 +28,7 @@ from benchmarks.update_speed import HALF_CHEETAH, SIZES
 from fewstep import config, envs
 from fewstep.algos import registry
 from fewstep.analysis.figures import style
-from fewstep.speed import floor, peak, updates
+from fewstep.bench import floor, peak, updates
 from fewstep.types import Spec
 
 CANDIDATES = {"smfp": "mirror.candidates", "mfpo": "proposals.gaussian"}

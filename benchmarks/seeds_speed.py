@@ -18,8 +18,9 @@ from benchmarks import record
 from benchmarks.update_speed import HALF_CHEETAH, SIZES
 from fewstep import config
 from fewstep.algos import registry
-from fewstep.speed.updates import TOGETHER, batch
-from fewstep.training import compiled, seeds, stacked
+from fewstep.bench.updates import TOGETHER, batch
+from fewstep.training import compiled, seeds
+from fewstep.training.several import stacked
 
 ROWS = ["sac", "smfp", "mfpo"]
 

@@ -17,8 +17,8 @@ from benchmarks import record
 from fewstep import config
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode
-from fewstep.speed import peak
-from fewstep.speed.updates import Case, batch, milliseconds, update_times
+from fewstep.bench import peak
+from fewstep.bench.updates import Case, batch, milliseconds, update_times
 from fewstep.types import Spec
 
 SIZES = {"HalfCheetah-v4": Spec(17, 6), "Ant-v4": Spec(27, 8), "Humanoid-v4": Spec(376, 17)}

@@ -4,6 +4,7 @@
 ``stable_baselines3.common.evaluation.evaluate_policy`` accepts a ``Model``.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,22 +15,23 @@ import gymnasium
 import numpy as np
 
 from fewstep import config as configs
-from fewstep import envs, foreign, habits, presets, settings
+from fewstep import envs, foreign, habits
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm
-from fewstep.config import RunConfig
+from fewstep.config import RunConfig, presets, settings
 from fewstep.deploy import export
 from fewstep.deploy.formats import registry as formats
+from fewstep.envs.interface import Interface
 from fewstep.envs.spaces import ORDINARY
 from fewstep.errors import FewstepError, UsageError
 from fewstep.interrupts import at_once, deferred
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import require_finite
-from fewstep.training import acting, loop, saving, seeds
-from fewstep.training.interface import Interface
-from fewstep.training.progress import Screen, about, cut_note, interval_line
-from fewstep.training.resume import read_config
+from fewstep.training import acting, saved_model, seeds
+from fewstep.training.evaluation.evaluate import Evaluator
+from fewstep.training.run.progress import Screen, about, cut_note, interval_line
+from fewstep.training.run.resume import read_config
 from fewstep.training.trainer import Trainer
 
 Callback = Callable[[dict[str, Any]], object]
@@ -236,7 +238,7 @@ class Model:
         training = replace(self.config.training, eval_episodes=episodes, eval_modes=modes)
         seed = self.config.seed if seed is None else configs.seed_of(seed)
         config = replace(self.config, seed=seed, training=training)
-        evaluator = loop.evaluator(config, self._algorithm, self._env)
+        evaluator = Evaluator.of(config, self._algorithm, self._env)
         trainer = self._trainer
         with trainer.lent() as shared:
             row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]
@@ -261,7 +263,7 @@ class Model:
             UsageError: the path holds something else, such as a run, or cannot be written.
             FewstepError: the disk is full. In either case what was saved before is as it was.
         """
-        saving.save(self._trainer, path, replay)
+        saved_model.save(self._trainer, path, replay)
 
     @classmethod
     def load(cls, path: str | Path, env: Env | None = None, **unknown: Any) -> Self:
@@ -276,7 +278,7 @@ class Model:
             FewstepError: its checkpoint is damaged, or does not fit ``env``.
         """
         habits.refuse_arguments("load", unknown)
-        run = RunDir.open(saving.path_of(path))  # absolute: the algorithm's module may change the folder
+        run = RunDir.open(saved_model.path_of(path))  # absolute: the algorithm's module may change the folder
         config, algorithm = read_config(run)
         expected = getattr(cls, "algo", config.algo)
         if config.algo != expected:
@@ -334,15 +336,15 @@ class Model:
             noise=noise,
             fixed=acting.deterministic_key(self.config.seed),
         )
-        return formats.write(exported, to, saving.path_of(path), prefix)
+        return formats.write(exported, to, saved_model.path_of(path), prefix)
 
     def close(self) -> None:
         """Close the environments."""
         self._trainer.close()
 
 
-class _Named(Model):
-    """A model whose class says which algorithm it is."""
+class NamedModel(Model):
+    """A model whose class says which algorithm it is, ``fewstep.SAC`` and its kin (``model_class``)."""
 
     algo: str
 
@@ -359,40 +361,12 @@ class _Named(Model):
         super().__init__(self.algo, env, *extra, seed=seed, preset=preset, verbose=verbose, **overrides)
 
 
-class MFPO(_Named):
-    """Mean Flow Policy Optimization; ``Model`` has the methods, ``fewstep presets mfpo`` the presets."""
-
-    algo = "mfpo"
-
-
-class SMFP(_Named):
-    """Stochastic MeanFlow Policies; ``Model`` has the methods, ``fewstep presets smfp`` the presets."""
-
-    algo = "smfp"
-
-
-class SAC(_Named):
-    """Soft Actor-Critic; ``Model`` has the methods, ``fewstep presets sac`` the presets."""
-
-    algo = "sac"
-
-
-class PPO(_Named):
-    """Proximal Policy Optimization; ``Model`` has the methods, ``fewstep presets ppo`` the presets."""
-
-    algo = "ppo"
-
-
-class CrossQ(_Named):
-    """CrossQ; ``Model`` has the methods, ``fewstep presets crossq`` the presets."""
-
-    algo = "crossq"
-
-
-class TD3(_Named):
-    """Twin Delayed DDPG; ``Model`` has the methods, ``fewstep presets td3`` the presets."""
-
-    algo = "td3"
+@functools.cache
+def model_class(algo: str) -> type[NamedModel]:
+    """The class of a registered algorithm, ``SAC`` for ``sac``."""
+    doc = f"{registry.get(algo).title}. ``Model`` has the methods, ``fewstep presets {algo}`` the presets."
+    name = registry.entries()[algo].model
+    return type(name, (NamedModel,), {"algo": algo, "__doc__": doc, "__module__": "fewstep"})
 
 
 def load(path: str | Path, env: Env | None = None, **unknown: Any) -> Model:

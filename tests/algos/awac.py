@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
+from fewstep.config.settings import Positive, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.trained import AdamConfig, Trained, descend
-from fewstep.settings import Positive, Section, Share, Sizes
 from fewstep.types import Spec, Transition
 
 

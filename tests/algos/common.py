@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep import settings
 from fewstep.algos import registry
+from fewstep.config import settings
 from fewstep.types import Spec, Transition
 
 C = TypeVar("C")

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep import settings
 from fewstep.algos.contract import use_key
 from fewstep.algos.mfpo import ALGORITHM, learner, losses, policy, targets
 from fewstep.algos.mfpo.config import DivergenceConfig, MFPOConfig
+from fewstep.config import settings
 from fewstep.errors import UsageError
 from fewstep.flows import meanflow
 from fewstep.nets.frozen import frozen

@@ -16,7 +16,7 @@ from fewstep.algos.contract import ActionMode
 from fewstep.cli import main
 from fewstep.errors import UsageError
 from fewstep.runs import checkpoint
-from fewstep.training import policy_io
+from fewstep.training import saved_policy
 from fewstep.types import Spec
 from tests.algos import awac
 from tests.algos.common import batch, changed, same
@@ -127,7 +127,7 @@ def test_it_is_exported_and_acts_alike(run, tmp_path, actions):
     # Export follows from the record's `draw` and `value`; nothing is registered for it.
     out = tmp_path / "policy"
     assert main(["export", str(run), "--to", "numpy", "--actions", actions, "--out", str(out)]) == 0
-    saved = policy_io.load(run / "policy")
+    saved = saved_policy.load(run / "policy")
     mode, key = saved.algorithm.mode(saved.cfg, actions), jax.random.key(1)
     obs = np.random.default_rng(0).normal(size=(20, saved.spec.obs_size)).astype(np.float32)
     wanted = saved.algorithm.act(saved.cfg, saved.policy, obs, key, mode)
@@ -138,7 +138,7 @@ def test_it_is_exported_and_acts_alike(run, tmp_path, actions):
 
 
 def test_best_of_n_takes_the_action_its_critics_value_most(run):
-    saved = policy_io.load(run / "policy")
+    saved = saved_policy.load(run / "policy")
     obs = np.random.default_rng(0).normal(size=(32, saved.spec.obs_size)).astype(np.float32)
     q = jax.vmap(saved.algorithm.value(saved.cfg, saved.policy))
     one, best = (

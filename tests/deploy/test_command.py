@@ -10,7 +10,7 @@ from fewstep.cli import main
 from fewstep.config import resolve
 from fewstep.errors import UsageError
 from fewstep.runs.layout import RunDir
-from fewstep.training import policy_io
+from fewstep.training import saved_policy
 from fewstep.types import EnvInfo
 from tests.deploy.helpers import TINY, policy_of
 from tests.e2e.helpers import one_line
@@ -23,8 +23,8 @@ def run(tmp_path):
     """A run directory as far as export looks at it."""
     algorithm, cfg, policy = policy_of("sac", TINY["sac"], spec=PENDULUM.spec)
     directory = RunDir.create(tmp_path / "run", resolve("sac", algorithm.config, "Pendulum-v1").to_toml())
-    saved = policy_io.SavedPolicy(algorithm, cfg, PENDULUM, policy, 500, 400)
-    policy_io.save(directory.policy, saved, "sac")
+    saved = saved_policy.SavedPolicy(algorithm, cfg, PENDULUM, policy, 500, 400)
+    saved_policy.save(directory.policy, saved, "sac")
     return directory.path
 
 

@@ -18,7 +18,7 @@ from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from fewstep.errors import FewstepError, UsageError
 from fewstep.nets.layers import LayerNorm
 from fewstep.runs.layout import RunDir
-from fewstep.training import policy_io
+from fewstep.training import saved_policy
 from tests.deploy.helpers import SPEC, act_c, agreement, compiled_c, needs_gcc, observations, surroundings
 from tests.deploy.own_algorithm import ALGORITHM
 from tests.e2e.helpers import one_line
@@ -167,11 +167,11 @@ def test_a_policy_that_diverged_is_not_exported_in_any_format():
 def test_a_run_is_exported_where_its_environment_cannot_be_imported(tmp_path, capsys, monkeypatch):
     info = dataclasses.replace(surroundings(SPEC, -2.0, 3.0), env="gone_simulator:Gone-v0")
     directory = RunDir.create(tmp_path / "run", "")
-    saved = policy_io.SavedPolicy(ALGORITHM, ALGORITHM.config(), info, policy(), 500, 400)
-    policy_io.save(directory.policy, saved, OWN)
+    saved = saved_policy.SavedPolicy(ALGORITHM, ALGORITHM.config(), info, policy(), 500, 400)
+    saved_policy.save(directory.policy, saved, OWN)
     monkeypatch.setitem(sys.modules, "gone_simulator", None)
     monkeypatch.setattr("fewstep.envs.registry.resolve", _no_environment)
-    assert policy_io.load(directory.policy).info == info
+    assert saved_policy.load(directory.policy).info == info
     assert main(["export", str(directory.path), "--to", "numpy", "--actions", "native"]) == 0
     exported = deploy.load(capsys.readouterr().out.strip(), obs_names=info.obs_names)
     actions = exported.act(observations(5, 200), np.random.default_rng(0).normal(size=(200, 12)))

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fewstep import presets, settings
 from fewstep.algos import registry
 from fewstep.cli import main
 from fewstep.cli import settings as command
-from fewstep.config import TrainingConfig, known_settings, resolve
+from fewstep.config import TrainingConfig, known_settings, presets, resolve, settings
 from fewstep.errors import UsageError
 from tests.e2e.helpers import TINY, one_line
 

@@ -7,8 +7,9 @@ import pytest
 from fewstep.algos import registry
 from fewstep.config import resolve
 from fewstep.errors import FewstepError
-from fewstep.training import stacked, state_io
-from fewstep.training.cohort import Cohort
+from fewstep.training import state_io
+from fewstep.training.several import stacked
+from fewstep.training.several.cohort import Cohort
 from fewstep.training.trainer import Trainer
 from tests.algos.common import representatives
 from tests.e2e.helpers import TINY

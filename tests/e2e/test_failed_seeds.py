@@ -4,7 +4,7 @@ import pytest
 
 from fewstep.cli.common import print_runs
 from fewstep.errors import FewstepError
-from fewstep.training.together import Failure
+from fewstep.training.several.together import Failure
 
 
 def test_the_lowest_seed_is_named_first_whichever_failed_first(tmp_path, capsys):

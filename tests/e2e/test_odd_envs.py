@@ -14,7 +14,7 @@ from fewstep.cli import main
 from fewstep.config import resolve
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
-from fewstep.training.evaluate import Evaluator
+from fewstep.training.evaluation.evaluate import Evaluator
 from fewstep.training.trainer import Trainer
 from tests.e2e import odd_envs
 from tests.e2e.helpers import FAST as FAST_SETS

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fewstep import printing
-from fewstep.training.progress import RunReporter, Screen
+from fewstep.training.run.progress import RunReporter, Screen
 from tests.e2e.helpers import FAST, TINY, process, rows, train
 
 

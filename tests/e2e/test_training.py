@@ -11,7 +11,7 @@ from fewstep.cli import main
 from fewstep.config import resolve
 from fewstep.runs import checkpoint
 from fewstep.training import state_io
-from fewstep.training.resume import read_config
+from fewstep.training.run.resume import read_config
 from fewstep.training.trainer import Trainer
 from fewstep.types import Transition
 from tests.e2e.helpers import TINY, process, rows, train, without_clock

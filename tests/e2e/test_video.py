@@ -4,7 +4,7 @@ import imageio.v3 as imageio
 import pytest
 
 from fewstep.cli import main
-from fewstep.training.video import _pace
+from fewstep.training.evaluation.video import _pace
 from tests.e2e.helpers import train
 
 

@@ -7,7 +7,7 @@ from fake_env import FakeEnv
 from gymnasium import spaces, wrappers
 
 from fewstep import envs
-from fewstep.envs.space_json import from_json, to_json
+from fewstep.envs.process.space_json import from_json, to_json
 from fewstep.errors import UsageError
 
 

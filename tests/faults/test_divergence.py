@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fewstep.cli import main
-from fewstep.training.explosion import ExplosionWatch
+from fewstep.training.run.value_warning import ExplosionWatch
 from tests.e2e.helpers import one_line, train
 
 

@@ -124,13 +124,13 @@ def alive(pid):
     """A worker, and neither gone nor waiting to be reaped (that has no command line)."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"fewstep.envs.worker" in file.read()
+            return b"fewstep.envs.process.worker" in file.read()
     except OSError:
         return False
 
 
 def test_a_worker_never_imports_jax():
-    program = "import sys, fewstep.envs.worker; sys.exit('jax' in sys.modules)"
+    program = "import sys, fewstep.envs.process.worker; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 

@@ -16,7 +16,7 @@ from fewstep.cli import main
 from fewstep.config import TrainingConfig, parse_toml, resolve
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint
-from fewstep.training import policy_io
+from fewstep.training import saved_policy
 from tests.e2e.helpers import one_line, train
 from tests.e2e.tiny_algorithm import TinyConfig
 
@@ -98,13 +98,13 @@ def test_any_bytes_in_a_checkpoint(run, tmp_path_factory, name, content):
 
 @QUICK
 @given(content=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
-@pytest.mark.parametrize("name", [policy_io.DESCRIPTION, policy_io.WEIGHTS])
+@pytest.mark.parametrize("name", [saved_policy.DESCRIPTION, saved_policy.WEIGHTS])
 def test_any_bytes_in_a_policy(run, tmp_path_factory, name, content):
     copy = tmp_path_factory.mktemp("policy") / "one"
     shutil.copytree(run / "policy", copy)
     (copy / name).write_bytes(content)
     with pytest.raises(FewstepError):
-        policy_io.load(copy)
+        saved_policy.load(copy)
     shutil.rmtree(copy)
 
 
@@ -113,11 +113,11 @@ def test_any_bytes_in_a_policy(run, tmp_path_factory, name, content):
 def test_a_description_with_any_value(run, tmp_path_factory, data):
     copy = tmp_path_factory.mktemp("description") / "one"
     shutil.copytree(run / "policy", copy)
-    description = json.loads((copy / policy_io.DESCRIPTION).read_text())
+    description = json.loads((copy / saved_policy.DESCRIPTION).read_text())
     description[data.draw(st.sampled_from(sorted(description)))] = data.draw(JSON)
-    (copy / policy_io.DESCRIPTION).write_text(json.dumps(description))
+    (copy / saved_policy.DESCRIPTION).write_text(json.dumps(description))
     with suppress(FewstepError):
-        policy_io.load(copy)
+        saved_policy.load(copy)
     shutil.rmtree(copy)
 
 
@@ -125,17 +125,17 @@ def test_sizes_that_are_only_claimed(run, tmp_path):
     """A header that promises terabytes, a description of 100 MB, brackets nested a million deep."""
     copy = tmp_path / "policy"
     shutil.copytree(run / "policy", copy)
-    weights = (copy / policy_io.WEIGHTS).read_bytes()
+    weights = (copy / saved_policy.WEIGHTS).read_bytes()
     header = json.dumps({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
     for content in (struct.pack("<Q", len(header)) + header, struct.pack("<Q", 2**60) + header):
-        (copy / policy_io.WEIGHTS).write_bytes(content)
+        (copy / saved_policy.WEIGHTS).write_bytes(content)
         with pytest.raises(FewstepError, match="is damaged"):
-            policy_io.load(copy)
-    (copy / policy_io.WEIGHTS).write_bytes(weights)
+            saved_policy.load(copy)
+    (copy / saved_policy.WEIGHTS).write_bytes(weights)
     for content in (b" " * 10**8, b"[" * 60_000):
-        (copy / policy_io.DESCRIPTION).write_bytes(content)
+        (copy / saved_policy.DESCRIPTION).write_bytes(content)
         with pytest.raises(FewstepError, match="is damaged"):
-            policy_io.load(copy)
+            saved_policy.load(copy)
 
 
 def test_a_link_in_a_run_is_never_written_through(run, tmp_path, capsys):

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fewstep import presets
 from fewstep.analysis.report import write_report
 from fewstep.cli import main
-from fewstep.config import TrainingConfig
+from fewstep.config import TrainingConfig, presets
 from fewstep.errors import UsageError
 from tests.analysis.fabricate import Made, make
 from tests.e2e.helpers import TINY

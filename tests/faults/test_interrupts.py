@@ -14,7 +14,7 @@ import pytest
 import fewstep
 from fewstep import interrupts
 from fewstep.errors import FewstepError
-from fewstep.training.cohort import Cohort
+from fewstep.training.several.cohort import Cohort
 from fewstep.training.trainer import Trainer
 from tests.e2e import tiny_algorithm
 from tests.e2e.helpers import TINY

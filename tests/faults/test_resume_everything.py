@@ -8,7 +8,7 @@ import pytest
 from fewstep.algos import registry
 from fewstep.config import resolve
 from fewstep.runs import checkpoint, segments
-from fewstep.training.evaluate import Evaluator
+from fewstep.training.evaluation.evaluate import Evaluator
 from fewstep.training.trainer import Trainer
 from tests.algos.common import representatives
 

@@ -3,7 +3,7 @@
 import time
 
 from fewstep.runs import checkpoint
-from fewstep.training import loop
+from fewstep.training.run import loop
 from tests.e2e.helpers import train, without_clock
 
 

@@ -18,7 +18,8 @@ from fewstep.cli import main
 from fewstep.cli.common import whole
 from fewstep.cli.main import parser
 from fewstep.deploy import NumpyPolicy
-from fewstep.envs import rendering, wire
+from fewstep.envs import rendering
+from fewstep.envs.process import wire
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint
 from fewstep.training import signals

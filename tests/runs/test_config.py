@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep import settings
-from fewstep.config import RunConfig, TrainingConfig, from_toml, known_settings, resolve
+from fewstep.config import RunConfig, TrainingConfig, from_toml, known_settings, resolve, settings
 from fewstep.errors import UsageError
 
 

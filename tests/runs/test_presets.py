@@ -1,8 +1,7 @@
 """Presets that stand for somebody's published code name every setting they stand for."""
 
-from fewstep import presets, settings
 from fewstep.algos import registry
-from fewstep.config import TrainingConfig, resolve
+from fewstep.config import TrainingConfig, presets, resolve, settings
 
 SECTIONS = ("actor", "critic", "divergence", "temperature")
 ADAM = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "max_grad_norm": 0.0, "decay_steps": 0}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from fewstep.bench import peak, stepping
 from fewstep.cli import main
-from fewstep.speed import peak, stepping
 
 TINY = ["--env", "Pendulum-v1", "--repeats", "1", "--set", "actor.hidden=8,8", "critic.hidden=8,8"]
 

@@ -6,10 +6,10 @@ import pytest
 
 from fewstep import config
 from fewstep.algos import registry
+from fewstep.bench import floor
+from fewstep.bench.gemms import Perceptron
+from fewstep.bench.peak import gemm_rate
 from fewstep.errors import UsageError
-from fewstep.speed import floor
-from fewstep.speed.gemms import Perceptron
-from fewstep.speed.peak import gemm_rate
 from fewstep.types import Spec, Transition
 
 HALF_CHEETAH, HUMANOID = Spec(17, 6), Spec(376, 17)

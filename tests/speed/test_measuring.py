@@ -3,9 +3,9 @@
 import pytest
 
 from fewstep.algos import registry
+from fewstep.bench import stepping, training
 from fewstep.config import resolve
 from fewstep.errors import UsageError
-from fewstep.speed import stepping, training
 
 
 def test_a_rate_counts_every_step_and_keeps_the_best_stretch(monkeypatch):

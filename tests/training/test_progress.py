@@ -10,8 +10,8 @@ import pytest
 
 import fewstep
 from fewstep.runs.metrics import sample_std
-from fewstep.training import progress
-from fewstep.training.progress import Pace, RunReporter, Screen
+from fewstep.training.run import progress
+from fewstep.training.run.progress import Pace, RunReporter, Screen
 from tests.e2e.helpers import TINY
 
 

@@ -17,11 +17,11 @@ from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.tanh_gaussian import GaussianPolicy
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
+from fewstep.config.settings import Count, Section, Share, ShareBelowOne, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.activations import Activation
 from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig, Trained, descend
-from fewstep.settings import Count, Section, Share, ShareBelowOne, Sizes, Whole
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]

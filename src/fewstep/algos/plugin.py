@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fewstep import config, settings
+from fewstep import config
 from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.config import settings
 from fewstep.errors import FewstepError, UsageError, require
 
 TEXTS = ("name", "title", "citation")

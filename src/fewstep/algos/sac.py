@@ -17,10 +17,10 @@ from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
+from fewstep.config.settings import Count, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.activations import Activation
 from fewstep.nets.trained import AdamConfig, Trained, descend
-from fewstep.settings import Count, Section, Share, Sizes
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]

@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.config.settings import Count, NonNegative, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
-from fewstep.settings import Count, NonNegative, Section, Share, Sizes
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]

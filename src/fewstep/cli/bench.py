@@ -72,8 +72,8 @@ def _show(rows: list[Row], row: Row) -> None:
 
 
 def _machine() -> Row:
+    from fewstep.bench.machine import cores, processor
     from fewstep.runs.provenance import versions
-    from fewstep.speed.machine import cores, processor
 
     return {"processor": processor(), "cores": cores(), **versions(("fewstep", "jax", "numpy", "mujoco"))}
 
@@ -98,7 +98,7 @@ def _configs(arguments: argparse.Namespace, replay_only: bool) -> "Sequence[RunC
 def _update(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
     from fewstep import envs
     from fewstep.algos import registry
-    from fewstep.speed import peak, updates
+    from fewstep.bench import peak, updates
 
     configs = _configs(arguments, replay_only=True)
     made = envs.make(arguments.env)
@@ -115,8 +115,8 @@ def _update(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
 
 def _act(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
     from fewstep.api import Model
+    from fewstep.bench import acting
     from fewstep.errors import UsageError
-    from fewstep.speed import acting
 
     if arguments.sets:
         raise UsageError("bench act times a preset as it is; leave --set out")
@@ -130,7 +130,7 @@ def _act(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
 
 def _train(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
     from fewstep.algos import registry
-    from fewstep.speed import training
+    from fewstep.bench import training
 
     for config in _configs(arguments, replay_only=True):
         found = training.measure(config, registry.get(config.algo), steps=20 * arguments.repeats)
@@ -141,7 +141,7 @@ def _train(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
 
 
 def _envs(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
-    from fewstep.speed import stepping
+    from fewstep.bench import stepping
 
     for env in arguments.names or ENVS:
         found = stepping.measure(env)

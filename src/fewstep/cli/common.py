@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewstep import presets, settings
-from fewstep.config import RunConfig
+from fewstep.config import RunConfig, presets, settings
 from fewstep.errors import FewstepError, UsageError
 
 if TYPE_CHECKING:
-    from fewstep.training.together import Failure
+    from fewstep.training.several.together import Failure
 
 MOST_SEEDS = 256
 """Seeds of one process: each has environments and a replay buffer of its own."""

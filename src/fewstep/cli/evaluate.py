@@ -34,9 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.envs.rendering import choose_backend
     from fewstep.errors import UsageError
     from fewstep.runs.layout import RunDir
-    from fewstep.training import policy_io, video
-    from fewstep.training.evaluate import Evaluator
-    from fewstep.training.resume import read_config
+    from fewstep.training import saved_policy
+    from fewstep.training.evaluation import video
+    from fewstep.training.evaluation.evaluate import Evaluator
+    from fewstep.training.run.resume import read_config
     from fewstep.training.signals import watched
 
     directory = RunDir.open(arguments.run)
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         choose_backend("rgb_array")  # modules of the user's may ask for it at their import
     config, _ = read_config(directory)
     training = config.training
-    saved = policy_io.load(directory.policy)
+    saved = saved_policy.load(directory.policy)
     saved = replace(saved, info=replace(saved.info, env=config.env))  # it may have been corrected
     episodes = training.eval_episodes if arguments.episodes is None else arguments.episodes
     seed = config.seed if arguments.seed is None else arguments.seed
@@ -90,7 +91,7 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from fewstep.runs.metrics import sample_std
-    from fewstep.training.progress import cut_note
+    from fewstep.training.run.progress import cut_note
 
     table = Table(title=f"{env} after {rows[0]['env_steps']:,} steps")
     spread_of = "return (mean ± sample sd)"

@@ -50,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fewstep.deploy.export import pack
     from fewstep.runs.layout import RunDir
-    from fewstep.training import acting, policy_io
-    from fewstep.training.resume import read_config
+    from fewstep.training import acting, saved_policy
+    from fewstep.training.run.resume import read_config
 
     directory = RunDir.open(arguments.run)
-    saved = policy_io.load(directory.policy)
+    saved = saved_policy.load(directory.policy)
     fixed = None
     if arguments.noise == "fixed":
         fixed = acting.deterministic_key(read_config(directory)[0].seed)

@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print name and purpose of each preset."""
-    from fewstep import presets
     from fewstep.algos.registry import entries
+    from fewstep.config import presets
     from fewstep.errors import unknown
 
     if arguments.algo not in entries():

@@ -13,11 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the failing update; the status is 1 if it does not fail again."""
-    from fewstep.training import failing_update
+    from fewstep.training.run import replay_crash
     from fewstep.training.signals import watched
 
     with watched() as check:
-        found = failing_update.replay(arguments.file, check, lambda line: print(line, file=sys.stderr))
+        found = replay_crash.replay(arguments.file, check, lambda line: print(line, file=sys.stderr))
     if found is None:
         print("every update was sound this time: the divergence does not repeat on this machine")
         return 1

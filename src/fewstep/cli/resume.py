@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end; a signal saves and leaves with 130 or 143."""
     from fewstep.runs.layout import RunDir
-    from fewstep.training.resume import resume, resume_together
+    from fewstep.training.run.resume import resume
+    from fewstep.training.several.resume import resume_together
     from fewstep.training.signals import watched
 
     directories = [RunDir.open(path) for path in arguments.runs]

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from fewstep import presets
-from fewstep.config import TrainingConfig, resolve, unused
-from fewstep.settings import dotted, flatten, ranges, schema, to_text
+from fewstep.config import TrainingConfig, presets, resolve, unused
+from fewstep.config.settings import dotted, flatten, ranges, schema, to_text
 
 LOOP = "training."
 HEADING = "\nAttributes:\n"

@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _train_one(config: RunConfig, out: Path | None, root: Path, quiet: bool) -> int:
     from fewstep.algos import registry
     from fewstep.runs.layout import default_path
-    from fewstep.training import loop
-    from fewstep.training.progress import RunReporter, Screen
+    from fewstep.training.run import loop
+    from fewstep.training.run.progress import RunReporter, Screen
     from fewstep.training.signals import watched
 
     out = out or default_path(config.env, config.algo, config.seed, root)
@@ -56,7 +56,7 @@ def _train_one(config: RunConfig, out: Path | None, root: Path, quiet: bool) -> 
 def _train_many(config: RunConfig, seeds: tuple[int, ...], out: Path | None, root: Path, quiet: bool) -> int:
     from fewstep.algos import registry
     from fewstep.runs.layout import default_path
-    from fewstep.training import together
+    from fewstep.training.several import together
     from fewstep.training.signals import watched
 
     configs = [dataclasses.replace(config, seed=seed) for seed in seeds]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from fewstep.config.settings import Count, Positive, Range, Share, ShareBelowOne, Sizes, Whole
 from fewstep.critics import gaussian
 from fewstep.critics.heads import CategoricalHead, GaussianHead, Head, Reduce, ScalarHead, combine
 from fewstep.errors import require
@@ -22,7 +23,6 @@ from fewstep.nets.layers import Init
 from fewstep.nets.mlp import MLP
 from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
-from fewstep.settings import Count, Positive, Range, Share, ShareBelowOne, Sizes, Whole
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]

@@ -7,8 +7,8 @@ before it is believed. Nothing in this room imports jax.
 """
 
 from fewstep.envs.check import Finding, check_env
+from fewstep.envs.process.supervised import Supervision
 from fewstep.envs.registry import list_ids, name_of
-from fewstep.envs.supervised import Supervision
 from fewstep.envs.toys import Toy
 from fewstep.envs.vector import StepResult, VectorEnv, make
 

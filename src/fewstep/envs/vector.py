@@ -2,8 +2,8 @@
 
 There is no autoreset: the observation a step returns is always the true successor of that step, and the
 caller resets the environments that have finished. They live in this process unless they are to be supervised
-(``envs.supervised``); stepping in turn is deliberate: worker processes cost more than they give at the speed
-of MuJoCo tasks on a few cores.
+(``envs.process.supervised``); stepping in turn is deliberate: worker processes cost more than they give at
+the speed of MuJoCo tasks on a few cores.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from fewstep import foreign
 from fewstep.envs.adapter import Adapter, check_seed
 from fewstep.envs.layers import time_limit
+from fewstep.envs.process.supervised import Lost, Supervision, start
 from fewstep.envs.registry import resolve
 from fewstep.envs.rendering import choose_backend
-from fewstep.envs.supervised import Lost, Supervision, start
 from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
 from fewstep.foreign import brief

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewstep import envs, settings
+from fewstep import envs
 from fewstep.algos import registry
-from fewstep.config import RunConfig, from_toml, resolve
+from fewstep.config import RunConfig, from_toml, resolve, settings
 from fewstep.errors import UsageError
 from fewstep.experiments.spec import Entry, Spec
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep import settings
-from fewstep.config import parse_toml, seed_of
+from fewstep.config import parse_toml, seed_of, settings
 from fewstep.errors import UsageError, shown, unknown
 
 TOP = ("envs", "seeds", "steps", "set", "resources", "run")
@@ -36,7 +35,7 @@ class Resources:
 class Entry:
     """One line of a comparison: an algorithm with a preset and settings, on environments, with seeds.
 
-    ``settings`` are by dotted name; ``source`` names file and entry in messages.
+    ``config.settings`` are by dotted name; ``source`` names file and entry in messages.
     """
 
     source: str

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from fewstep.settings import NonNegative, Positive, Section, Share, ShareBelowOne, Whole
+from fewstep.config.settings import NonNegative, Positive, Section, Share, ShareBelowOne, Whole
 
 P = TypeVar("P")
 Aux = TypeVar("Aux")

@@ -13,14 +13,14 @@ from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint, Group
-from fewstep.training import experience
-from fewstep.training.episodes import Episodes
+from fewstep.training.collect import experience
+from fewstep.training.collect.episodes import Episodes
 from fewstep.training.learner import Learner
 from fewstep.types import EnvInfo, Transition
 
 
 class Trainer:
-    """The training of one run, without what is written about it (``training.loop``).
+    """The training of one run, without what is written about it (``training.run.loop``).
 
     Attributes:
         learner: the state and what acts.
@@ -107,7 +107,7 @@ class Trainer:
         if data is not None:
             self.learner.learn(data)
 
-    # The parts of ``advance`` that ``training.cohort`` does for several trainers in turn.
+    # The parts of ``advance`` that ``training.several.cohort`` does for several trainers in turn.
 
     @property
     def obs(self) -> NDArray[np.float32]:

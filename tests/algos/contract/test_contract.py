@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import fewstep
-from fewstep import presets, settings
 from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name, parse_mode
-from fewstep.config import from_toml, resolve, unused
+from fewstep.config import from_toml, presets, resolve, settings, unused
 from fewstep.errors import UsageError
-from fewstep.training import compiled, demands, policy_io, seeds, state_io
+from fewstep.training import compiled, demands, saved_policy, seeds, state_io
 from fewstep.types import Rollout, Spec, Transition
 from tests.deploy.helpers import surroundings
 from tests.e2e.tiny_algorithm import ALGORITHM as TINY
@@ -344,9 +343,9 @@ def test_the_state_survives_the_disk_and_learns_on_alike(some, learned):
 def test_the_policy_survives_the_disk_and_acts_alike(some, tmp_path, monkeypatch):
     name = some.name if some.name in registry.BUILT_IN else "tests.e2e.tiny_algorithm:ALGORITHM"
     policy = some.algorithm.policy(some.init())
-    saved = policy_io.SavedPolicy(some.algorithm, some.cfg, surroundings(SPEC), policy, 10, 3)
-    policy_io.save(tmp_path / "policy", saved, name)
-    loaded = policy_io.load(tmp_path / "policy")
+    saved = saved_policy.SavedPolicy(some.algorithm, some.cfg, surroundings(SPEC), policy, 10, 3)
+    saved_policy.save(tmp_path / "policy", saved, name)
+    loaded = saved_policy.load(tmp_path / "policy")
     assert (loaded.cfg, loaded.info, loaded.spec, loaded.env_steps, loaded.updates) == (
         some.cfg,
         saved.info,

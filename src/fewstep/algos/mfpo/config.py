@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from fewstep.algos.shared.temperature import TemperatureConfig
+from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import require
 from fewstep.flows.bounds import Bound
 from fewstep.flows.noises import Spread
 from fewstep.nets.frozen import Precision
 from fewstep.nets.trained import AdamConfig
-from fewstep.settings import Count, Positive, Range, Section, Share, Sizes, Whole
 
 
 @dataclass(frozen=True)

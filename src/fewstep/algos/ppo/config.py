@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes
 from fewstep.nets.activations import Activation
 from fewstep.nets.trained import AdamConfig
-from fewstep.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes
 
 
 @dataclass(frozen=True)

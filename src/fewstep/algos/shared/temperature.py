@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fewstep.algos.contract import Metrics
+from fewstep.config.settings import Positive
 from fewstep.errors import require
 from fewstep.nets.trained import AdamConfig, Trained, descend
-from fewstep.settings import Positive
 
 Scalar = Float[Array, ""]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from fewstep.algos.shared import temperature
+from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import require
 from fewstep.flows.semi_implicit import Noise
 from fewstep.nets.trained import AdamConfig
-from fewstep.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes, Whole
 
 Candidates = Annotated[int, Range(1, 1024)]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fewstep.algos import numerics
 from fewstep.errors import FewstepError
-from fewstep.training import donation, stacked
+from fewstep.training import donation
+from fewstep.training.several import stacked
 from fewstep.training.trainer import Trainer
 
 

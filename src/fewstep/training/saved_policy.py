@@ -12,13 +12,14 @@ import jax
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from fewstep import settings
 from fewstep.algos import numerics, registry
 from fewstep.algos.contract import Algorithm, mode_name
+from fewstep.config import settings
 from fewstep.errors import FewstepError
 from fewstep.runs import arrays
 from fewstep.runs.files import read_json, write_text
 from fewstep.training import seeds, state_io
+from fewstep.training.trainer import Trainer
 from fewstep.types import EnvInfo, Spec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
@@ -57,6 +58,19 @@ class SavedPolicy:
     def spec(self) -> Spec:
         """Sizes of its flat vectors."""
         return self.info.spec
+
+
+def of(trainer: Trainer) -> SavedPolicy:
+    """The trainer's policy with what is needed to use it."""
+    config = trainer.config
+    return SavedPolicy(
+        algorithm=trainer.algorithm,
+        cfg=config.algorithm,
+        info=trainer.info,
+        policy=trainer.policy,
+        env_steps=trainer.env_steps,
+        updates=trainer.updates,
+    )
 
 
 def save(folder: Path, saved: SavedPolicy, algo: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fewstep import presets, settings
+from fewstep.config import presets, settings
 from fewstep.errors import UsageError, shown
 
 RESERVED = ("algo", "env", "seed", "preset", "training", "for")
@@ -181,8 +181,8 @@ def unused(algorithm_config: type) -> Mapping[str, str]:
 
 
 def known_settings(algorithm_config: type) -> dict[str, Any]:
-    """Name -> annotation of everything ``--set`` can address for an algorithm, and ``settings.Unused`` for
-    what it cannot."""
+    """Name -> annotation of everything ``--set`` can address for an algorithm, and ``Unused`` for what it
+    cannot."""
     own = settings.schema(algorithm_config)
     for name in own:
         if name.split(".")[0] in RESERVED:

@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from fewstep import envs, foreign
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name
+from fewstep.config import RunConfig
 from fewstep.envs.registry import resolve
 from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.training import compiled, seeds
@@ -138,6 +139,23 @@ class Evaluator:
         self._seeds = seeds.evaluation_seeds(seed, episodes)
         self._key = seeds.key(seed, seeds.Stream.EVALUATE)
         self._vector: envs.VectorEnv | None = None
+
+    @staticmethod
+    def of(config: RunConfig, algorithm: Algorithm, env: Any = None) -> "Evaluator":
+        """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names."""
+        training = config.training
+        return Evaluator(
+            algorithm,
+            config.algorithm,
+            env or config.env,
+            episodes=training.eval_episodes,
+            modes=training.eval_modes,
+            seed=config.seed,
+            max_episode_steps=training.max_episode_steps,
+            longest=training.eval_max_steps,
+            shared=training.eval_env == "shared",
+            timeout=training.env_timeout if training.env_process else None,
+        )
 
     def evaluate(
         self,

@@ -1,4 +1,4 @@
-"""The process that environments live in when they are supervised: ``python -m fewstep.envs.worker FD``.
+"""The process that supervised environments live in: ``python -m fewstep.envs.process.worker FD``.
 
 It is started fresh, never forked, and never imports jax. It builds its environments from their id, answers
 one request after another on the socket that it inherits, and ends when the other end does.
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fewstep.envs import space_json, wire
 from fewstep.envs.adapter import Adapter
 from fewstep.envs.layers import time_limit
+from fewstep.envs.process import space_json, wire
 from fewstep.envs.registry import resolve
 from fewstep.errors import FewstepError
 from fewstep.foreign import brief

@@ -13,8 +13,8 @@ from fewstep import envs
 from fewstep.algos.contract import ActionMode
 from fewstep.errors import FewstepError, UsageError
 from fewstep.training import compiled, seeds
-from fewstep.training.evaluate import Rollout, rollout
-from fewstep.training.policy_io import SavedPolicy
+from fewstep.training.evaluation.evaluate import Rollout, rollout
+from fewstep.training.saved_policy import SavedPolicy
 from fewstep.training.signals import Check, never
 
 MOST_FRAMES_PER_SECOND = 30

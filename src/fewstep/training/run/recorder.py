@@ -1,31 +1,22 @@
-"""A recorded run: advance and, when due, log, evaluate and save; whatever happens, leave it resumable."""
+"""What is written about a run: rows, evaluations, samples and checkpoints, each when it is due."""
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
-from fewstep import foreign
-from fewstep.algos import numerics
-from fewstep.algos.contract import Algorithm
-from fewstep.config import RunConfig
-from fewstep.envs.registry import uses_mujoco
 from fewstep.errors import FewstepError, NonFiniteError
-from fewstep.runs import checkpoint, provenance
-from fewstep.runs.files import write_text
+from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
-from fewstep.training import divergence, policy_io, state_io
-from fewstep.training.background import Background
-from fewstep.training.divergence import Diverged
-from fewstep.training.evaluate import Evaluator
-from fewstep.training.explosion import ExplosionWatch
-from fewstep.training.policy_io import SavedPolicy
-from fewstep.training.probes import Probes
-from fewstep.training.progress import Reporter
-from fewstep.training.signals import Check, Interrupted
+from fewstep.training import saved_policy, state_io
+from fewstep.training.evaluation.evaluate import Evaluator
+from fewstep.training.evaluation.toy_samples import Probes
+from fewstep.training.run import crash
+from fewstep.training.run.background import Background
+from fewstep.training.run.crash import Diverged
+from fewstep.training.run.progress import Reporter
+from fewstep.training.run.value_warning import ExplosionWatch
+from fewstep.training.signals import Check
 from fewstep.training.trainer import Trainer
 
 SLOW_SECONDS, SLOW_SHARE = 10.0, 0.05
@@ -50,7 +41,7 @@ class Recorder:
         self._trainer, self._run, self._reporter, self._marks = trainer, run, reporter, marks
         self._metrics = RowWriter(run.metrics)
         self._evaluations = RowWriter(run.evaluations)
-        self._evaluator = evaluator(config, trainer.algorithm)
+        self._evaluator = Evaluator.of(config, trainer.algorithm)
         self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
         self._writing = Background()
         self._waited, self._told_of_waiting = 0.0, False
@@ -119,8 +110,8 @@ class Recorder:
         with suppress(FewstepError):
             self._writing.finish()  # the checkpoint to start from
         trainer = self._trainer
-        crash = divergence.Crash(message, trainer.env_steps, trainer.updates, self._saved)
-        path = divergence.write(self._run, crash)
+        found = crash.Crash(message, trainer.env_steps, trainer.updates, self._saved)
+        path = crash.write(self._run, found)
         return Diverged(f"{message}; `fewstep replay-crash {path}` finds the update")
 
     def _evaluate(self, steps: int, check: Check) -> None:
@@ -182,7 +173,7 @@ class Recorder:
         if bad is not None:
             raise self._diverged(f"{bad} is not finite at environment step {steps}")
         config = self._trainer.config
-        write_policy = policy_io.prepare(self._run.policy, saved_policy(self._trainer), config.algo)
+        write_policy = saved_policy.prepare(self._run.policy, saved_policy.of(self._trainer), config.algo)
         write = checkpoint.prepare(
             self._run.checkpoints, steps, groups, meta, config.training.keep_checkpoints
         )
@@ -215,126 +206,3 @@ class Recorder:
             self._writing.finish()
         for part in (self._metrics, self._evaluations, self._evaluator, self._probes):
             part.close()
-
-
-def saved_policy(trainer: Trainer) -> SavedPolicy:
-    """The trainer's policy with what is needed to use it."""
-    config = trainer.config
-    return SavedPolicy(
-        algorithm=trainer.algorithm,
-        cfg=config.algorithm,
-        info=trainer.info,
-        policy=trainer.policy,
-        env_steps=trainer.env_steps,
-        updates=trainer.updates,
-    )
-
-
-def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trainer, RunDir]:
-    """Build a trainer and, once that has worked, its run directory.
-
-    Raises:
-        UsageError: the environment, a setting or the directory is not usable; nothing has been written then.
-    """
-    RunDir.refuse_existing(run_path)
-    trainer = build(config, algorithm)
-    try:
-        return trainer, create(config, run_path)
-    except BaseException:
-        trainer.close()
-        raise
-
-
-def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
-    """A new trainer.
-
-    Raises:
-        UsageError: the environment or a setting is not usable.
-        FewstepError: evaluation needs environments beside those of training, and there cannot be any.
-    """
-    judge = evaluator(config, algorithm)
-    trainer = Trainer(config, algorithm)
-    try:
-        if config.training.eval_every:
-            judge.try_another()  # rather now than after the steps to the first evaluation
-        return trainer
-    except BaseException:
-        trainer.close()
-        raise
-
-
-def evaluator(config: RunConfig, algorithm: Algorithm, env: Any = None) -> Evaluator:
-    """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names."""
-    training = config.training
-    return Evaluator(
-        algorithm,
-        config.algorithm,
-        env or config.env,
-        episodes=training.eval_episodes,
-        modes=training.eval_modes,
-        seed=config.seed,
-        max_episode_steps=training.max_episode_steps,
-        longest=training.eval_max_steps,
-        shared=training.eval_env == "shared",
-        timeout=training.env_timeout if training.env_process else None,
-    )
-
-
-def create(config: RunConfig, run_path: Path) -> RunDir:
-    """A new run directory with all that is known before the first step."""
-    run = RunDir.create(run_path, config.to_toml())
-    found = provenance.collect(config.sha256, numerics.device(), mujoco=uses_mujoco(config.env))
-    write_text(run.provenance, json.dumps(found, indent=1) + "\n")
-    return run
-
-
-def train(
-    trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks | None = None
-) -> None:
-    """Go on until the config's number of environment steps, then evaluate and save once more.
-
-    Whatever ends it early (a signal, a failing environment, a number that is not finite), what was learned so
-    far is saved first. The caller holds the run's lock and closes the trainer.
-
-    Raises:
-        Interrupted: a signal came.
-        Diverged: a metric or the state stopped being finite.
-        FewstepError: the environment failed, or the disk did.
-    """
-    with foreign.heard_by(reporter.note):
-        _train(trainer, run, reporter, check, marks or Marks())
-
-
-def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
-    total = trainer.config.training.steps
-    note_if_nothing_will_be_learned(trainer, reporter)
-    recorder = Recorder(trainer, run, reporter, marks)
-    try:
-        while True:
-            check()
-            final = trainer.env_steps >= total
-            recorder.due(check, final=final)
-            if final:
-                return
-            trainer.advance()
-            reporter.step(trainer.env_steps, trainer.updates)
-    except BaseException as error:
-        try:
-            recorder.rescue()
-        except Exception as second:
-            if isinstance(error, Interrupted):
-                raise second from error  # the user was promised a saved run
-            if isinstance(second, Diverged):
-                raise Diverged(f"{error}; {second}") from error
-            reporter.note(str(second))
-        raise
-    finally:
-        recorder.close()
-
-
-def note_if_nothing_will_be_learned(trainer: Trainer, reporter: Reporter) -> None:
-    """Say so if the run ends before its first update."""
-    total = trainer.config.training.steps
-    first, cause = trainer.experience.first_update()
-    if first > total:
-        reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")

@@ -13,8 +13,7 @@ from fewstep.interrupts import deferred
 from fewstep.runs import checkpoint
 from fewstep.runs.files import replace_folder, sync, write_text
 from fewstep.runs.layout import RunDir
-from fewstep.training import policy_io
-from fewstep.training.loop import saved_policy
+from fewstep.training import saved_policy
 from fewstep.training.trainer import Trainer
 
 OWN = ("config.toml", "policy", "checkpoints", ".lock")
@@ -84,7 +83,7 @@ def _place(path: Any) -> Path:
     if final in (here, *here.parents):
         raise UsageError(f"{final} is the current folder or around it and cannot be replaced")
     for outer in final.parents:
-        if (outer / "policy" / policy_io.DESCRIPTION).is_file():
+        if (outer / "policy" / saved_policy.DESCRIPTION).is_file():
             raise UsageError(f"{final} lies inside the saved model or run {outer}; choose a path outside it")
     return final
 
@@ -93,7 +92,7 @@ def _write(trainer: Trainer, run: RunDir, replay: bool) -> None:
     write_text(run.config, trainer.config.to_toml())
     groups, meta = trainer.snapshot(replay)
     checkpoint.save(run.checkpoints, trainer.env_steps, groups, meta, keep=1)
-    policy_io.save(run.policy, saved_policy(trainer), trainer.config.algo)
+    saved_policy.save(run.policy, saved_policy.of(trainer), trainer.config.algo)
 
 
 def _keep_others(final: Path, fresh: Path) -> None:

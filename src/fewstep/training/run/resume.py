@@ -1,8 +1,6 @@
 """Going on with a run that was stopped, killed or finished."""
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from fewstep.algos import registry
@@ -13,11 +11,10 @@ from fewstep.runs import checkpoint
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import truncate_rows
-from fewstep.training import loop, together
-from fewstep.training.loop import Marks
-from fewstep.training.progress import Reporter, RunReporter, Screen
+from fewstep.training.run import loop
+from fewstep.training.run.progress import Reporter, RunReporter, Screen
+from fewstep.training.run.recorder import Marks
 from fewstep.training.signals import Check
-from fewstep.training.together import Failure, Member
 from fewstep.training.trainer import Trainer
 
 
@@ -28,7 +25,8 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience
     has learned and collects new transitions before it learns further.
 
     Everything goes on as if nothing had happened, the running episodes included where the environment is
-    deterministic under its seed (``training.episodes``). A finished run without a new total is left as it is.
+    deterministic under its seed (``training.collect.episodes``). A finished run without a new total is left
+    as it is.
 
     Raises:
         UsageError: the new total is less than the run already has.
@@ -36,7 +34,7 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience
     """
     config, algorithm = read_config(run)
     if steps is not None:
-        config = _with_steps(config, steps)
+        config = with_steps(config, steps)
     total = config.training.steps
     with (
         run.locked(),
@@ -46,7 +44,7 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience
         trainer, marks = reopen(run, config, algorithm, reporter, experience)
         try:
             if steps is not None:
-                _refuse_fewer(run, trainer, steps)
+                refuse_fewer(run, trainer, steps)
                 write_text(run.config, config.to_toml())
             reporter.note(f"resumed at step {trainer.env_steps:,} of {total:,}")
             loop.train(trainer, run, reporter, check, marks)
@@ -54,62 +52,15 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience
             trainer.close()
 
 
-def resume_together(
-    runs: Sequence[RunDir], steps: int | None, quiet: bool, check: Check, experience: bool = True
-) -> list[Failure]:
-    """``resume`` for runs of equal configs but the seed, side by side (``training.together``).
-
-    Those with fewer steps than others catch up first. Gives the runs that failed.
-
-    Raises:
-        UsageError: they differ in more than the seed, one is named twice, or has more than ``steps``.
-        FewstepError: checkpoints are damaged or do not fit the config.
-    """
-    read = [read_config(run) for run in runs]
-    algorithm = read[0][1]
-    configs = [config for config, _ in read]
-    if steps is not None:
-        configs = [_with_steps(config, steps) for config in configs]
-    _refuse_unlike(runs, configs)
-    together.refuse_overlap(configs[0])
-    total = configs[0].training.steps
-    with ExitStack() as stack:
-        seeds = [config.seed for config in configs]
-        reporters = stack.enter_context(together.reporting(runs, seeds, total, quiet))
-        members: list[Member] = []
-        for run, config, reporter in zip(runs, configs, reporters, strict=True):
-            trainer, marks = reopen(run, config, algorithm, reporter, experience)
-            stack.callback(trainer.close)
-            members.append(Member(trainer, run, reporter, marks))
-        if steps is not None:
-            for member in members:
-                _refuse_fewer(member.run, member.trainer, steps)
-            for member in members:
-                write_text(member.run.config, member.trainer.config.to_toml())
-        for member in members:
-            member.reporter.note(f"resumed at step {member.trainer.env_steps:,} of {total:,}")
-        return together.train(members, check)
-
-
-def _with_steps(config: RunConfig, steps: int) -> RunConfig:
+def with_steps(config: RunConfig, steps: int) -> RunConfig:
+    """``config`` for another total."""
     return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
 
 
-def _refuse_fewer(run: RunDir, trainer: Trainer, steps: int) -> None:
+def refuse_fewer(run: RunDir, trainer: Trainer, steps: int) -> None:
+    """Raise UsageError if the run is beyond the new total."""
     if steps < trainer.env_steps:
         raise UsageError(f"{run.path} already has {trainer.env_steps} steps; --steps {steps} is less")
-
-
-def _refuse_unlike(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> None:
-    first = configs[0]
-    for index, (run, config) in enumerate(zip(runs, configs, strict=True)):
-        if dataclasses.replace(config, seed=first.seed) != first:
-            raise UsageError(
-                f"{run.path} and {runs[0].path} differ in more than the seed; resume them one by one"
-            )
-        for other, earlier in zip(runs[:index], configs[:index], strict=True):
-            if earlier.seed == config.seed:
-                raise UsageError(f"{other.path} and {run.path} have the same seed {config.seed}")
 
 
 def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:

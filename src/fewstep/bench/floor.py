@@ -14,10 +14,10 @@ from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.sac import SACConfig
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.td3 import TD3Config
+from fewstep.bench.gemms import Perceptron
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import UsageError
 from fewstep.nets.time_features import LOW_FREQUENCIES
-from fewstep.speed.gemms import Perceptron
 from fewstep.types import Spec
 
 

@@ -11,10 +11,10 @@ from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs.layout import RunDir
-from fewstep.training import loop
-from fewstep.training.cohort import Cohort
-from fewstep.training.loop import Marks, Recorder
-from fewstep.training.progress import Reporter, RunReporter, Screen
+from fewstep.training.run import loop
+from fewstep.training.run.progress import Reporter, RunReporter, Screen
+from fewstep.training.run.recorder import Marks, Recorder
+from fewstep.training.several.cohort import Cohort
 from fewstep.training.signals import Check, Interrupted
 from fewstep.training.trainer import Trainer
 

@@ -9,7 +9,7 @@ from fewstep import envs
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import RunConfig
 from fewstep.training import compiled, seeds
-from fewstep.training.evaluate import rollout
+from fewstep.training.evaluation.evaluate import rollout
 from fewstep.training.signals import Check
 
 ACTIONS = 10_000

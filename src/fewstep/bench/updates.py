@@ -10,9 +10,9 @@ import numpy as np
 
 from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
+from fewstep.bench import floor
+from fewstep.bench.machine import cores
 from fewstep.errors import UsageError
-from fewstep.speed import floor
-from fewstep.speed.machine import cores
 from fewstep.types import Spec, Transition
 
 TOGETHER = 6

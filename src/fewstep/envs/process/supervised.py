@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep import foreign
-from fewstep.envs import space_json, wire
 from fewstep.envs.place import Place
+from fewstep.envs.process import space_json, wire
 from fewstep.envs.spaces import ActionView, FloatVector, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 
@@ -61,7 +61,7 @@ class Process:
         self._end, theirs = socket.socketpair()
         path = os.pathsep.join(part or self._folder for part in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fewstep.envs.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "fewstep.envs.process.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},

@@ -1,4 +1,4 @@
-"""The way from a checkpoint to the update that made a run diverge (``training.divergence``)."""
+"""The way from a checkpoint to the update that made a run diverge (``training.run.crash``)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ import numpy as np
 from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs import arrays, checkpoint
 from fewstep.runs.layout import RunDir
-from fewstep.training import divergence, resume, state_io
+from fewstep.training import state_io
+from fewstep.training.run import crash, resume
 from fewstep.training.signals import Check
 from fewstep.training.trainer import Trainer
 
@@ -49,18 +50,18 @@ def replay(path: Path, check: Check, tell: Callable[[str], None]) -> Finding | N
         UsageError: the file is not one of ours.
         FewstepError: the checkpoint is gone or damaged.
     """
-    crash = divergence.read(path)
+    found = crash.read(path)
     run = RunDir.open(path.resolve().parent.parent)
     config, algorithm = resume.read_config(run)
     trainer = Trainer(config, algorithm)
     try:
-        if crash.checkpoint:
-            saved = checkpoint.load(run.checkpoints / f"{crash.checkpoint:09d}")
+        if found.checkpoint:
+            saved = checkpoint.load(run.checkpoints / f"{found.checkpoint:09d}")
             for note in trainer.restore(saved):
                 tell(note)
-        tell(f"from step {trainer.env_steps:,} to step {crash.env_steps:,}: {crash.message}")
+        tell(f"from step {trainer.env_steps:,} to step {found.env_steps:,}: {found.message}")
         watch = _Watch(trainer, run.crash)
-        while trainer.env_steps < crash.env_steps and watch.finding is None:
+        while trainer.env_steps < found.env_steps and watch.finding is None:
             check()
             try:
                 trainer.advance()

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 
 from fewstep.algos.contract import Algorithm
+from fewstep.bench.updates import require_replay
 from fewstep.config import RunConfig
-from fewstep.speed.updates import require_replay
 from fewstep.training.trainer import Trainer
 
 WARM_UP = 50

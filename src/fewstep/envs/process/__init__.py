@@ -1,0 +1,1 @@
+"""Environments in processes of their own: supervision, the protocol between them, the worker."""

@@ -1,0 +1,1 @@
+"""Judging a policy: whole episodes, samples of the toys, films."""

@@ -1,0 +1,1 @@
+"""One recorded run: loop, progress, signals, resume, and what to do when numbers stop being finite."""

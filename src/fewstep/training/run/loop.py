@@ -1,0 +1,112 @@
+"""A recorded run: advance and, when due, log, evaluate and save; whatever happens, leave it resumable."""
+
+import json
+from pathlib import Path
+
+from fewstep import foreign
+from fewstep.algos import numerics
+from fewstep.algos.contract import Algorithm
+from fewstep.config import RunConfig
+from fewstep.envs.registry import uses_mujoco
+from fewstep.runs import provenance
+from fewstep.runs.files import write_text
+from fewstep.runs.layout import RunDir
+from fewstep.training.evaluation.evaluate import Evaluator
+from fewstep.training.run.crash import Diverged
+from fewstep.training.run.progress import Reporter
+from fewstep.training.run.recorder import Marks, Recorder
+from fewstep.training.signals import Check, Interrupted
+from fewstep.training.trainer import Trainer
+
+
+def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trainer, RunDir]:
+    """Build a trainer and, once that has worked, its run directory.
+
+    Raises:
+        UsageError: the environment, a setting or the directory is not usable; nothing has been written then.
+    """
+    RunDir.refuse_existing(run_path)
+    trainer = build(config, algorithm)
+    try:
+        return trainer, create(config, run_path)
+    except BaseException:
+        trainer.close()
+        raise
+
+
+def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
+    """A new trainer.
+
+    Raises:
+        UsageError: the environment or a setting is not usable.
+        FewstepError: evaluation needs environments beside those of training, and there cannot be any.
+    """
+    judge = Evaluator.of(config, algorithm)
+    trainer = Trainer(config, algorithm)
+    try:
+        if config.training.eval_every:
+            judge.try_another()  # rather now than after the steps to the first evaluation
+        return trainer
+    except BaseException:
+        trainer.close()
+        raise
+
+
+def create(config: RunConfig, run_path: Path) -> RunDir:
+    """A new run directory with all that is known before the first step."""
+    run = RunDir.create(run_path, config.to_toml())
+    found = provenance.collect(config.sha256, numerics.device(), mujoco=uses_mujoco(config.env))
+    write_text(run.provenance, json.dumps(found, indent=1) + "\n")
+    return run
+
+
+def train(
+    trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks | None = None
+) -> None:
+    """Go on until the config's number of environment steps, then evaluate and save once more.
+
+    Whatever ends it early (a signal, a failing environment, a number that is not finite), what was learned so
+    far is saved first. The caller holds the run's lock and closes the trainer.
+
+    Raises:
+        Interrupted: a signal came.
+        Diverged: a metric or the state stopped being finite.
+        FewstepError: the environment failed, or the disk did.
+    """
+    with foreign.heard_by(reporter.note):
+        _train(trainer, run, reporter, check, marks or Marks())
+
+
+def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
+    total = trainer.config.training.steps
+    note_if_nothing_will_be_learned(trainer, reporter)
+    recorder = Recorder(trainer, run, reporter, marks)
+    try:
+        while True:
+            check()
+            final = trainer.env_steps >= total
+            recorder.due(check, final=final)
+            if final:
+                return
+            trainer.advance()
+            reporter.step(trainer.env_steps, trainer.updates)
+    except BaseException as error:
+        try:
+            recorder.rescue()
+        except Exception as second:
+            if isinstance(error, Interrupted):
+                raise second from error  # the user was promised a saved run
+            if isinstance(second, Diverged):
+                raise Diverged(f"{error}; {second}") from error
+            reporter.note(str(second))
+        raise
+    finally:
+        recorder.close()
+
+
+def note_if_nothing_will_be_learned(trainer: Trainer, reporter: Reporter) -> None:
+    """Say so if the run ends before its first update."""
+    total = trainer.config.training.steps
+    first, cause = trainer.experience.first_update()
+    if first > total:
+        reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")
