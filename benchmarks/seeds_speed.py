@@ -29,7 +29,7 @@ def program(algo: str, preset: str, count: int | None):
     """A function that makes ``TOGETHER`` updates, one dispatch each as in training, of ``count`` seeds."""
     algorithm, spec = registry.get(algo), SIZES[HALF_CHEETAH]
     run = config.resolve(algo, algorithm.config, env=HALF_CHEETAH, preset=preset)
-    data = jax.tree.map(lambda leaf: leaf[None], batch(spec, run.training.batch_size))
+    data = jax.tree.map(lambda leaf: leaf[None], batch(spec, run.replay.batch_size))
     example = jax.tree.map(lambda leaf: leaf[0], data)
     init, update = compiled.init(algorithm, run.algorithm, spec), compiled.updates(algorithm, run.algorithm)
     states = [init(seeds.key(seed, seeds.Stream.ALGORITHM)) for seed in range(count or 1)]

@@ -34,11 +34,11 @@ import numpy as np
 from benchmarks import record
 from fewstep.runs import checkpoint
 
-KILLED = ["tests.faults.small_segments:ALGORITHM", "Humanoid-v4", "--set", "training.batch_size=8"]
-KILLED += ["training.learning_starts=20", "training.log_every=10", "training.eval_every=0"]
-KILLED += ["training.checkpoint_every=10", "training.replay_capacity=1000", "training.keep_checkpoints=2"]
-FLAT = ["sac", "Pendulum-v1", "--set", "training.learning_starts=500", "training.checkpoint_every=500"]
-FLAT += ["training.replay_capacity=5000", "training.eval_every=1000", "training.eval_episodes=2"]
+KILLED = ["tests.faults.small_segments:ALGORITHM", "Humanoid-v4", "--set", "replay.batch_size=8"]
+KILLED += ["replay.learning_starts=20", "training.log_every=10", "training.eval_every=0"]
+KILLED += ["training.checkpoint_every=10", "replay.capacity=1000", "training.keep_checkpoints=2"]
+FLAT = ["sac", "Pendulum-v1", "--set", "replay.learning_starts=500", "training.checkpoint_every=500"]
+FLAT += ["replay.capacity=5000", "training.eval_every=1000", "training.eval_episodes=2"]
 FLAT += ["actor.hidden=32,32", "critic.hidden=32,32", "training.log_every=200"]
 LOOP = [*FLAT, "training.env_process=true"]
 SAMPLE_SECONDS = 1.0

@@ -24,7 +24,7 @@ ENV, STARTS, EVERY = "HalfCheetah-v4", 1000, 500
 
 def ours(algo: str, steps: int, folder: Path, extra: list[str]) -> list[float]:
     """Rates of each interval of one run of fewstep."""
-    settings = [f"training.learning_starts={STARTS}", f"training.log_every={EVERY}", "training.eval_every=0"]
+    settings = [f"replay.learning_starts={STARTS}", f"training.log_every={EVERY}", "training.eval_every=0"]
     settings += ["training.checkpoint_every=0", "training.eval_modes=native", *extra]
     command = [sys.executable, "-m", "fewstep", "train", algo, ENV, "--steps", str(steps), "--quiet"]
     command += ["--preset", "small", "--out", str(folder), "--set", *settings]

@@ -257,7 +257,7 @@ class Model:
                 saved model, such as a report, stay.
             replay: also keep what updates are made from: the replay buffer, or the rollout that has been
                 begun. Without it, a loaded model that goes on learning first collects
-                ``training.learning_starts`` new steps, or begins a new rollout.
+                ``replay.learning_starts`` new steps, or begins a new rollout.
 
         Raises:
             UsageError: the path holds something else, such as a run, or cannot be written.

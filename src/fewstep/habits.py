@@ -8,9 +8,9 @@ from fewstep.errors import UsageError, shown
 SETTINGS: dict[str, tuple[str, ...]] = {
     "gamma": ("discount",),
     "learning_rate": ("actor.learning_rate", "critic.learning_rate", "optimiser.learning_rate"),
-    "buffer_size": ("training.replay_capacity",),
-    "learning_starts": ("training.learning_starts",),
-    "batch_size": ("training.batch_size",),
+    "buffer_size": ("replay.capacity",),
+    "learning_starts": ("replay.learning_starts",),
+    "batch_size": ("replay.batch_size",),
     "tau": ("critic.tau",),
     "policy_delay": ("actor.delay",),
     "target_policy_noise": ("smoothing.noise",),
@@ -29,8 +29,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 
 OTHERS: dict[str, tuple[str, ...]] = {
     "batch_size": ("rollout.minibatches",),
-    "train_freq": ("training.updates_per_step",),
-    "gradient_steps": ("training.updates_per_step",),
+    "train_freq": ("replay.updates_per_step",),
+    "gradient_steps": ("replay.updates_per_step",),
     "policy_kwargs": ("actor.hidden", "actor.activation", "critic.hidden"),
     "ent_coef": ("temperature.initial", "temperature.automatic", "actor.entropy_weight"),
     "target_entropy": ("temperature.target_entropy_per_dim",),

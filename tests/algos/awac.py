@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
+from fewstep.config import ReplayConfig
 from fewstep.config.settings import Positive, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.trained import AdamConfig, Trained, descend
@@ -40,6 +41,7 @@ class AWACConfig(Section):
     """All of AWAC; ``discount`` is gamma."""
 
     discount: Share = 0.99
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
 

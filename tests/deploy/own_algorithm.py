@@ -1,18 +1,20 @@
 """An algorithm as a user writes one: its own network, its own values to choose by. It never learns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.config import ReplayConfig
 
 
 @dataclass(frozen=True)
 class Config:
     discount: float = 0.9
     width: int = 8
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
 
 
 class Policy(eqx.Module):

@@ -21,9 +21,7 @@ def model(request):
         name: [int(n) for n in text.strip("[]").split(",")] if "[" in text else int(text)
         for name, text in sizes.items()
     }
-    return fewstep.Model(
-        request.param, "toy/multigoal", seed=3, **values, **{"training.replay_capacity": 2000}
-    )
+    return fewstep.Model(request.param, "toy/multigoal", seed=3, **values, **{"replay.capacity": 2000})
 
 
 def close(found, wanted):

@@ -23,7 +23,7 @@ from tests.deploy.helpers import TINY, exported
 from tests.docs.pages import PAGES, ROOT, blocks, commands, name_of, prose
 
 TINY_SETTINGS = {
-    "training.learning_starts": 1_000,
+    "replay.learning_starts": 1_000,
     "training.max_episode_steps": 5,
     "actor.hidden": [8],
     "critic.hidden": [8],

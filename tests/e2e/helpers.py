@@ -10,8 +10,8 @@ from fewstep.cli import main
 
 TINY = "tests.e2e.tiny_algorithm:ALGORITHM"
 FAST = (
-    "training.learning_starts=50",
-    "training.batch_size=8",
+    "replay.learning_starts=50",
+    "replay.batch_size=8",
     "training.log_every=100",
     "training.eval_every=200",
     "training.eval_episodes=2",

@@ -11,10 +11,10 @@ from fewstep.training import acting
 from tests.e2e.helpers import TINY, train
 
 FAST = {
-    "training.learning_starts": 20,
-    "training.batch_size": 8,
+    "replay.learning_starts": 20,
+    "replay.batch_size": 8,
     "training.log_every": 25,
-    "training.replay_capacity": 1000,
+    "replay.capacity": 1000,
 }
 
 

@@ -34,7 +34,7 @@ FAULTY = "tests.e2e.faulty_envs"
         (["train", TINY, "toy/bandit", "--steps", "0"], ["training.steps must be at least 1, got 0"]),
         (["train", TINY, "toy/bandit", "--steps", "-3"], ["training.steps must be at least 1, got -3"]),
         (["train", TINY, "toy/bandit", "--seed", "-1"], ["seed must be from 0"]),
-        (["train", TINY, "toy/bandit", "--set", "training.batch_size=-8"], ["training.batch_size"]),
+        (["train", TINY, "toy/bandit", "--set", "replay.batch_size=-8"], ["replay.batch_size"]),
         (["train", TINY, "toy/bandit", "--set", "training.envs=0"], ["training.envs must be at least 1"]),
         (["train", TINY, "toy/bandit", "--set", "training.eval_modes=best"], ["unknown action mode 'best'"]),
         (["train", TINY, "CartPole-v1"], ["Discrete action space", "Box"]),

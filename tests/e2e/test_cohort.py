@@ -15,9 +15,9 @@ from tests.algos.common import representatives
 from tests.e2e.helpers import TINY
 
 SETTINGS = {
-    "training.learning_starts": 20,
-    "training.batch_size": 16,
-    "training.replay_capacity": 2000,
+    "replay.learning_starts": 20,
+    "replay.batch_size": 16,
+    "replay.capacity": 2000,
 }
 SEEDS = 4
 TOLERANCE = 1e-3

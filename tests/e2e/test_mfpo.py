@@ -44,7 +44,7 @@ def test_train_resume_evaluate_report(tmp_path, capsys):
 
 def test_two_processes_write_the_same_bytes_with_a_cold_and_a_warm_compilation_cache(tmp_path):
     words = ["train", "mfpo", "Pendulum-v1", "--steps", "150", "--seed", "5", "--quiet"]
-    sets = ["training.learning_starts=50", "training.batch_size=16", "training.log_every=50", *SMALL]
+    sets = ["replay.learning_starts=50", "replay.batch_size=16", "training.log_every=50", *SMALL]
     for name in ("cold", "warm"):
         environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
         running = process(*words, "--out", tmp_path / name, "--set", *sets, env=environment)

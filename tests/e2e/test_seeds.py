@@ -74,7 +74,7 @@ def test_every_seed_gets_the_run_it_would_have_alone(cohort, tmp_path):
 
 
 def test_four_environments_each_and_several_updates_per_dispatch(tmp_path):
-    sets = ["training.envs=4", "training.updates_per_step=0.5"]
+    sets = ["training.envs=4", "replay.updates_per_step=0.5"]
     assert train(tmp_path / "all", "5,3", env="Pendulum-v1", sets=sets) == 0
     for seed in (3, 5):
         assert train_one(tmp_path / str(seed), "--seed", str(seed), env="Pendulum-v1", sets=sets) == 0
@@ -237,8 +237,8 @@ def test_a_run_that_cannot_be_written_ends_alone(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_all_and_they_go_on(number, status, tmp_path):
     words = ["train", TINY, "Pendulum-v1", "--seeds", "0..2", "--out", tmp_path, "--steps", "100000000"]
-    words += ["--set", "training.batch_size=8", "training.replay_capacity=1000", "training.log_every=500"]
-    words += ["training.learning_starts=100", "training.eval_every=0", "training.checkpoint_every=0"]
+    words += ["--set", "replay.batch_size=8", "replay.capacity=1000", "training.log_every=500"]
+    words += ["replay.learning_starts=100", "training.eval_every=0", "training.checkpoint_every=0"]
     running = process(*words)
     for line in running.stderr:
         if line.startswith("seed 1: step 500"):
@@ -286,8 +286,8 @@ def test_a_signal_during_an_evaluation_of_one_saves_all(tmp_path):
         (["--seeds", "0..999999999"], ["--seeds must be a range"]),
         (["--seeds", "0,9999999999"], ["seed must be from 0"]),
         (
-            ["--seeds", "0..1", "--set", "training.overlap=true"],
-            ["training.overlap is for one run per process"],
+            ["--seeds", "0..1", "--set", "replay.overlap=true"],
+            ["replay.overlap is for one run per process"],
         ),
     ],
 )

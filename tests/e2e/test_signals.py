@@ -9,7 +9,7 @@ from fewstep.runs import checkpoint
 from fewstep.training.signals import Interrupted, watched
 from tests.e2e.helpers import TINY, process, rows
 
-ENDLESS = ["--steps", "100000000", "--set", "training.batch_size=8", "training.replay_capacity=1000"]
+ENDLESS = ["--steps", "100000000", "--set", "replay.batch_size=8", "replay.capacity=1000"]
 
 
 def start(run, *sets):
@@ -28,7 +28,7 @@ def wait_for(running, text):
 @pytest.mark.parametrize(
     ("number", "status", "during", "sets"),
     [
-        (signal.SIGINT, 130, "step 500", ["training.log_every=500", "training.learning_starts=100"]),
+        (signal.SIGINT, 130, "step 500", ["training.log_every=500", "replay.learning_starts=100"]),
         (signal.SIGTERM, 143, "step 500", ["training.log_every=500"]),  # still in warm-up
     ],
 )

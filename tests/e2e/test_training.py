@@ -20,7 +20,7 @@ from tests.e2e.helpers import TINY, process, rows, train, without_clock
 def trainer(env="toy/multigoal", **overrides):
     algorithm = registry.get(TINY)
     named = {f"training.{name}": value for name, value in overrides.items()}
-    named = {"training.batch_size": 8, "training.replay_capacity": 2000} | named
+    named = {"replay.batch_size": 8, "replay.capacity": 2000} | named
     return Trainer(resolve(TINY, algorithm.config, env, seed=1, overrides=named), algorithm)
 
 
@@ -105,7 +105,7 @@ def test_interval_means_are_those_of_the_single_updates():
 
 def test_same_seed_in_two_processes_gives_the_same_bytes(tmp_path):
     words = ["train", TINY, "Pendulum-v1", "--steps", "600", "--seed", "3", "--quiet", "--set"]
-    words += ["training.learning_starts=50", "training.batch_size=8", "training.log_every=100"]
+    words += ["replay.learning_starts=50", "replay.batch_size=8", "training.log_every=100"]
     words += ["training.eval_every=200", "training.eval_episodes=2", "training.envs=2", "--out"]
     hashes = ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "LC_ALL": "C"})
     running = [process(*words, tmp_path / str(i), env=env) for i, env in enumerate(hashes)]
@@ -312,4 +312,4 @@ def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
 def test_a_run_too_short_to_learn_says_so(tmp_path):
     assert train(tmp_path / "run", steps=40) == 0
     text = (tmp_path / "run" / "log.txt").read_text()
-    assert "no update will happen: training.learning_starts is 50 of 40 steps" in text
+    assert "no update will happen: replay.learning_starts is 50 of 40 steps" in text

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.config import ReplayConfig
 from fewstep.errors import require
 
 
@@ -32,6 +33,7 @@ class TinyConfig:
     poison: Literal["weights", "metric"] = "weights"
     centre: Literal["mean", "zero"] = "mean"
     target: float | None = None
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
 
 

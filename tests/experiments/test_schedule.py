@@ -168,7 +168,7 @@ TINY = """
 envs = ["toy/bandit"]
 seeds = [0, 1]
 steps = 2000
-set = {"training.eval_every" = 1000, "training.checkpoint_every" = 500, "training.learning_starts" = 50}
+set = {"training.eval_every" = 1000, "training.checkpoint_every" = 500, "replay.learning_starts" = 50}
 
 [[run]]
 algo = "tests.e2e.tiny_algorithm:ALGORITHM"

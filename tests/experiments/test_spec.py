@@ -11,7 +11,7 @@ GOOD = """
 envs = ["toy/bandit", "toy/multigoal"]
 seeds = "0..2"
 steps = 500
-set = {"training.learning_starts" = 100}
+set = {"replay.learning_starts" = 100}
 
 [[run]]
 algo = "sac"
@@ -47,7 +47,7 @@ def test_everything_is_expanded_and_later_wins(tmp_path):
     assert jobs[2].config.algorithm.entropy.components == 3
     assert jobs[2].config.algorithm.actor.hidden == (16, 16)
     assert {job.config.training.steps for job in jobs} == {500}
-    assert {job.config.training.learning_starts for job in jobs} == {100}
+    assert {job.config.replay.learning_starts for job in jobs} == {100}
 
 
 def test_the_words_of_a_job_give_its_configuration(tmp_path):
@@ -128,12 +128,12 @@ NESTED = """
 envs = ["toy/bandit"]
 steps = 5e2
 seeds = [0, 1e0]
-set = {"training.learning_starts" = 50}
+set = {"replay.learning_starts" = 50}
 
 [[run]]
 algo = "sac"
 [run.set]
-training.learning_starts = 1_00
+replay.learning_starts = 1_00
 actor.hidden = [16]
 [run.set.critic]
 hidden = [8]
@@ -146,7 +146,7 @@ jobs = 1.0
 def test_settings_may_be_nested_and_numbers_written_as_anywhere(tmp_path):
     experiment = parsed(NESTED)
     job = plan.expand(experiment, tmp_path)[1]
-    assert (job.config.seed, job.config.training.steps, job.config.training.learning_starts) == (1, 500, 100)
+    assert (job.config.seed, job.config.training.steps, job.config.replay.learning_starts) == (1, 500, 100)
     assert job.config.algorithm.actor.hidden == (16,)
     assert job.config.algorithm.critic.hidden == (8,)
     assert experiment.resources.jobs == 1

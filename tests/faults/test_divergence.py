@@ -15,7 +15,7 @@ from tests.e2e.helpers import one_line, train
 def test_replay_crash_finds_the_update(poison, name, per_step, tmp_path, capsys):
     """Poisoned at update 200 (counted from 0); with three updates per step it lies inside a dispatch."""
     run = tmp_path / "run"
-    sets = [f"training.updates_per_step={per_step}", "training.checkpoint_every=90", "training.eval_every=0"]
+    sets = [f"replay.updates_per_step={per_step}", "training.checkpoint_every=90", "training.eval_every=0"]
     assert train(run, sets=[*sets, "poison_at=200", f"poison={poison}"]) == 1
     file = run / "crash" / "divergence.json"
     one_line(capsys.readouterr().err, f"fewstep replay-crash {file}")

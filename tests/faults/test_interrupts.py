@@ -20,9 +20,9 @@ from tests.e2e import tiny_algorithm
 from tests.e2e.helpers import TINY
 
 FAST = {
-    "training.learning_starts": 4,
-    "training.batch_size": 4,
-    "training.replay_capacity": 4000,
+    "replay.learning_starts": 4,
+    "replay.batch_size": 4,
+    "replay.capacity": 4000,
     "training.log_every": 2,
 }
 pytestmark = pytest.mark.usefixtures("ctrl_c")
@@ -62,13 +62,13 @@ def agree(one):
     trainer = one._trainer
     ahead = 0 if trainer._ahead is None else 1
     assert trainer.experience.buffer.added == trainer.env_steps
-    assert trainer.updates + ahead == max(0, trainer.env_steps - FAST["training.learning_starts"] + 1)
+    assert trainer.updates + ahead == max(0, trainer.env_steps - FAST["replay.learning_starts"] + 1)
     assert int(trainer.learner.state.updates) == trainer.updates
 
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_an_interrupt_at_every_line_of_a_step_leaves_a_whole_model(overlap, tmp_path):
-    one = model(**{"training.overlap": overlap}).learn(20)
+    one = model(**{"replay.overlap": overlap}).learn(20)
     n, interrupted = 0, 0
     while True:
         n += 1
@@ -93,7 +93,7 @@ def test_an_interrupt_at_every_line_of_a_step_leaves_a_whole_model(overlap, tmp_
 
 def test_an_interrupt_in_the_first_update_too():
     """While it is traced and compiled, inside jax's own Python code."""
-    one = model(**{"training.batch_size": 5})
+    one = model(**{"replay.batch_size": 5})
     update = one._trainer.learner._update_leaves
 
     def interrupted(*arguments):
@@ -106,7 +106,7 @@ def test_an_interrupt_in_the_first_update_too():
     with pytest.raises(KeyboardInterrupt):
         one.learn(10)
     agree(one)
-    assert one.num_timesteps == FAST["training.learning_starts"]
+    assert one.num_timesteps == FAST["replay.learning_starts"]
     one._trainer.learner._update_leaves = update
     agree(one.learn(10))
 

@@ -12,12 +12,12 @@ from fewstep.runs import checkpoint
 from tests.e2e.helpers import TINY, process, without_clock
 
 SETS = [
-    "training.batch_size=8",
-    "training.learning_starts=20",
+    "replay.batch_size=8",
+    "replay.learning_starts=20",
     "training.log_every=10",
     "training.eval_every=0",
     "training.checkpoint_every=10",
-    "training.replay_capacity=300",
+    "replay.capacity=300",
     "training.keep_checkpoints=1",
 ]
 SMALL_SEGMENTS = "tests.faults.small_segments:ALGORITHM"

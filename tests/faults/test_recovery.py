@@ -20,7 +20,7 @@ from tests.faults import habits
 from tests.faults.habits import throw
 
 HABIT = "tests.faults.habits:Habit-v0"
-LOOP = {"training.learning_starts": 20, "training.batch_size": 8, "training.replay_capacity": 1000}
+LOOP = {"replay.learning_starts": 20, "replay.batch_size": 8, "replay.capacity": 1000}
 LENGTH = 16
 
 
@@ -173,7 +173,7 @@ def test_a_rollout_never_splices_two_episodes(moment, plan, monkeypatch):
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_resume_after_it_is_exact(overlap, plan, tmp_path):
     once("step", 50, RuntimeError("unstable"))
-    whole = trainer(**{"training.overlap": overlap})
+    whole = trainer(**{"replay.overlap": overlap})
     with pytest.raises(FewstepError):
         go(whole, 100)
     at_once, _ = whole.snapshot()
@@ -181,7 +181,7 @@ def test_a_resume_after_it_is_exact(overlap, plan, tmp_path):
     for cut in (55, 75):  # in the episode that began after it, and in the next
         go(whole, cut)
         written = checkpoint.save(tmp_path, cut, *whole.snapshot(), keep=1)
-        resumed = trainer(**{"training.overlap": overlap})
+        resumed = trainer(**{"replay.overlap": overlap})
         assert resumed.restore(checkpoint.load(written)) == []
         go(resumed, cut + 15)
         go(whole, cut + 15)

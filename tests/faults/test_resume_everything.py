@@ -20,9 +20,9 @@ CUTS = {
     "after the ring wrapped": 101,
 }
 LOOP = {
-    "training.learning_starts": 40,
-    "training.replay_capacity": 100,
-    "training.batch_size": 8,
+    "replay.learning_starts": 40,
+    "replay.capacity": 100,
+    "replay.batch_size": 8,
 }
 
 
@@ -66,12 +66,12 @@ def test_resume_is_exact(algorithm, tmp_path, monkeypatch):
 
 
 def test_resume_is_exact_while_updates_overlap_steps(tmp_path, monkeypatch):
-    check_resume("sac", tmp_path, monkeypatch, **{"training.overlap": True})
+    check_resume("sac", tmp_path, monkeypatch, **{"replay.overlap": True})
 
 
 def test_the_policy_of_an_overlapping_run_is_one_dispatch_old():
     """Learning from the same data in the same order, acting before the newest update instead of after it."""
-    run, plain = (trainer("sac", **{"training.overlap": overlap}) for overlap in (True, False))
+    run, plain = (trainer("sac", **{"replay.overlap": overlap}) for overlap in (True, False))
     acted = []
     act, learn = plain.learner.act, plain.learner.learn
     waiting = []

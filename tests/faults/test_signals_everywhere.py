@@ -19,8 +19,8 @@ from tests.faults.signalling_env import send
 ENV = "tests.faults.signalling_env:Signals-v0"
 ALGORITHM = "tests.faults.signalling:ALGORITHM"
 STEPS = 300
-SETS = ["training.learning_starts=50", "training.batch_size=8", "training.log_every=50"]
-SETS += ["training.eval_every=200", "training.eval_episodes=2", "training.replay_capacity=250"]
+SETS = ["replay.learning_starts=50", "replay.batch_size=8", "training.log_every=50"]
+SETS += ["training.eval_every=200", "training.eval_episodes=2", "replay.capacity=250"]
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 MOMENTS = {
     # moment: the first and the last step at which the run may be saved

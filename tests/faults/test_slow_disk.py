@@ -8,7 +8,7 @@ from tests.e2e.helpers import train, without_clock
 
 
 def test_every_checkpoint_is_written_and_slow_saving_is_said_once(tmp_path, monkeypatch):
-    sets = ["training.eval_every=0", "training.replay_capacity=1000"]
+    sets = ["training.eval_every=0", "replay.capacity=1000"]
     assert train(tmp_path / "fast", steps=60, sets=[*sets, "training.checkpoint_every=0"]) == 0
     written, commit = [], checkpoint._commit
 

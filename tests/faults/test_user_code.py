@@ -31,7 +31,7 @@ from tests.faults.habits import at, throw
 
 HABIT = "tests.faults.habits:Habit-v0"
 QUIET = ["training.eval_every=0"]
-API = {"training.learning_starts": 20, "training.batch_size": 8, "training.replay_capacity": 1000}
+API = {"replay.learning_starts": 20, "replay.batch_size": 8, "replay.capacity": 1000}
 
 
 class Own(BaseException):
@@ -281,7 +281,7 @@ def test_the_working_folder_in_an_experiment(module, tmp_path, monkeypatch):
     here = module("users_moves", "import os\nfrom tests.faults import habits\nos.chdir('..')\n")
     (here / "two.toml").write_text(
         f'envs = ["users_moves:Habit-v0"]\nsteps = 60\n[[run]]\nalgo = "{TINY}"\nlabel = "tiny"\n'
-        '[set]\n"training.eval_every" = 0\n"training.learning_starts" = 50\n"training.batch_size" = 8\n'
+        '[set]\n"training.eval_every" = 0\n"replay.learning_starts" = 50\n"replay.batch_size" = 8\n'
     )
     assert main(["experiment", "two.toml", "--jobs", "1"]) == 0
     assert os.getcwd() == str(tmp_path)

@@ -20,8 +20,8 @@ pytestmark = [
 ]
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
 FAST = (
-    "training.learning_starts=50",
-    "training.batch_size=8",
+    "replay.learning_starts=50",
+    "replay.batch_size=8",
     "training.eval_every=100",
     "training.eval_episodes=1",
     "training.max_episode_steps=20",

@@ -80,7 +80,7 @@ def test_each_layer_wins_over_the_one_before(root):
     assert config.training.steps == 300  # --set over file
     assert config.algorithm.discount == 1.0  # overrides over all
     assert isinstance(config.algorithm.discount, float)
-    assert config.training.batch_size == 8
+    assert config.replay.batch_size == 8
 
 
 def test_environment_sections_apply_in_file_order_and_only_where_they_match(root):

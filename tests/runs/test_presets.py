@@ -50,15 +50,15 @@ AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in
     "times.grid_share": 0.0,
     "times.mean": -0.4,
     "times.std": 1.0,
-    "training.batch_size": 256,
+    "replay.batch_size": 256,
     "training.envs": 1,
     "training.eval_episodes": 10,
     "training.eval_every": 10_000,
-    "training.learning_starts": 10_000,
-    "training.overlap": False,
-    "training.replay_capacity": 1_000_000,
+    "replay.learning_starts": 10_000,
+    "replay.overlap": False,
+    "replay.capacity": 1_000_000,
     "training.steps": 1_000_000,
-    "training.updates_per_step": 1.0,
+    "replay.updates_per_step": 1.0,
 }
 """The shipped config and learner of the authors' code."""
 

@@ -20,7 +20,7 @@ def _quick(monkeypatch):
 @pytest.mark.parametrize("what", ["update", "train"])
 def test_a_row_per_algorithm_and_a_file(what, tmp_path, capsys):
     out = tmp_path / "rows.json"
-    assert main(["bench", what, "sac", *TINY, "training.batch_size=8", "--json", str(out)]) == 0
+    assert main(["bench", what, "sac", *TINY, "replay.batch_size=8", "--json", str(out)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("processor ")
     assert printed[1].split()[0] == what

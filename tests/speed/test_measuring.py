@@ -29,7 +29,7 @@ def test_environments_are_timed_raw_and_ours():
 
 def test_the_parts_of_a_step_make_up_its_whole():
     record = registry.get("sac")
-    small = {"actor.hidden": (8, 8), "critic.hidden": (8, 8), "training.batch_size": 8}
+    small = {"actor.hidden": (8, 8), "critic.hidden": (8, 8), "replay.batch_size": 8}
     config = resolve("sac", record.config, "Pendulum-v1", overrides=small)
     found = training.measure(config, record, steps=80)
     assert min(found) > 0

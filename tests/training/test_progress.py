@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
         return True
 
 
-FAST = {"training.learning_starts": 4, "training.batch_size": 4, "training.replay_capacity": 100}
+FAST = {"replay.learning_starts": 4, "replay.batch_size": 4, "replay.capacity": 100}
 
 
 def test_random_steps_and_compiling_do_not_count_in_the_rate():

@@ -98,8 +98,8 @@ class Algorithm(Generic[Config, State, Policy]):
         rollout: what an update eats. None: a batch from the replay buffer, a ``Transition`` with one leading
             axis B. Otherwise ``cfg -> T``: a ``Rollout`` of T steps of each of the N environments, collected
             by the policy of the state it is given with, each step eaten once; one update is then all that is
-            learned from it. Such an algorithm's config names in ``UNUSED`` the settings of the loop that
-            decide nothing for it (``config.known_settings``).
+            learned from it. The config of an algorithm without it has the section ``replay``
+            (``config.ReplayConfig``), and ``discount``.
         tiny: settings that make networks and samples as small as they can be, for tests.
         source: ``module:ATTRIBUTE`` of a record of the user's own, filled in when it is loaded: such an
             algorithm is held to this contract when a run begins. None for those of fewstep.

@@ -48,6 +48,8 @@ def adopted(source: str, record: Algorithm) -> Algorithm:
         )
     _require(source, record, "tiny", lambda value: isinstance(value, Mapping), "a dict of settings")
     _require_config(source, record.config)
+    if record.rollout is None:
+        _require_replay(source, record.config())
     return _guarded(source, record)
 
 
@@ -160,15 +162,23 @@ def _require_config(source: str, cls: Any) -> None:
         require(
             settings.to_toml(settings.flatten(again)) == text, "its defaults change when they are read again"
         )
-        loop = settings.schema(config.TrainingConfig, "training.")
-        strangers = sorted(set(config.unused(cls)) - set(loop))
-        require(not strangers, f"UNUSED names what is no setting of the loop: {', '.join(strangers)}")
     except FewstepError as error:
         raise UsageError(f"algorithm {source}: config: {error}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise AlgorithmError(f"algorithm {source}: config: {said(source, error, cls)}") from error
+
+
+def _require_replay(source: str, default: Any) -> None:
+    """That there is what the loop reads of an algorithm that learns from a replay buffer."""
+    if not isinstance(getattr(default, "replay", None), config.ReplayConfig):
+        raise UsageError(
+            f"algorithm {source}: config needs the section `replay: ReplayConfig` (fewstep.config), as it "
+            "learns from a replay buffer; one that learns from rollouts gives their length (rollout)"
+        )
+    if not isinstance(getattr(default, "discount", None), float):
+        raise UsageError(f"algorithm {source}: config needs a number `discount`")
 
 
 def _require_frozen(section: Any, name: str) -> None:

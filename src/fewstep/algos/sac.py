@@ -17,6 +17,7 @@ from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
+from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.activations import Activation
@@ -51,6 +52,7 @@ class SACConfig(Section):
     """
 
     discount: Share = 0.99
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     temperature: TemperatureConfig = field(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.activations import Activation
@@ -71,6 +72,7 @@ class TD3Config(Section):
     """
 
     discount: Share = 0.99
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=lambda: CriticConfig(target_delay=2))
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)

@@ -53,8 +53,8 @@ def measure(config: RunConfig, algorithm: Algorithm, steps: int = 400) -> Step:
         UsageError: the algorithm learns from rollouts, or the environment cannot be used.
     """
     require_replay(algorithm)
-    training = config.training
-    config = replace(config, training=replace(training, learning_starts=training.batch_size))
+    short = replace(config.algorithm.replay, learning_starts=config.algorithm.replay.batch_size)
+    config = replace(config, algorithm=replace(config.algorithm, replay=short))
     start = time.perf_counter()
     trainer = Trainer(config, algorithm)
     try:

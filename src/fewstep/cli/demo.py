@@ -20,7 +20,7 @@ ENV = "InvertedDoublePendulum-v4"
 PRESET = "small"
 STEPS = 9_000
 """Environment steps; the whole demo must stay below six minutes on two cores, set-up included."""
-SETTINGS = ["training.learning_starts=1000", "training.eval_every=1500"]
+SETTINGS = ["replay.learning_starts=1000", "training.eval_every=1500"]
 """Fewer random steps than the preset's, because the pole falls within ten of them and every episode is short;
 more evaluations, for a curve with more points."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from fewstep.config import TrainingConfig, presets, resolve, unused
+from fewstep.config import TrainingConfig, presets, resolve
 from fewstep.config.settings import dotted, flatten, ranges, schema, to_text
 
 LOOP = "training."
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(_chapter(arguments.algo, cls), end="")
         else:
             print(_text([*algorithm(arguments.algo, cls), loop(arguments.algo, cls)]), end="")
-            print("\n".join([*_exceptions(arguments.algo), *_without(cls)]))
+            print("\n".join(_exceptions(arguments.algo)))
     return 0
 
 
@@ -98,12 +98,11 @@ def algorithm(name: str, cls: type) -> list[Section]:
 
 
 def loop(name: str | None = None, cls: type | None = None) -> Section:
-    """The settings of the training loop; with an algorithm, those that it has, as its presets set them."""
+    """The settings of the training loop; with an algorithm, as its presets set them."""
     if name is None or cls is None:
         plain = {key: to_text(value) for key, value in flatten(TrainingConfig(), LOOP).items()}
         return _section(LOOP, TrainingConfig, {presets.DEFAULT: plain})
-    whole = _section(LOOP, TrainingConfig, _values(name, cls))
-    return Section(whole.title, whole.about, [row for row in whole.rows if row.name not in unused(cls)])
+    return _section(LOOP, TrainingConfig, _values(name, cls))
 
 
 def meanings(cls: type) -> dict[str, str]:
@@ -167,10 +166,6 @@ def _exceptions(name: str) -> list[str]:
     return lines
 
 
-def _without(cls: type) -> list[str]:
-    return [f"`{name}` is no setting of it: {instead}" for name, instead in unused(cls).items()]
-
-
 def _kind(annotation: Any) -> str:
     members = [member for member in typing.get_args(annotation) if member is not type(None)]
     words = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -212,7 +207,7 @@ def _chapter(name: str, cls: type) -> str:
     if changed:
         about = "What the presets change of the [training loop](#the-training-loop)."
         parts.append(_markdown(Section(training.title, about, changed), columns))
-    notes = [f"* {line}" for line in (*_exceptions(name), *_without(cls))]
+    notes = [f"* {line}" for line in _exceptions(name)]
     return "\n".join([*parts, *notes, ""] if notes else parts)
 
 

@@ -2,9 +2,11 @@
 
 - ``config.settings``: the flat key space, reading and checking; sections with ranges as annotations.
 - ``config.run``: the loop's settings, the whole of a run, how the sources are laid over each other.
+- ``config.replay``: the replay buffer's settings, a section of every off-policy algorithm.
 - ``config.presets``: named settings per algorithm, as TOML.
 """
 
+from fewstep.config.replay import ReplayConfig
 from fewstep.config.run import (
     RESERVED,
     RunConfig,
@@ -14,11 +16,11 @@ from fewstep.config.run import (
     parse_toml,
     resolve,
     seed_of,
-    unused,
 )
 
 __all__ = [
     "RESERVED",
+    "ReplayConfig",
     "RunConfig",
     "TrainingConfig",
     "from_toml",
@@ -26,5 +28,4 @@ __all__ = [
     "parse_toml",
     "resolve",
     "seed_of",
-    "unused",
 ]

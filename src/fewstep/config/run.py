@@ -12,112 +12,70 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fewstep.config import presets, settings
+from fewstep.config.replay import ReplayConfig
+from fewstep.config.settings import Count, Range, Section, Whole
 from fewstep.errors import UsageError, shown
 
 RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 """Top-level names of ``config.toml`` and of presets that no algorithm may use for a section of its own."""
 
 
+Optional = Annotated[int | None, Range(1)]
+
+
 @dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of the training loop. Every algorithm shares them, except that those of the replay buffer
-    (``learning_starts``, ``batch_size``, ``updates_per_step``, ``overlap``, ``replay_capacity``) are not
-    settings of one that learns from rollouts.
+class TrainingConfig(Section):
+    """Settings of the training loop, whatever the algorithm; those of the replay buffer are a section of the
+    algorithms that have one (``config.replay``).
 
     Attributes:
-        steps: environment steps in total, over all environments, warm-up included. At least 1.
-        envs: environments stepped side by side. At least 1.
-        learning_starts: the environment step at which the first update happens. Actions are uniformly random
-            before it and the policy's own from it on, so 10 000 means 9 999 random steps. At least 1.
-        batch_size: transitions per update. At least 1.
-        updates_per_step: updates per environment step; ``envs * updates_per_step`` must be a whole number.
-            Above 0.
-        overlap: device and environments work at once: the updates of a step are computed while the next step
-            is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
-        replay_capacity: transitions kept; the oldest are overwritten. At least ``batch_size`` and ``envs``.
-        max_episode_steps: a time limit in place of the environment's own (none). At least 1. One that the
-            environment cannot be given, because it brings a tighter one of its own, is refused.
+        steps: environment steps in total, over all environments, warm-up included.
+        envs: environments stepped side by side.
+        max_episode_steps: a time limit in place of the environment's own (none). One that the environment
+            cannot be given, because it brings a tighter one of its own, is refused.
         env_process: every training environment lives in a process of its own, the evaluation's in one
             together; a hanging or dying one is noticed and named.
-        env_timeout: seconds that a reset or step of such an environment may take. Above 0.
+        env_timeout: seconds that a reset or step of such an environment may take.
         env_restarts: processes of training environments that may be replaced in one go of the run before a
-            failure stops it. The running episode is lost. At least 0; more need ``env_process``.
-        eval_every: environment steps between evaluations; 0 means never. At least 0.
-        eval_episodes: episodes per evaluation and action mode. At least 1.
+            failure stops it. The running episode is lost. More than 0 need ``env_process``.
+        eval_every: environment steps between evaluations; 0 means never.
+        eval_episodes: episodes per evaluation and action mode.
         eval_max_steps: steps after which an evaluation episode that has not ended is cut, and marked as cut
-            in its results (none: 10 000, or the environment's time limit where that is longer). At least 1.
+            in its results (none: 10 000, or the environment's time limit where that is longer).
         eval_env: ``own``, every evaluation episode has an environment of its own, side by side with the
             others; ``shared``, they are played one after another on the first training environment, whose
             running episode is abandoned: for environments of which only one can exist.
         eval_modes: how evaluated actions are chosen: ``native``, ``sample``, ``mode``, ``best-of-N``.
-        log_every: environment steps between rows of ``metrics.jsonl``. At least 1.
-        checkpoint_every: environment steps between checkpoints; 0 means only at the end. At least 0.
-        keep_checkpoints: newest checkpoints kept on disk. At least 1.
+        log_every: environment steps between rows of ``metrics.jsonl``.
+        checkpoint_every: environment steps between checkpoints; 0 means only at the end.
+        keep_checkpoints: newest checkpoints kept on disk.
     """
 
-    steps: int = 1_000_000
-    envs: int = 1
-    learning_starts: int = 10_000
-    batch_size: int = 256
-    updates_per_step: float = 1.0
-    overlap: bool = False
-    replay_capacity: int = 1_000_000
-    max_episode_steps: int | None = None
+    steps: Count = 1_000_000
+    envs: Count = 1
+    max_episode_steps: Optional = None
     env_process: bool = False
-    env_timeout: float = 60.0
-    env_restarts: int = 0
-    eval_every: int = 10_000
-    eval_episodes: int = 10
-    eval_max_steps: int | None = None
+    env_timeout: Annotated[float, Range(0, 1e6, low_open=True)] = 60.0
+    env_restarts: Whole = 0
+    eval_every: Whole = 10_000
+    eval_episodes: Count = 10
+    eval_max_steps: Optional = None
     eval_env: Literal["own", "shared"] = "own"
     eval_modes: tuple[str, ...] = ("native", "sample")
-    log_every: int = 1_000
-    checkpoint_every: int = 50_000
-    keep_checkpoints: int = 2
+    log_every: Count = 1_000
+    checkpoint_every: Whole = 50_000
+    keep_checkpoints: Count = 2
 
     def __post_init__(self) -> None:
-        at_least_one = ("steps", "envs", "learning_starts", "batch_size", "replay_capacity", "eval_episodes")
-        for name in (*at_least_one, "log_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"training.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("eval_every", "checkpoint_every"):
-            if getattr(self, name) < 0:
-                raise UsageError(
-                    f"training.{name} must be at least 0 (0 means never), got {getattr(self, name)}"
-                )
-        for name in ("max_episode_steps", "eval_max_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"training.{name} must be at least 1, got {value}")
-        if not 0 < self.env_timeout < 1e6:
-            raise UsageError(f"training.env_timeout must be positive seconds, got {self.env_timeout:g}")
-        if self.env_timeout != type(self).env_timeout and not self.env_process:
-            raise UsageError("training.env_timeout needs training.env_process=true")
-        if self.env_restarts < 0 or (self.env_restarts and not self.env_process):
-            raise UsageError("training.env_restarts must be at least 0, and needs training.env_process=true")
-        for name in ("batch_size", "envs"):
-            if getattr(self, name) > self.replay_capacity:
-                raise UsageError(
-                    f"training.{name} ({getattr(self, name)}) is larger than training.replay_capacity "
-                    f"({self.replay_capacity}); raise the capacity"
-                )
+        super().__post_init__()
+        for name in ("env_timeout", "env_restarts"):
+            if getattr(self, name) != getattr(type(self), name) and not self.env_process:
+                raise UsageError(f"training.{name} needs training.env_process=true")
         if not self.eval_modes:
             raise UsageError("training.eval_modes must name at least one action mode (native, sample, ...)")
-        self.updates_per_iteration  # noqa: B018  (raises when it is not a whole number)
-
-    @property
-    def updates_per_iteration(self) -> int:
-        """Updates after each joint step of the environments (one dispatch)."""
-        updates = self.envs * self.updates_per_step
-        if not (updates >= 1 and updates % 1 == 0):
-            raise UsageError(
-                f"training.envs x training.updates_per_step must be a whole number of at least 1, got "
-                f"{self.envs} x {self.updates_per_step:g}"
-            )
-        return int(updates)
 
 
 @dataclass(frozen=True)
@@ -143,6 +101,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", seed_of(self.seed))
+        if self.replay is not None:
+            self.replay.updates_per_iteration(self.training.envs)
+
+    @property
+    def replay(self) -> ReplayConfig | None:
+        """The settings of the replay buffer; None for an algorithm without one."""
+        found = getattr(self.algorithm, "replay", None)
+        return found if isinstance(found, ReplayConfig) else None
+
+    @property
+    def overlap(self) -> bool:
+        """Whether updates and steps of the environments are done at once."""
+        return self.replay is not None and self.replay.overlap
 
     def to_toml(self) -> str:
         """The text of ``config.toml``; ``from_toml`` gives back an equal config."""
@@ -150,8 +121,6 @@ class RunConfig:
         own = settings.flatten(self.algorithm)
         plain = {name: value for name, value in own.items() if "." not in name}
         training = settings.flatten(self.training, "training.")
-        for name in unused(type(self.algorithm)):
-            del training[name]
         return settings.to_toml(head | plain | training | own)
 
     @property
@@ -174,21 +143,13 @@ def seed_of(value: Any, name: str = "seed") -> int:
     return seed
 
 
-def unused(algorithm_config: type) -> Mapping[str, str]:
-    """Settings of the loop that decide nothing for an algorithm -> what does, as its config class declares
-    in ``UNUSED``. They cannot be set, and ``config.toml`` does not have them."""
-    return getattr(algorithm_config, "UNUSED", {})
-
-
 def known_settings(algorithm_config: type) -> dict[str, Any]:
-    """Name -> annotation of everything ``--set`` can address for an algorithm, and ``Unused`` for what it
-    cannot."""
+    """Name -> annotation of everything ``--set`` can address for an algorithm."""
     own = settings.schema(algorithm_config)
     for name in own:
         if name.split(".")[0] in RESERVED:
             raise TypeError(f"{algorithm_config.__name__}.{name}: the name is reserved for the run itself")
-    without = {name: settings.Unused(instead) for name, instead in unused(algorithm_config).items()}
-    return settings.schema(TrainingConfig, "training.") | without | own
+    return settings.schema(TrainingConfig, "training.") | own
 
 
 def from_toml(text: str, config_class: Callable[[str], type], source: str = "config.toml") -> RunConfig:

@@ -84,13 +84,6 @@ def ranges(cls: type) -> Mapping[str, Range]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Unused:
-    """In place of an annotation: a setting that decides nothing here; ``instead`` says what does."""
-
-    instead: str
-
-
 def schema(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> annotation of every leaf setting of a config class, in the order of its fields."""
     hints = typing.get_type_hints(cls)
@@ -175,11 +168,11 @@ def checked(tree: Mapping[str, Any], known: Mapping[str, Any], source: str) -> F
 
     Args:
         tree: settings as a TOML file or a Python caller gives them, dotted, nested or mixed.
-        known: the schema, settings without use as ``Unused``.
+        known: the schema.
         source: where they come from, for the message ("preset small", "--set").
 
     Raises:
-        UsageError: a name outside the schema (the nearest one is suggested) or without use, a setting given
+        UsageError: a name outside the schema (the nearest one is suggested), a setting given
             twice, or a value of the wrong type.
     """
     result: Flat = {}
@@ -212,11 +205,8 @@ def whole(text: str, name: str) -> int:
 
 
 def _require_known(name: str, known: Mapping[str, Any], source: str) -> None:
-    used = {other for other, annotation in known.items() if not isinstance(annotation, Unused)}
-    if name in known and name not in used:
-        raise UsageError(f"{source}: {name} decides nothing for this algorithm: {known[name].instead}")
     if name not in known:
-        raise UsageError(f"{source}: {unknown('setting', name, used)}")
+        raise UsageError(f"{source}: {unknown('setting', name, known)}")
 
 
 def _read_text(text: str, annotation: Any) -> Any:

@@ -82,7 +82,7 @@ class Trainer:
     def advance(self) -> None:
         """One step of every environment, and the updates that belong to it.
 
-        With ``training.overlap`` these wait until the next action has been chosen: the device computes them
+        With ``replay.overlap`` these wait until the next action has been chosen: the device computes them
         while the environments step, the step is stored and the next batch is drawn.
 
         It may be called again after it has raised, whatever and wherever: a step that was not completed is
@@ -97,7 +97,7 @@ class Trainer:
         self._ahead = None
         self.take(action)
         data = self.due()
-        if self.config.training.overlap:
+        if self.config.overlap:
             self._ahead = data
         else:
             self._learn(data)
@@ -162,6 +162,7 @@ class Trainer:
             "episodes": self.episodes,
             "episode_return": float(np.mean(returns)) if returns else None,
             "episode_length": float(np.mean(lengths)) if lengths else None,
+            **self.experience.metrics(),
             **self.learner.take_means(),
         }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from fewstep.algos.shared.temperature import TemperatureConfig
+from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import require
@@ -139,6 +140,7 @@ class MFPOConfig(Section):
 
     discount: Share = 0.99
     soft_backup: bool = True
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     critic: CriticConfig = field(default_factory=_critic)

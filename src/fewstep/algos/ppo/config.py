@@ -1,8 +1,7 @@
 """PPO's hyper-parameters."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes
 from fewstep.nets.activations import Activation
@@ -97,15 +96,6 @@ class PPOConfig(Section):
         discount: gamma.
         gae_lambda: lambda of the generalised advantage estimation: 0 trusts the values, 1 the rewards.
     """
-
-    UNUSED: ClassVar[Mapping[str, str]] = {
-        "training.learning_starts": "the first update follows the first rollout; see rollout.steps",
-        "training.batch_size": "see rollout.minibatches",
-        "training.updates_per_step": "see rollout.steps, rollout.epochs and rollout.minibatches",
-        "training.overlap": "a rollout is of one policy",
-        "training.replay_capacity": "nothing but the current rollout is kept; see rollout.steps",
-    }
-    """Settings of the loop that decide nothing here, and where to look instead."""
 
     discount: Share = 0.99
     gae_lambda: Share = 0.95

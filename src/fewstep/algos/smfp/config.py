@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from fewstep.algos.shared import temperature
+from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import require
@@ -166,6 +167,7 @@ class SMFPConfig(Section):
     """
 
     discount: Share = 0.99
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=_critic)
     mirror: MirrorConfig = field(default_factory=MirrorConfig)

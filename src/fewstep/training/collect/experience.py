@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep.algos.contract import Algorithm
-from fewstep.config import TrainingConfig
+from fewstep.config import ReplayConfig, TrainingConfig
 from fewstep.envs import StepResult
 from fewstep.errors import FewstepError
 from fewstep.replay import ReplayBuffer
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import seeds
+from fewstep.training.collect.return_scale import ReturnScale
 from fewstep.types import Rollout, Spec, Transition
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -75,24 +76,30 @@ class Experience(Protocol):
         """Begin empty at this many steps: the checkpoint was saved without the data."""
         ...
 
+    def metrics(self) -> dict[str, float]:
+        """What a row of metrics says about the data."""
+        ...
+
 
 class Replay:
     """Off-policy: a ring of the last transitions, uniform batches, random actions before the first update."""
 
     group = "replay"
 
-    def __init__(self, training: TrainingConfig, spec: Spec, seed: int) -> None:
-        self._training, self._spec = training, spec
+    def __init__(self, cfg: ReplayConfig, envs: int, spec: Spec, seed: int, discount: float) -> None:
+        """``discount`` is that of the returns which rewards may be scaled by."""
+        self._cfg, self._envs, self._spec = cfg, envs, spec
+        self._scale = ReturnScale(cfg.reward, discount, envs)
         self._warm_up = seeds.generator(seed, seeds.Draw.WARM_UP)
         self._began = 0
         self._stored: list[Part] = []
-        self.buffer = ReplayBuffer(training.replay_capacity, spec, seeds.integer(seed, seeds.Draw.REPLAY))
+        self.buffer = ReplayBuffer(cfg.capacity, spec, seeds.integer(seed, seeds.Draw.REPLAY))
 
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
         """Uniform in [-1, 1], until ``learning_starts`` steps."""
-        if steps >= self._training.learning_starts:
+        if steps >= self._cfg.learning_starts:
             return None
-        shape = (self._training.envs, self._spec.act_size)
+        shape = (self._envs, self._spec.act_size)
         return self._warm_up.uniform(-1.0, 1.0, shape).astype(np.float32)
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
@@ -101,24 +108,34 @@ class Replay:
         if result.lost.any():
             batch = Transition(*(field[~result.lost] for field in batch))
         self.buffer.add(batch)
+        self._scale.observe(result.reward, result.terminated | result.truncated, result.lost)
 
     def cut(self, mask: NDArray[np.bool_]) -> None:
-        """Nothing to do: every transition stands alone."""
+        """Every transition stands alone; the running returns begin anew."""
+        self._scale.cut(mask)
 
     def due(self, steps: int) -> Transition | None:
         """``[U, B]`` transitions for the updates that belong to one step of every environment."""
-        if steps - self._began < self._training.learning_starts:
+        cfg = self._cfg
+        if steps - self._began < cfg.learning_starts:
             return None
-        return self.buffer.sample(self._training.updates_per_iteration, self._training.batch_size)
+        data = self.buffer.sample(cfg.updates_per_iteration(self._envs), cfg.batch_size)
+        if cfg.reward == "raw":
+            return data
+        return data._replace(reward=(data.reward / self._scale.divisor).astype(np.float32))
+
+    def metrics(self) -> dict[str, float]:
+        """The divisor of rewards, where they are divided."""
+        return {} if self._cfg.reward == "raw" else {"reward/divisor": self._scale.divisor}
 
     def first_update(self) -> tuple[int, str]:
         """``learning_starts``."""
-        return self._training.learning_starts, "training.learning_starts"
+        return self._cfg.learning_starts, "replay.learning_starts"
 
     def example(self) -> Transition:
         """One batch of B transitions."""
 
-        rows = (self._training.batch_size,)
+        rows = (self._cfg.batch_size,)
         return Transition(
             **{
                 name: jax.ShapeDtypeStruct((*rows, *shape), dtype)
@@ -134,15 +151,16 @@ class Replay:
             "rng_state": ring.rng_state,
             "began": self._began,
             "warm_up_rng": self._warm_up.bit_generator.state,
+            "return_scale": self._scale.snapshot(),
         }
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Go back to a snapshot, to the last bit."""
-        if isinstance(arrays, Rows):
-            self.buffer.refill(arrays.start, arrays.stop, arrays.pieces(), meta["rng_state"])
-            self._stored = list(arrays.stored)
-        else:  # up to format 2: the ring as it lies in memory
-            self.buffer.restore(arrays, meta["cursor"], meta["rng_state"])
+        if not isinstance(arrays, Rows):
+            raise FewstepError("the saved replay buffer is not in segments")
+        self.buffer.refill(arrays.start, arrays.stop, arrays.pieces(), meta["rng_state"])
+        self._stored = list(arrays.stored)
+        self._scale.restore(meta["return_scale"])
         self._began = meta["began"]
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
 
@@ -225,9 +243,13 @@ class Rollouts:
         """A new rollout begins."""
         self._filled = 0
 
+    def metrics(self) -> dict[str, float]:
+        """Nothing: what a rollout is scaled by is the algorithm's own."""
+        return {}
+
 
 def make(algorithm: Algorithm, cfg: Any, training: TrainingConfig, spec: Spec, seed: int) -> Experience:
     """The kind of experience that the algorithm's updates are made from."""
     if algorithm.rollout is None:
-        return Replay(training, spec, seed)
+        return Replay(cfg.replay, training.envs, spec, seed, float(cfg.discount))
     return Rollouts(algorithm.rollout(cfg), training.envs, spec)

@@ -26,7 +26,7 @@ class ExplosionWatch:
 
         Args:
             row: a row of ``metrics.jsonl``.
-            largest_reward: the largest size of a reward since the run began.
+            largest_reward: the largest size of a reward since the run began, in the critic's units.
         """
         value = row.get("critic/q_mean")
         if self._told or value is None:

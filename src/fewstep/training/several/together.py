@@ -73,9 +73,9 @@ def start(
 
 def refuse_overlap(config: RunConfig) -> None:
     """Raise a UsageError if the config asks for what only a run of its own can do."""
-    if config.training.overlap:
+    if config.overlap:
         raise UsageError(
-            "training.overlap is for one run per process: several seeds take turns on the device as it is"
+            "replay.overlap is for one run per process: several seeds take turns on the device as it is"
         )
 
 

@@ -1,0 +1,61 @@
+"""The section of settings that every off-policy algorithm's config has."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fewstep.config.settings import Count, Positive, Section
+from fewstep.errors import UsageError
+
+RewardScale = Literal["raw", "std", "bounded"]
+
+
+@dataclass(frozen=True)
+class ReplayConfig(Section):
+    """The replay buffer, and the updates that are made from it.
+
+    Attributes:
+        capacity: transitions kept; the oldest are overwritten. At least ``batch_size`` and ``training.envs``.
+        batch_size: transitions per update, at most ``capacity``.
+        learning_starts: the environment step at which the first update happens. Actions are uniformly random
+            before it and the policy's own from it on, so 10 000 means 9 999 random steps.
+        updates_per_step: updates per environment step; ``training.envs`` times it must be a whole number.
+        overlap: device and environments work at once: the updates of a step are computed while the next step
+            is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
+        reward: what updates are given: ``raw``, the environment's own; ``std``, divided by the running
+            standard deviation of discounted returns; ``bounded``, by that or by a fifth of the largest
+            return so far, whichever is more, so that returns stay within 5. Metrics are then in units of
+            ``reward/divisor``.
+    """
+
+    capacity: Count = 1_000_000
+    batch_size: Count = 256
+    learning_starts: Count = 10_000
+    updates_per_step: Positive = 1.0
+    overlap: bool = False
+    reward: RewardScale = "raw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size > self.capacity:
+            raise UsageError(
+                f"replay.batch_size ({self.batch_size}) is larger than replay.capacity ({self.capacity}); "
+                "raise the capacity"
+            )
+
+    def updates_per_iteration(self, envs: int) -> int:
+        """Updates after each joint step of the environments (one dispatch).
+
+        Raises:
+            UsageError: that is no whole number, or the environments do not fit the buffer.
+        """
+        if envs > self.capacity:
+            raise UsageError(
+                f"training.envs ({envs}) is larger than replay.capacity ({self.capacity}); raise the capacity"
+            )
+        updates = envs * self.updates_per_step
+        if not (updates >= 1 and updates % 1 == 0):
+            raise UsageError(
+                "training.envs x replay.updates_per_step must be a whole number of at least 1, got "
+                f"{envs} x {self.updates_per_step:g}"
+            )
+        return int(updates)

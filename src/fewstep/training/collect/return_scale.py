@@ -1,0 +1,65 @@
+"""The running scale of discounted returns, by which rewards can be divided (``replay.reward``).
+
+As in XQC (``std``) and FlashSAC (``bounded``), after Engstrom et al. 2020 (arXiv 2005.12729): rewards are
+kept as they came and are divided when they are drawn, by the scale of that moment.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewstep.config.replay import RewardScale
+
+EPSILON = 1e-8
+"""Added to the variance inside the root."""
+BOUND = 5.0
+"""Size of the largest return, divided, in ``bounded``."""
+
+
+class ReturnScale:
+    """Variance and largest size of ``g_t = r_t + discount g_(t-1)``, from 0 at each start of an episode.
+
+    ``g`` looks backwards: it is no return of any state, but its spread is that of the returns, and it is
+    known at once. One variance is shared by all environments.
+    """
+
+    def __init__(self, how: RewardScale, discount: float, envs: int) -> None:
+        self._how, self._discount = how, discount
+        self._g = np.zeros(envs)
+        self._count, self._mean, self._squares, self._largest = 0, 0.0, 0.0, 0.0
+
+    def observe(
+        self, reward: NDArray[Any], ended: NDArray[np.bool_], lost: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Take in one step of every environment; where ``lost`` it did not happen."""
+        self._g = reward + self._discount * self._g
+        for value in self._g if lost is None else self._g[~lost]:  # Welford's update, one value at a time
+            self._count += 1
+            shift = value - self._mean
+            self._mean += shift / self._count
+            self._squares += shift * (value - self._mean)
+            self._largest = max(self._largest, abs(float(value)))
+        self._g[ended] = 0.0
+
+    def cut(self, mask: NDArray[np.bool_]) -> None:
+        """The episodes where ``mask[N]`` is True were abandoned."""
+        self._g[mask] = 0.0
+
+    @property
+    def divisor(self) -> float:
+        """What rewards are divided by now: 1 before the first step, and for ``raw``."""
+        if self._how == "raw" or not self._count:
+            return 1.0
+        std = float(np.sqrt(self._squares / self._count + EPSILON))
+        return std if self._how == "std" else max(std, self._largest / BOUND)
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON values that ``restore`` takes."""
+        numbers = (self._count, float(self._mean), float(self._squares), self._largest)
+        return {"running": self._g.tolist(), "moments": numbers}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go back to a snapshot, to the last bit."""
+        self._g = np.array(saved["running"], float)
+        self._count, self._mean, self._squares, self._largest = saved["moments"]
