@@ -49,7 +49,7 @@ ARROWS = {
 INSIDE = {  # in these rooms a part imports itself and those listed before it
     "algos": "contract numerics plugin shared crossq mfpo ppo sac smfp td3 registry",
     "analysis": "numbers runs statistics figures report",
-    "config": "settings presets run",
+    "config": "settings replay presets run",
     "critics": "categorical gaussian heads ensemble",
     "deploy": "program tracing runtime formats export",
     "envs": "messages layers rendering place spaces toys registry adapter process vector check interface",

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep.config import RunConfig, TrainingConfig, from_toml, known_settings, resolve, settings
+from fewstep.config import (
+    ReplayConfig,
+    RunConfig,
+    TrainingConfig,
+    from_toml,
+    known_settings,
+    resolve,
+    settings,
+)
 from fewstep.errors import UsageError
 
 
@@ -30,6 +38,7 @@ class Critic:
 @dataclass(frozen=True)
 class Config:
     discount: float = 0.99
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     critic: Critic = field(default_factory=Critic)
 
 
@@ -37,6 +46,7 @@ PRESET = """\
 # For tests.
 [training]
 steps = 100
+[replay]
 batch_size = 8
 [critic]
 atoms = 51
@@ -147,30 +157,34 @@ def test_bad_text_is_one_line_that_names_the_setting(text, message):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0),
-        ("steps", -5),
-        ("envs", 0),
-        ("batch_size", -1),
-        ("learning_starts", 0),
-        ("eval_every", -1),
-        ("checkpoint_every", -1),
-        ("keep_checkpoints", 0),
-        ("eval_modes", ()),
-        ("updates_per_step", 0.5),
-        ("updates_per_step", 0.0),
-        ("updates_per_step", float("nan")),
-        ("max_episode_steps", 0),
-        ("replay_capacity", 255),
+        ("training.steps", 0),
+        ("training.steps", -5),
+        ("training.envs", 0),
+        ("training.eval_every", -1),
+        ("training.checkpoint_every", -1),
+        ("training.keep_checkpoints", 0),
+        ("training.eval_modes", ()),
+        ("training.max_episode_steps", 0),
+        ("training.eval_max_steps", 0),
+        ("training.env_restarts", 1),
+        ("replay.batch_size", -1),
+        ("replay.learning_starts", 0),
+        ("replay.updates_per_step", 0.5),
+        ("replay.updates_per_step", 0.0),
+        ("replay.updates_per_step", float("nan")),
+        ("replay.capacity", 255),
     ],
 )
-def test_impossible_training_settings_are_refused_by_name(name, value):
-    with pytest.raises(UsageError, match=f"training.*{name}"):
-        TrainingConfig(**{name: value})
+def test_impossible_settings_of_the_loop_are_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=name):
+        resolve("algo", Config, "Pendulum-v1", overrides={name: value})
 
 
 def test_updates_per_iteration_counts_all_environments():
-    assert TrainingConfig(envs=4, updates_per_step=0.25).updates_per_iteration == 1
-    assert TrainingConfig(envs=4, updates_per_step=2).updates_per_iteration == 8
+    assert ReplayConfig(updates_per_step=0.25).updates_per_iteration(4) == 1
+    assert ReplayConfig(updates_per_step=2).updates_per_iteration(4) == 8
+    with pytest.raises(UsageError, match=r"training\.envs \(300\) is larger than replay\.capacity \(256\)"):
+        resolve("algo", Config, "Pendulum-v1", overrides={"training.envs": 300, "replay.capacity": 256})
 
 
 def test_seed_must_fit_in_31_bits():
@@ -332,7 +346,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]))
 )
 def test_toml_gives_back_an_equal_config(env, label, seed, hidden, discount, clip):
     critic = Critic(label=label, hidden=hidden, clip=clip)
-    config = RunConfig("algo", env, seed, "small", TrainingConfig(steps=5), Config(discount, critic))
+    config = RunConfig("algo", env, seed, "small", TrainingConfig(steps=5), Config(discount, critic=critic))
     text = config.to_toml()
     again = from_toml(text, lambda name: Config)
     assert again == config

@@ -38,7 +38,7 @@ class TrainingConfig(Section):
             cannot be given, because it brings a tighter one of its own, is refused.
         env_process: every training environment lives in a process of its own, the evaluation's in one
             together; a hanging or dying one is noticed and named.
-        env_timeout: seconds that a reset or step of such an environment may take.
+        env_timeout: seconds that a reset or step of such an environment may take. It needs ``env_process``.
         env_restarts: processes of training environments that may be replaced in one go of the run before a
             failure stops it. The running episode is lost. More than 0 need ``env_process``.
         eval_every: environment steps between evaluations; 0 means never.
