@@ -1,5 +1,6 @@
 """One run's three parts at work: episodes give steps, experience keeps them, the learner acts and learns."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -50,7 +51,7 @@ class Trainer:
     @cached_property
     def info(self) -> EnvInfo:
         """What a saved policy keeps of the environment."""
-        return self.envs.info
+        return replace(self.envs.info, env=self.config.env)
 
     @property
     def env_steps(self) -> int:
