@@ -17,11 +17,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "target_noise_clip": ("smoothing.clip",),
     "n_steps": ("rollout.steps",),
     "n_epochs": ("rollout.epochs",),
-    "gae_lambda": ("trace",),
     "clip_range": ("actor.clip",),
     "clip_range_vf": ("critic.clip",),
     "vf_coef": ("critic.weight",),
-    "max_grad_norm": ("optimiser.max_norm", "actor.max_grad_norm"),
+    "max_grad_norm": ("optimiser.max_grad_norm", "actor.max_grad_norm"),
     "normalize_advantage": ("actor.normalise_advantages",),
     "n_envs": ("training.envs",),
 }

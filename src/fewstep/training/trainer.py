@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -52,7 +53,7 @@ class Trainer:
     @cached_property
     def info(self) -> EnvInfo:
         """What a saved policy keeps of the environment."""
-        return self.envs.info
+        return replace(self.envs.info, env=self.config.env)
 
     @property
     def env_steps(self) -> int:
