@@ -13,10 +13,13 @@ class Transition(NamedTuple):
     Fields (trailing shapes; numpy on the host, jax arrays inside an update):
         obs: ``[obs_size]`` float32, the observation the action was chosen from.
         action: ``[act_size]`` float32 in [-1, 1].
-        reward: ``[]`` float32, unscaled, in the environment's units.
+        reward: ``[]`` float32, in the environment's units, or in those of ``reward/divisor``
+            (``replay.reward``).
         terminated: ``[]`` bool, True only for a genuine terminal state. A time limit is not one: the value of
             ``next_obs`` still counts, so truncation is deliberately not stored.
         next_obs: ``[obs_size]`` float32, the true successor, never the first observation of the next episode.
+        number: ``[]`` int32, how many transitions the run had stored before this one. Only in batches for an
+            algorithm that keeps something for each (``Algorithm.numbered``); None elsewhere.
     """
 
     obs: Any
@@ -24,6 +27,11 @@ class Transition(NamedTuple):
     reward: Any
     terminated: Any
     next_obs: Any
+    number: Any = None
+
+
+STORED = ("obs", "action", "reward", "terminated", "next_obs")
+"""The fields of a ``Transition`` that are kept in a replay buffer."""
 
 
 class Rollout(NamedTuple):

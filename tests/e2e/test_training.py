@@ -1,6 +1,7 @@
 """The loop keeps its promises: counts, determinism, exact continuation, evaluation that leaves no trace."""
 
 import json
+import operator
 import tomllib
 
 import numpy as np
@@ -13,7 +14,6 @@ from fewstep.runs import checkpoint
 from fewstep.training import state_io
 from fewstep.training.run.resume import read_config
 from fewstep.training.trainer import Trainer
-from fewstep.types import Transition
 from tests.e2e.helpers import TINY, process, rows, train, without_clock
 
 
@@ -95,7 +95,7 @@ def test_interval_means_are_those_of_the_single_updates():
     losses = []
     for batches in drawn:
         for i in range(3):
-            batch = Transition(*(field[i] for field in batches))
+            batch = jax.tree.map(operator.itemgetter(i), batches)
             state, metrics = learner.algorithm.update(learner.config.algorithm, state, batch)
             losses.append(float(metrics["actor/loss"]))
     assert len(losses) == row["updates"] == 18

@@ -100,6 +100,9 @@ class Algorithm(Generic[Config, State, Policy]):
             by the policy of the state it is given with, each step eaten once; one update is then all that is
             learned from it. The config of an algorithm without it has the section ``replay``
             (``config.ReplayConfig``), and ``discount``.
+        numbered: whether batches come with the number of each transition (``Transition.number``), for an
+            algorithm that keeps something of its own for each, such as improved actions
+            (``shared.action_memory``).
         tiny: settings that make networks and samples as small as they can be, for tests.
         source: ``module:ATTRIBUTE`` of a record of the user's own, filled in when it is loaded: such an
             algorithm is held to this contract when a run begins. None for those of fewstep.
@@ -119,6 +122,7 @@ class Algorithm(Generic[Config, State, Policy]):
     behaviour: Callable[[Config], ActionMode] = plain_sample
     explore: Callable[[Config, Policy, Vector, Vector], Vector] | None = None
     rollout: Callable[[Config], int] | None = None
+    numbered: bool = False
     tiny: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     source: str | None = None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep.errors import FewstepError, UsageError
-from fewstep.types import Spec, Transition
+from fewstep.types import STORED, Spec, Transition
 
 
 class ReplayBuffer:
@@ -36,7 +36,7 @@ class ReplayBuffer:
                 name: np.empty(
                     (self._capacity, *shapes[name]), np.bool_ if name == "terminated" else np.float32
                 )
-                for name in Transition._fields
+                for name in STORED
             }
         except MemoryError:
             need = self._capacity * (8 * spec.obs_size + 4 * spec.act_size + 5) / 1e9
@@ -80,7 +80,7 @@ class ReplayBuffer:
         Raises UsageError for wrong shapes, more rows than the capacity, flags that are not bool, non-finite
         rewards or actions outside [-1, 1]. Nothing is written then.
         """
-        arrays = {name: np.asarray(value) for name, value in zip(Transition._fields, batch, strict=True)}
+        arrays = {name: np.asarray(value) for name, value in zip(STORED, batch[: len(STORED)], strict=True)}
         count = len(arrays["reward"]) if arrays["reward"].ndim else 0
         for name, field in self._fields.items():
             if arrays[name].shape != (count, *field.shape[1:]):
@@ -126,8 +126,9 @@ class ReplayBuffer:
             field[at : at + head] = arrays[name][:head]
             field[: count - head] = arrays[name][head:]
 
-    def sample(self, updates: int, batch: int) -> Transition:
-        """``updates`` batches of ``batch`` transitions each, as fresh arrays ``[updates, batch, ...]``.
+    def sample(self, updates: int, batch: int, *, numbered: bool = False) -> Transition:
+        """``updates`` batches of ``batch`` transitions each, as fresh arrays ``[updates, batch, ...]``, with
+        their numbers if ``numbered``.
 
         All indices come from one call of the generator. Raises UsageError for an empty buffer or sizes below
         1.
@@ -138,7 +139,11 @@ class ReplayBuffer:
             raise UsageError("the replay buffer is empty; collect transitions before sampling")
         rows = self._rng.integers(0, len(self), size=(updates, batch))
         # take() gathers rows about three times faster than indexing with an array for small observations.
-        return Transition(*(field.take(rows, axis=0) for field in self._fields.values()))
+        drawn = Transition(*(field.take(rows, axis=0) for field in self._fields.values()))
+        if not numbered:
+            return drawn
+        last = self._added - 1
+        return drawn._replace(number=(last - (last - rows) % self._capacity).astype(np.int32))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The filled part of every field, ``[len, ...]`` in storage order (views, not copies)."""
@@ -163,24 +168,6 @@ class ReplayBuffer:
     def rng_state(self) -> dict[str, Any]:
         """State of the sampling generator, of plain values that JSON can hold (with 128-bit integers)."""
         return dict(self._rng.bit_generator.state)
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]], cursor: int, rng_state: Mapping[str, Any]) -> None:
-        """Take over what ``arrays()``, ``cursor`` and ``rng_state`` gave, to the last bit.
-
-        Raises FewstepError, before anything is changed, if the contents do not fit this buffer.
-        """
-        size = self._checked(arrays)
-        if size > self._capacity:
-            raise FewstepError(f"saved replay holds {size} transitions, this buffer fits {self._capacity}")
-        if not (0 <= cursor < self._capacity and (size == self._capacity or cursor == size % self._capacity)):
-            raise FewstepError(
-                f"saved replay with {size} of {self._capacity} transitions cannot have its cursor at {cursor}"
-            )
-        self._rng = _generator(rng_state)
-        for name, field in self._fields.items():
-            field[:size] = arrays[name]
-        # How often a full ring has gone round is not known and does not matter.
-        self._added = size if size < self._capacity else self._capacity + int(cursor)
 
     def refill(
         self,

@@ -177,7 +177,7 @@ class Trainer:
             name = self.experience.group
             groups[name], meta[name] = self.experience.snapshot()
         if self._ahead is not None:
-            groups["ahead"] = self._ahead._asdict()
+            groups["ahead"] = {k: v for k, v in self._ahead._asdict().items() if v is not None}
         return groups, meta
 
     def restore(self, saved: Checkpoint) -> list[str]:

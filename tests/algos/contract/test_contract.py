@@ -71,7 +71,7 @@ class Case:
     def batches(self, count, seed=0):
         """The data of ``count`` updates."""
         each = [self.data(seed + i) for i in range(count)]
-        return type(each[0])(*(np.stack(fields) for fields in zip(*each, strict=True)))
+        return jax.tree.map(lambda *fields: np.stack(fields), *each)
 
     def updates(self, state, batches):
         totals = compiled.zero_totals(self.algorithm, self.cfg, state, self.data())

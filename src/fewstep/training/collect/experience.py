@@ -15,7 +15,7 @@ from fewstep.replay import ReplayBuffer
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import seeds
 from fewstep.training.collect.return_scale import ReturnScale
-from fewstep.types import Rollout, Spec, Transition
+from fewstep.types import STORED, Rollout, Spec, Transition
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -86,9 +86,19 @@ class Replay:
 
     group = "replay"
 
-    def __init__(self, cfg: ReplayConfig, envs: int, spec: Spec, seed: int, discount: float) -> None:
-        """``discount`` is that of the returns which rewards may be scaled by."""
-        self._cfg, self._envs, self._spec = cfg, envs, spec
+    def __init__(
+        self,
+        cfg: ReplayConfig,
+        envs: int,
+        spec: Spec,
+        seed: int,
+        *,
+        discount: float = 0.99,
+        numbered: bool = False,
+    ) -> None:
+        """``discount`` is that of the returns which rewards may be scaled by; ``numbered``: batches come with
+        the numbers of their transitions."""
+        self._cfg, self._envs, self._spec, self._numbered = cfg, envs, spec, numbered
         self._scale = ReturnScale(cfg.reward, discount, envs)
         self._warm_up = seeds.generator(seed, seeds.Draw.WARM_UP)
         self._began = 0
@@ -106,7 +116,7 @@ class Replay:
         """Store the transitions; a time limit is not a terminal state."""
         batch = Transition(obs, action, result.reward, result.terminated, result.obs)
         if result.lost.any():
-            batch = Transition(*(field[~result.lost] for field in batch))
+            batch = Transition(*(field[~result.lost] for field in batch[: len(STORED)]))
         self.buffer.add(batch)
         self._scale.observe(result.reward, result.terminated | result.truncated, result.lost)
 
@@ -119,7 +129,9 @@ class Replay:
         cfg = self._cfg
         if steps - self._began < cfg.learning_starts:
             return None
-        data = self.buffer.sample(cfg.updates_per_iteration(self._envs), cfg.batch_size)
+        data = self.buffer.sample(
+            cfg.updates_per_iteration(self._envs), cfg.batch_size, numbered=self._numbered
+        )
         if cfg.reward == "raw":
             return data
         return data._replace(reward=(data.reward / self._scale.divisor).astype(np.float32))
@@ -139,8 +151,9 @@ class Replay:
         return Transition(
             **{
                 name: jax.ShapeDtypeStruct((*rows, *shape), dtype)
-                for name, (shape, dtype) in _fields(self._spec, Transition._fields).items()
-            }
+                for name, (shape, dtype) in _fields(self._spec, STORED).items()
+            },
+            number=jax.ShapeDtypeStruct(rows, np.int32) if self._numbered else None,
         )
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
@@ -251,5 +264,6 @@ class Rollouts:
 def make(algorithm: Algorithm, cfg: Any, training: TrainingConfig, spec: Spec, seed: int) -> Experience:
     """The kind of experience that the algorithm's updates are made from."""
     if algorithm.rollout is None:
-        return Replay(cfg.replay, training.envs, spec, seed, float(cfg.discount))
+        discount, numbered = float(cfg.discount), algorithm.numbered
+        return Replay(cfg.replay, training.envs, spec, seed, discount=discount, numbered=numbered)
     return Rollouts(algorithm.rollout(cfg), training.envs, spec)

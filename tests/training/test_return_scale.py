@@ -1,0 +1,100 @@
+"""Rewards divided by the running scale of returns: closed forms, invariance to the unit, exact resume."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fewstep.training.collect.return_scale import BOUND, ReturnScale
+from tests.faults.test_resume_everything import check_resume, go, trainer
+
+
+def played(how, rewards, ended, discount=0.9):
+    scale = ReturnScale(how, discount, rewards.shape[1])
+    for reward, end in zip(rewards, ended, strict=True):
+        scale.observe(reward, end)
+    return scale
+
+
+def returns(rewards, ended, discount=0.9):
+    """The same, by the definition: g of every step, restarting after each end."""
+    found, g = [], np.zeros(rewards.shape[1])
+    for reward, end in zip(rewards, ended, strict=True):
+        g = reward + discount * g
+        found.append(g.copy())
+        g = np.where(end, 0.0, g)
+    return np.array(found)
+
+
+@pytest.fixture
+def steps():
+    rng = np.random.default_rng(0)
+    return rng.normal(2.0, 3.0, (500, 3)), rng.random((500, 3)) < 0.05
+
+
+def test_it_is_the_deviation_of_all_returns_so_far(steps):
+    g = returns(*steps)
+    assert played("std", *steps).divisor == pytest.approx(g.std(), rel=1e-9)
+    wanted = max(g.std(), np.abs(g).max() / BOUND)
+    assert played("bounded", *steps).divisor == pytest.approx(wanted, rel=1e-9)
+    assert played("raw", *steps).divisor == 1.0
+
+
+def test_bounded_keeps_every_return_within_five():
+    """A constant reward: its return of 1 / (1 - discount) lies five deviations out and more."""
+    rewards, ended = np.ones((1000, 1)), np.zeros((1000, 1), bool)
+    g = returns(rewards, ended, 0.99)
+    assert (g / played("bounded", rewards, ended, 0.99).divisor).max() == pytest.approx(BOUND)
+    assert (g / played("std", rewards, ended, 0.99).divisor).max() > 5.0
+
+
+@pytest.mark.parametrize("how", ["std", "bounded"])
+def test_the_unit_of_reward_does_not_matter(how, steps):
+    rewards, ended = steps
+    assert played(how, 100 * rewards, ended).divisor == pytest.approx(100 * played(how, *steps).divisor)
+
+
+def test_before_the_first_step_nothing_is_divided():
+    assert ReturnScale("std", 0.9, 2).divisor == 1.0
+
+
+def test_a_lost_step_and_an_abandoned_episode_leave_no_return():
+    scale, other = (ReturnScale("std", 0.9, 1) for _ in range(2))
+    no, yes = np.array([False]), np.array([True])
+    for one in (scale, other):
+        one.observe(np.array([3.0]), no)
+    scale.observe(np.array([0.0]), yes, lost=yes)
+    other.cut(yes)
+    for one in (scale, other):
+        one.observe(np.array([2.0]), no)
+    assert scale.divisor == other.divisor == pytest.approx(np.std([3.0, 2.0]))
+
+
+def test_it_goes_on_from_a_checkpoint_to_the_last_bit(steps):
+    rewards, ended = steps
+    whole, first = played("bounded", rewards, ended), played("bounded", rewards[:200], ended[:200])
+    again = ReturnScale("bounded", 0.9, 3)
+    again.restore(json.loads(json.dumps(first.snapshot())))
+    for reward, end in zip(rewards[200:], ended[200:], strict=True):
+        again.observe(reward, end)
+    assert again.divisor == whole.divisor
+    assert again.snapshot() == whole.snapshot()
+
+
+def test_a_run_with_it_resumes_exactly_and_says_its_divisor(tmp_path, monkeypatch):
+    check_resume("sac", tmp_path, monkeypatch, **{"replay.reward": "bounded"})
+    one = trainer("sac", **{"replay.reward": "std"})
+    go(one, 60)
+    assert one.interval()["reward/divisor"] > 0
+    one.close()
+    assert "reward/divisor" not in trainer("sac").interval()
+
+
+def test_updates_are_given_divided_rewards():
+    one, raw = (trainer("sac", **{"replay.reward": how}) for how in ("bounded", "raw"))
+    for each in (one, raw):
+        each.seen = []
+        each.learner.learn = each.seen.append
+        go(each, 41)
+    divisor = one.interval()["reward/divisor"]
+    np.testing.assert_allclose(one.seen[-1].reward * divisor, raw.seen[-1].reward, rtol=1e-6)
