@@ -198,8 +198,8 @@ def test_a_run_shorter_than_a_rollout_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["replay.batch_size=64"], ["--set: replay.batch_size decides nothing", "rollout.minibatches"]),
-        (["replay.learning_starts=5"], ["replay.learning_starts decides nothing", "rollout.steps"]),
+        (["replay.batch_size=64"], ["--set: unknown setting 'replay.batch_size'", "rollout.minibatches"]),
+        (["replay.learning_starts=5"], ["--set: unknown setting 'replay.learning_starts'"]),
         (["rollout.minibatches=3"], ["rollout.minibatches (3) must divide", "which is 20"]),
         (["training.eval_modes=best-of-4"], ["no best-of-4; use native, sample or mode"]),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from fewstep.algos import registry
 from fewstep.cli import main
-from fewstep.config import resolve
+from fewstep.config import ReplayConfig, resolve
 from fewstep.runs import checkpoint
 from fewstep.training import state_io
 from fewstep.training.run.resume import read_config
@@ -19,7 +19,8 @@ from tests.e2e.helpers import TINY, process, rows, train, without_clock
 
 def trainer(env="toy/multigoal", **overrides):
     algorithm = registry.get(TINY)
-    named = {f"training.{name}": value for name, value in overrides.items()}
+    replay = ReplayConfig.__dataclass_fields__
+    named = {f"{'replay' if n in replay else 'training'}.{n}": value for n, value in overrides.items()}
     named = {"replay.batch_size": 8, "replay.capacity": 2000} | named
     return Trainer(resolve(TINY, algorithm.config, env, seed=1, overrides=named), algorithm)
 
@@ -84,8 +85,8 @@ def test_interval_means_are_those_of_the_single_updates():
     learner = trainer(learning_starts=20, updates_per_step=3)
     drawn = []
     sample = learner.experience.buffer.sample
-    learner.experience.buffer.sample = lambda updates, batch: (
-        drawn.append(sample(updates, batch)) or drawn[-1]
+    learner.experience.buffer.sample = lambda updates, batch, **more: (
+        drawn.append(sample(updates, batch, **more)) or drawn[-1]
     )
     own = learner.learner
     state = state_io.from_arrays(own.state, state_io.to_arrays(own.state), "copy")
@@ -153,7 +154,7 @@ def test_evaluation_and_logging_leave_no_trace(tmp_path):
         pytest.param(317, {}, id="in the middle of an episode"),
         pytest.param(321, {"envs": 3}, id="three environments"),
         pytest.param(47, {}, id="in the warm-up"),
-        pytest.param(257, {"replay_capacity": 250}, id="right after the ring has wrapped"),
+        pytest.param(257, {"capacity": 250}, id="right after the ring has wrapped"),
     ],
 )
 def test_a_cut_run_goes_on_as_if_nothing_had_happened(tmp_path, cut, options):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fewstep.cli import main
-from fewstep.config import TrainingConfig, parse_toml, resolve
+from fewstep.config import known_settings, parse_toml, resolve
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint
 from fewstep.training import saved_policy
@@ -49,7 +49,7 @@ def test_config_files(content):
 @QUICK
 @given(
     st.dictionaries(
-        st.sampled_from([*(f"training.{n}" for n in TrainingConfig.__dataclass_fields__), "actor.std", "x"]),
+        st.sampled_from([*known_settings(TinyConfig), "x"]),
         JSON,
         max_size=3,
     )

@@ -3,7 +3,7 @@
 import time
 
 from fewstep.runs import checkpoint
-from fewstep.training.run import loop
+from fewstep.training.run import recorder
 from tests.e2e.helpers import train, without_clock
 
 
@@ -18,8 +18,8 @@ def test_every_checkpoint_is_written_and_slow_saving_is_said_once(tmp_path, monk
         return commit(*arguments)
 
     monkeypatch.setattr(checkpoint, "_commit", slow)
-    monkeypatch.setattr(loop, "SLOW_SECONDS", 0.1)
-    monkeypatch.setattr(loop, "SLOW_SHARE", 0.0)
+    monkeypatch.setattr(recorder, "SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(recorder, "SLOW_SHARE", 0.0)
     assert train(tmp_path / "slow", steps=60, sets=[*sets, "training.checkpoint_every=2"]) == 0
     assert written == list(range(2, 61, 2))
     assert (tmp_path / "slow" / "log.txt").read_text().count("training waits for the disk") == 1

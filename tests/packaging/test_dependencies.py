@@ -20,9 +20,10 @@ import sys
 from fewstep.cli import main
 
 TRAIN = ["train", "sac", "HalfCheetah-v4", "--preset", "small", "--steps", "60", "--out", "run", "--quiet"]
-SETTINGS = ["learning_starts=50", "batch_size=8", "eval_every=60", "eval_episodes=1", "max_episode_steps=5"]
+SETTINGS = ["eval_every=60", "eval_episodes=1", "max_episode_steps=5"]
 WORDS = [
-    [*TRAIN, "--set", "actor.hidden=8", "critic.hidden=8", *(f"training.{text}" for text in SETTINGS)],
+    [*TRAIN, "--set", "actor.hidden=8", "critic.hidden=8", "replay.learning_starts=50", "replay.batch_size=8",
+     *(f"training.{text}" for text in SETTINGS)],
     ["resume", "run", "--steps", "70"],
     ["evaluate", "run", "--episodes", "1"],
     ["report", "run", "--out", "report.html", "--tables", "tables"],

@@ -35,7 +35,9 @@ def kept(fields):
 
 
 def same(a, b):
-    return all(x.tobytes() == y.tobytes() and x.dtype == y.dtype for x, y in zip(kept(a), kept(b), strict=True))
+    return all(
+        x.tobytes() == y.tobytes() and x.dtype == y.dtype for x, y in zip(kept(a), kept(b), strict=True)
+    )
 
 
 def test_rows_stay_together_and_have_the_right_types():
