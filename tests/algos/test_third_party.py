@@ -160,7 +160,7 @@ def test_an_installed_package_gives_it_a_name(installed, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())["algo"] == "awac"
     capsys.readouterr()
     assert main(["presets", "awac"]) == 0
-    assert "the algorithm's own defaults" in capsys.readouterr().out
+    assert "The algorithm's own defaults" in capsys.readouterr().out
 
 
 def test_the_list_of_algorithms_has_it_and_outlives_a_package_that_cannot_be_loaded(installed, capsys):

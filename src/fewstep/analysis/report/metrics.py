@@ -36,7 +36,7 @@ LOSSES = (
         "actor/bound",
         "Penalty on what lies outside the box",
         "penalty",
-        "Sum over coordinates; should stay small.",
+        "Mean over coordinates; should stay small.",
     ),
     Plain(
         "actor/hinge",
