@@ -136,7 +136,7 @@ def test_a_fixed_temperature_is_recorded_and_stays():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"initial": 0.0}, {"initial": 99.0}, {"minimum": 0.0}, {"minimum": 1.0, "maximum": 0.5}]
+    "changes", [{"initial": 0.0}, {"initial": 99.0}, {"minimum": 1.0, "maximum": 0.5}, {"minimum": 0.5}]
 )
 def test_bounds_that_contradict_each_other_are_refused(changes):
     with pytest.raises(UsageError, match="minimum <= initial <= maximum"):

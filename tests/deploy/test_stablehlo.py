@@ -23,7 +23,9 @@ def test_the_example_of_the_page_in_a_fresh_process(tmp_path):
     np.savez(tmp_path / "in.npz", obs=obs, noise=noise)
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
     (example,) = (part for part in page.split("```python\n")[1:] if "deserialize" in part)
-    program = "import numpy as np; obs, noise = np.load('in.npz').values()\n" + example.split("```")[0]
+    lines = example.split("```")[0].splitlines()
+    lines[-2] = "obs, noise = np.load('in.npz').values()"  # in place of the page's zeros
+    program = "\n".join([*lines, ""])
     program += "import sys; assert 'fewstep' not in sys.modules; np.save('out.npy', action)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from fewstep.algos import plugin, registry
 from fewstep.cli import main
+from fewstep.config import ReplayConfig
 from fewstep.errors import UsageError
 from fewstep.training import demands
 from fewstep.types import Spec, Transition
@@ -223,6 +224,8 @@ class Demanding:
 @dataclasses.dataclass(frozen=True)
 class Asserting:
     rate: float = 0.1
+    discount: float = 0.9
+    replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
 
     def __post_init__(self):
         assert self.rate < 1, "rate is too high"
