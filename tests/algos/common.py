@@ -20,7 +20,7 @@ def representatives():
     In `make test` one of each kind: replay with a plain actor, a flow whose actor chooses among candidates,
     rollouts. `make test-all` takes the others, too.
     """
-    few = {"sac", "mfpo", "ppo"}
+    few = {"sac", "smfp", "ppo"}
     return [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in registry.BUILT_IN]
 
 

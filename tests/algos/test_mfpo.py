@@ -134,6 +134,7 @@ def test_gradient_flow_of_every_loss():
     assert reached(divergence, groups_of(s)) == {"divergence"}
 
 
+@pytest.mark.slow
 def test_who_moves_in_which_part_of_the_update():
     """The critics' step moves critics alone; the policy's part everything else."""
     cfg = changed(TINY, {"actor.delay": 2})
@@ -150,6 +151,7 @@ def test_who_moves_in_which_part_of_the_update():
     assert same(improved.critics, second.critics)
 
 
+@pytest.mark.slow
 def test_the_divergence_is_that_of_the_new_actor():
     """Regressed after the actor's step, at the points that this step used."""
     s = warm()
@@ -181,6 +183,7 @@ def test_regression_targets_of_the_networks_agree_with_finite_differences():
             np.testing.assert_allclose(value, f(x, r, t))
 
 
+@pytest.mark.slow
 def test_skipping_the_jvp_where_r_equals_t_changes_nothing():
     s, b = warm(), batch()
     key = jax.random.key(8)
@@ -195,7 +198,7 @@ def test_skipping_the_jvp_where_r_equals_t_changes_nothing():
         np.testing.assert_allclose(a, p, rtol=2e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("rows", [(0, 16), (16, 0)])
+@pytest.mark.parametrize("rows", [(0, 16), pytest.param((16, 0), marks=pytest.mark.slow)])
 def test_batches_of_one_kind_of_time_are_fine(rows):
     cfg = changed(TINY, {"times.equal_share": rows[0] / 16})
     _, metrics = updated(cfg)
@@ -205,7 +208,7 @@ def test_batches_of_one_kind_of_time_are_fine(rows):
 # ------------------------------------------------------------------------------------------------- the update
 
 
-@pytest.mark.parametrize("soft_backup", [True, False])
+@pytest.mark.parametrize("soft_backup", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_critics_regress_on_the_soft_target(soft_backup):
     """a' and its entropy bonus from the policy and the temperature before the update."""
     cfg = changed(TINY, {"soft_backup": soft_backup, "temperature.initial": 0.3})
@@ -219,6 +222,7 @@ def test_the_critics_regress_on_the_soft_target(soft_backup):
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_block_does_not_change_the_update():
     results = [updated(changed(TINY, {"proposals.block": block}))[0] for block in (0, 8, 5)]
     for other in results[1:]:
@@ -268,6 +272,7 @@ def test_candidates_in_bfloat16_are_judged_nearly_alike():
     assert error < 0.015 * float(exact.std())
 
 
+@pytest.mark.slow
 def test_candidates_in_bfloat16_leave_the_state_in_float32_and_the_critics_alone():
     plain, s = updated(TINY)[0], updated(BFLOAT16)[0]
     assert [x.dtype for x in jax.tree.leaves(s)] == [x.dtype for x in jax.tree.leaves(plain)]
@@ -285,14 +290,17 @@ def test_a_precision_that_does_not_exist_is_named_with_those_that_do():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"proposals": {"points": 2, "noise": "stratified", "mixing": "ess_per_candidate"}},
+        {"soft_backup": False},
         pytest.param({"proposals": {"precision": "bfloat16"}}, marks=pytest.mark.slow),
         pytest.param({"actor": {"bound": "tanh"}}, marks=pytest.mark.slow),
         pytest.param({"actor": {"batch_size": 8}}, marks=pytest.mark.slow),
         pytest.param({"actor": {"steps": 4}}, marks=pytest.mark.slow),
         pytest.param({"divergence": {"log_prob": "exact"}}, marks=pytest.mark.slow),
         pytest.param({"divergence": {"probe": "gaussian"}}, marks=pytest.mark.slow),
-        pytest.param({"soft_backup": False}, marks=pytest.mark.slow),
+        pytest.param(
+            {"proposals": {"points": 2, "noise": "stratified", "mixing": "ess_per_candidate"}},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"times": {"grid_share": 0.0}}, marks=pytest.mark.slow),
         pytest.param({"times": {"clamp": 0.3}}, marks=pytest.mark.slow),
         pytest.param({"temperature": {"automatic": False}}, marks=pytest.mark.slow),
@@ -343,6 +351,7 @@ def test_impossible_settings_are_refused_in_one_line(name, value):
 # ------------------------------------------------------------------------------------- a target known exactly
 
 
+@pytest.mark.slow
 def test_a_quadratic_value_gives_its_gaussian_and_three_densities_agree():
     """Q = -|a - m|^2 / 2 at temperature 0.04 has the Boltzmann policy N(m, 0.2^2), which lies inside the box.
 

@@ -350,7 +350,12 @@ def test_the_composite_target_is_what_entropy_and_mirror_descent_ask_for_togethe
 
 
 @pytest.mark.parametrize(
-    ("source", "low", "high"), [("candidates", 0.2, 0.8), ("best", 0.999, 1.0), ("replay", 0.0, 0.999)]
+    ("source", "low", "high"),
+    [
+        pytest.param("candidates", 0.2, 0.8, marks=pytest.mark.slow),
+        ("best", 0.999, 1.0),
+        ("replay", 0.0, 0.999),
+    ],
 )
 def test_what_share_of_the_actions_counts(source, low, high):
     cfg = changed(TINY, {"mirror": {"source": source, "candidates": 8}})

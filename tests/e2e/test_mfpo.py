@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from fewstep.cli import main
 from tests.e2e.helpers import process, rows, train, without_clock
 
@@ -17,6 +19,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_train_resume_evaluate_report(tmp_path, capsys):
     run = tmp_path / "run"
     assert train(run, algo="mfpo", env="toy/bandit", steps=200, sets=SMALL) == 0
@@ -42,6 +45,7 @@ def test_train_resume_evaluate_report(tmp_path, capsys):
     assert "toy/bandit" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes_with_a_cold_and_a_warm_compilation_cache(tmp_path):
     words = ["train", "mfpo", "Pendulum-v1", "--steps", "150", "--seed", "5", "--quiet"]
     sets = ["replay.learning_starts=50", "replay.batch_size=16", "training.log_every=50", *SMALL]

@@ -4,6 +4,7 @@ import json
 import operator
 import tomllib
 
+import jax
 import numpy as np
 import pytest
 

@@ -10,7 +10,7 @@ from fewstep.training.learner import Learner
 from tests.algos.contract.test_contract import SPEC, Case
 
 
-@pytest.mark.parametrize("name", ["mfpo", "smfp", "sac"])
+@pytest.mark.parametrize("name", [pytest.param("mfpo", marks=pytest.mark.slow), "smfp", "sac"])
 def test_nothing_is_compiled_after_the_first_update(name: str, caplog: pytest.LogCaptureFixture) -> None:
     case = Case.of(name)
     learner = Learner(case.algorithm, case.cfg, SPEC, 0, case.data())

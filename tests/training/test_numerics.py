@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import fewstep
-from fewstep.algos import numerics, registry
+from fewstep.algos import numerics
 from fewstep.cli import main
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint
+from tests.algos.common import representatives
 from tests.e2e.helpers import FAST, TINY, one_line, train
 from tests.faults import habits
 from tests.faults.test_resume_everything import described, go, trainer
@@ -46,7 +47,7 @@ def switch():
     habits.PLAN.clear()
 
 
-@pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
+@pytest.mark.parametrize("name", representatives())
 def test_every_algorithm_gives_the_same_bits(name, switch):
     def trained():
         one = trainer(name)
