@@ -96,6 +96,7 @@ def test_a_draw_is_mean_plus_sigma_times_noise_cut_at_the_box():
     assert float(drawn.action[1]) == float(drawn.z[1])
 
 
+@pytest.mark.slow
 def test_sigma_depends_on_state_and_noise_and_stays_in_its_range():
     s = updated(TINY, 3)[0]
     log_std = lambda o, e: policy.component(TINY, s.actor, o, e).log_std  # noqa: E731
@@ -418,12 +419,14 @@ SAME_SHAPES = [
     (SOFT, {"entropy": {"proposal": "learned"}}),
     (SOFT, {"temperature": {"anneal_updates": 100}}),
 ]
-OPTIONS = [(*option, True) for option in OTHER_SHAPES] + [(*option, False) for option in SAME_SHAPES]
+OPTIONS = [
+    *(pytest.param(*each, True, marks=pytest.mark.slow, id=str(each[1])) for each in OTHER_SHAPES),
+    *(pytest.param(*each, False, id=str(each[1])) for each in SAME_SHAPES),
+]
+"""Each of other shapes is a program of its own to compile."""
 
 
-@pytest.mark.parametrize(
-    ("base", "changes", "whole"), OPTIONS, ids=[str(changes) for _, changes, _ in OPTIONS]
-)
+@pytest.mark.parametrize(("base", "changes", "whole"), OPTIONS)
 def test_every_option_changes_something(base, changes, whole):
     plain, (other, metrics) = updated(base, 2)[0], updated(changed(base, changes), 2, whole)
     ours, theirs = ((s.nets, s.critics.online, s.temperature) for s in (plain, other))
