@@ -367,3 +367,14 @@ def test_an_algorithm_may_not_take_a_name_of_the_run():
 
     with pytest.raises(TypeError, match="reserved"):
         known_settings(Clash)
+
+
+def test_earlier_names_of_the_replay_buffers_settings_still_mean_them():
+    given = {"training.learning_starts": 5, "training": {"replay_capacity": 900}}
+    config = resolve("algo", Config, "Pendulum-v1", overrides=given, sets=["training.batch_size=7"])
+    assert (config.replay.learning_starts, config.replay.capacity, config.replay.batch_size) == (5, 900, 7)
+    both = {"training.batch_size": 7, "replay.batch_size": 8}
+    with pytest.raises(UsageError, match=r"replay\.batch_size is given twice"):
+        resolve("algo", Config, "Pendulum-v1", overrides=both)
+    with pytest.raises(UsageError, match=r"unknown setting 'training\.batch_size'"):
+        settings.assignments(["training.batch_size=7"], {"training.steps": int})

@@ -55,6 +55,19 @@ Sizes = Annotated[tuple[int, ...], Range(1)]
 """Sizes of hidden layers, at least one layer."""
 
 
+MOVED = {
+    f"training.{old}": f"replay.{new}"
+    for old, new in (
+        ("batch_size", "batch_size"),
+        ("learning_starts", "learning_starts"),
+        ("overlap", "overlap"),
+        ("replay_capacity", "capacity"),
+        ("updates_per_step", "updates_per_step"),
+    )
+}
+"""Earlier names -> names of today, where an algorithm has them."""
+
+
 class InvalidSetting(UsageError):
     """One setting of a section has an impossible value; the message begins with its name in the section."""
 
@@ -177,7 +190,9 @@ def checked(tree: Mapping[str, Any], known: Mapping[str, Any], source: str) -> F
     """
     result: Flat = {}
     for name, value in dotted(tree, source).items():
-        _require_known(name, known, source)
+        name = _known(name, known, source)
+        if name in result:
+            raise UsageError(f"{source}: {name} is given twice")
         result[name] = convert(value, known[name], f"{source}: {name}")
     return result
 
@@ -190,7 +205,7 @@ def assignments(texts: Iterable[str], known: Mapping[str, Any]) -> Flat:
         name = name.strip()
         if not equals or not name:
             raise UsageError(f"--set {text!r} is not of the form name=value, for example critic.atoms=51")
-        _require_known(name, known, "--set")
+        name = _known(name, known, "--set")
         flat[name] = convert(_read_text(value.strip(), known[name]), known[name], f"--set: {name}")
     return flat
 
@@ -204,9 +219,13 @@ def whole(text: str, name: str) -> int:
     return convert(_value(text.strip()), int, name)
 
 
-def _require_known(name: str, known: Mapping[str, Any], source: str) -> None:
+def _known(name: str, known: Mapping[str, Any], source: str) -> str:
+    """The name itself, or that of today for one that scripts and files of earlier commits use."""
+    if name not in known and MOVED.get(name) in known:
+        return MOVED[name]
     if name not in known:
         raise UsageError(f"{source}: {unknown('setting', name, known)}")
+    return name
 
 
 def _read_text(text: str, annotation: Any) -> Any:
