@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 class Transition(NamedTuple):
     """One environment step, or many of them under any leading axes.
 
-    Fields (trailing shapes; numpy on the host, jax arrays inside an update):
+    Attributes (trailing shapes; numpy on the host, jax arrays inside an update):
         obs: ``[obs_size]`` float32, the observation the action was chosen from.
         action: ``[act_size]`` float32 in [-1, 1].
         reward: ``[]`` float32, in the environment's units, or in those of ``reward/divisor``
@@ -37,7 +37,7 @@ STORED = ("obs", "action", "reward", "terminated", "next_obs")
 class Rollout(NamedTuple):
     """T consecutive steps of N environments, in order, taken by one policy.
 
-    Fields (leading axes ``[T, N]``; numpy on the host, jax arrays inside an update):
+    Attributes (leading axes ``[T, N]``; numpy on the host, jax arrays inside an update):
         obs: ``[obs_size]`` float32, the observation the action was chosen from.
         action: ``[act_size]`` float32, as the policy drew it. It may lie outside [-1, 1], the environment
             clips it: the density of what was drawn is the density of this number.

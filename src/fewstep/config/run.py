@@ -23,7 +23,7 @@ RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 """Top-level names of ``config.toml`` and of presets that no algorithm may use for a section of its own."""
 
 
-Optional = Annotated[int | None, Range(1)]
+CountOrNone = Annotated[int | None, Range(1)]
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class TrainingConfig(Section):
 
     steps: Count = 1_000_000
     envs: Count = 1
-    max_episode_steps: Optional = None
+    max_episode_steps: CountOrNone = None
     env_process: bool = False
     env_timeout: Annotated[float, Range(0, 1e6, low_open=True)] = 60.0
     env_restarts: Whole = 0
     eval_every: Whole = 10_000
     eval_episodes: Count = 10
-    eval_max_steps: Optional = None
+    eval_max_steps: CountOrNone = None
     eval_env: Literal["own", "shared"] = "own"
     eval_modes: tuple[str, ...] = ("native", "sample")
     log_every: Count = 1_000
