@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fewstep.algos.contract import ActionMode
-from fewstep.training import acting, compiled
+from fewstep.training import acting
 from tests.deploy.helpers import SPEC, TINY, policy_of
 
 
@@ -19,9 +19,10 @@ def test_the_same_draws_for_the_same_counters(algo, candidates):
     algorithm, cfg, policy = policy_of(algo, TINY[algo])
     obs, key = np.ones((4, SPEC.obs_size), np.float32), jax.random.key(5)
     mode = ActionMode(candidates=candidates)
-    plain, bound = compiled.act(algorithm, cfg, mode), acting.bind(algorithm, cfg, SPEC, mode, policy, key)
+    plain = jax.jit(lambda policy, obs, key: algorithm.act(cfg, policy, obs, key, mode))
+    bound = acting.bind(algorithm, cfg, SPEC, mode, policy, key)
     for counter in (0, 7):
-        want = plain(policy, obs, key, np.uint32(counter))
+        want = plain(policy, obs, jax.random.fold_in(key, counter))
         np.testing.assert_array_equal(bound(obs, counter), want)
 
 
@@ -37,7 +38,7 @@ def test_each_row_by_itself_whatever_else_is_in_the_batch(algo, mode):
         assert np.array_equal(act(obs[:size], 0), alone[:size])
         assert np.array_equal(act(obs[::-1][:size], 0), alone[::-1][:size])
     assert len(np.unique(act(np.repeat(obs[:1], 20, 0), 0), axis=0)) == 1
-    plain = compiled.act(algorithm, cfg, how)(policy, obs[:1], key, np.uint32(0))
+    plain = acting.bind(algorithm, cfg, SPEC, how, policy, key)(obs[:1], 0)
     np.testing.assert_allclose(alone[:1], plain, atol=1e-6)
 
 

@@ -199,8 +199,9 @@ class Critics(eqx.Module):
         bonus = jnp.zeros(batch.reward.shape) if bonus is None else bonus
         if cfg.reward_scale != 1.0:
             batch = batch._replace(reward=cfg.reward_scale * batch.reward)
-        loss = _joint_loss if self.stats else _separate_loss
-        online, value, found = descend(cfg, self.online, loss, self, cfg, discount, batch, next_action, bonus)
+        online, value, found = descend(
+            cfg, self.online, _loss, self, cfg, discount, batch, next_action, bonus
+        )
         fitted = replace(self, online=online, stats=found.stats)
         if cfg.head == "gaussian":
             fitted = replace(fitted, spread=polyak(self.spread, found.std, cfg.tau))
@@ -238,7 +239,7 @@ def _follow(cfg: CriticConfig, critics: Critics, updates: Int[Array, ""]) -> Cri
     return replace(critics, target=lax.cond(due, follow, lambda same: same, critics.target))
 
 
-def _separate_loss(
+def _loss(
     nets: Nets,
     critics: Critics,
     cfg: CriticConfig,
@@ -247,61 +248,9 @@ def _separate_loss(
     next_action: Float[Array, "batch act"],
     bonus: Rows,
 ) -> tuple[Scalar, Found]:
-    """(s, a) and (s', a') apart, each row by itself. Differentiates: nets."""
-    ahead = critics.target_ensemble
-    nxt = jax.vmap(lambda s, a: jnp.stack(ahead.outputs(s, a)))(batch.next_obs, next_action)
-    outs = [jax.vmap(lambda s, a, net=net: net(s, a))(batch.obs, batch.action) for net in nets]
-    return _regression(cfg, discount, critics, batch, bonus, outs, nxt, ())
-
-
-def _joint_loss(
-    nets: Nets,
-    critics: Critics,
-    cfg: CriticConfig,
-    discount: float,
-    batch: Transition,
-    next_action: Float[Array, "batch act"],
-    bonus: Rows,
-) -> tuple[Scalar, Found]:
-    """(s, a) and (s', a') as one batch, normalised by the statistics of their mixture. Differentiates: nets.
-
-    Gradients pass through the joint statistics, not through the target. Apart, the two halves, which come
-    from different distributions of actions, would be normalised differently (Bhatt et al. 2024). Target
-    networks see the same joint batch; what it does to their statistics is forgotten.
-    """
-    rows = jnp.concatenate(
-        [
-            jnp.concatenate([batch.obs, batch.action], axis=1),
-            jnp.concatenate([batch.next_obs, next_action], axis=1),
-        ]
-    )
-    count = batch.obs.shape[0]
-    found = [net.train(stats, rows) for net, stats in zip(_renormed(nets), critics.stats, strict=True)]
-    outs = [out[:count] for out, _ in found]
-    ahead = [out for out, _ in found]
-    if critics.target:
-        pairs = zip(_renormed(critics.target), critics.stats, strict=True)
-        ahead = [net.train(stats, rows)[0] for net, stats in pairs]
-    nxt = jnp.stack([out[count:] for out in ahead], axis=1)
-    return _regression(cfg, discount, critics, batch, bonus, outs, nxt, tuple(stats for _, stats in found))
-
-
-def _renormed(nets: Nets) -> tuple[RenormMLP, ...]:
-    return tuple(net for net in nets if isinstance(net, RenormMLP))
-
-
-def _regression(
-    cfg: CriticConfig,
-    discount: float,
-    critics: Critics,
-    batch: Transition,
-    bonus: Rows,
-    outs: list[Float[Array, "batch outputs"]],
-    nxt: Float[Array, "batch members outputs"],
-    stats: tuple[tuple[Stats, ...], ...],
-) -> tuple[Scalar, Found]:
-    """Sum over the members of the batch-mean loss. Differentiates: outs."""
+    """Sum over the members of the batch-mean loss. Differentiates: nets, not through the target."""
     head = cfg.made_head
+    outs, nxt, stats = (_jointly if critics.stats else _apart)(nets, critics, batch, next_action)
     target = lax.stop_gradient(
         jax.vmap(lambda r, end, b, out: head.target(r, end, discount, b, out))(
             batch.reward, batch.terminated, bonus, nxt
@@ -320,3 +269,47 @@ def _regression(
         std = jnp.stack([jax.vmap(gaussian.moments)(out)[1].mean() for out in outs])
         metrics["critic/std"] = std.mean() / cfg.reward_scale
     return jnp.sum(jnp.mean(losses, axis=1)), Found(stats, lax.stop_gradient(std), metrics)
+
+
+class Passed(NamedTuple):
+    """Outputs of the members at (s, a) and of their (target) networks at (s', a'), and the new statistics."""
+
+    outs: list[Float[Array, "batch outputs"]]
+    nxt: Float[Array, "batch members outputs"]
+    stats: tuple[tuple[Stats, ...], ...]
+
+
+def _apart(nets: Nets, critics: Critics, batch: Transition, next_action: Float[Array, "batch act"]) -> Passed:
+    """(s, a) and (s', a') apart, each row by itself."""
+    ahead = critics.target_ensemble
+    nxt = jax.vmap(lambda s, a: jnp.stack(ahead.outputs(s, a)))(batch.next_obs, next_action)
+    return Passed([jax.vmap(net)(batch.obs, batch.action) for net in nets], nxt, ())
+
+
+def _jointly(
+    nets: Nets, critics: Critics, batch: Transition, next_action: Float[Array, "batch act"]
+) -> Passed:
+    """(s, a) and (s', a') as one batch, normalised by the statistics of their mixture.
+
+    Gradients pass through the joint statistics. Apart, the two halves, which come
+    from different distributions of actions, would be normalised differently (Bhatt et al. 2024). Target
+    networks see the same joint batch; what it does to their statistics is forgotten.
+    """
+    rows = jnp.concatenate(
+        [
+            jnp.concatenate([batch.obs, batch.action], axis=1),
+            jnp.concatenate([batch.next_obs, next_action], axis=1),
+        ]
+    )
+    count = batch.obs.shape[0]
+    found = [net.train(stats, rows) for net, stats in zip(_renormed(nets), critics.stats, strict=True)]
+    ahead = [out for out, _ in found]
+    if critics.target:
+        pairs = zip(_renormed(critics.target), critics.stats, strict=True)
+        ahead = [net.train(stats, rows)[0] for net, stats in pairs]
+    nxt = jnp.stack([out[count:] for out in ahead], axis=1)
+    return Passed([out[:count] for out, _ in found], nxt, tuple(stats for _, stats in found))
+
+
+def _renormed(nets: Nets) -> tuple[RenormMLP, ...]:
+    return tuple(net for net in nets if isinstance(net, RenormMLP))

@@ -1,4 +1,4 @@
-"""A policy made ready to act many times in a row: what ``predict`` calls.
+"""A policy made ready to act many times in a row: collecting, evaluation and ``predict`` call nothing else.
 
 Of the time of one small action most is jax's way to it: a policy is a tree of some twenty modules, and taking
 it apart in Python at every call takes longer than the networks do. Here it is taken apart once, and only the
@@ -28,9 +28,9 @@ about one action."""
 
 
 def bind(
-    algorithm: Algorithm, cfg: Any, spec: Spec, mode: ActionMode, policy: Any, key: PRNGKeyArray
+    algorithm: Algorithm, cfg: Any, spec: Spec, mode: ActionMode | None, policy: Any, key: PRNGKeyArray
 ) -> Acting:
-    """``compiled.act`` with policy and key filled in: the same draws, the same actions.
+    """``algorithm.act`` (``collect`` without a mode) with all but observations and counter filled in.
 
     ``spec`` has the sizes that ``policy`` was made for; ``key`` is folded with each call's counter. The
     arrays of ``policy`` are kept, so it may not have been given to an update since.
@@ -73,14 +73,42 @@ def deterministic_key(seed: int) -> PRNGKeyArray:
 
 
 def _bound(
-    algorithm: Algorithm, cfg: Any, spec: Spec, mode: ActionMode, policy: Any, key: PRNGKeyArray, each: bool
+    algorithm: Algorithm,
+    cfg: Any,
+    spec: Spec,
+    mode: ActionMode | None,
+    policy: Any,
+    key: PRNGKeyArray,
+    each: bool,
 ) -> tuple[Callable[..., jax.Array], list[jax.Array], np.ndarray]:
     """What acts, and its first and third argument: the arrays it reads, and the bits of the key."""
+    places, act = on_arrays(algorithm, cfg, spec, mode, policy, each=each)
+    leaves = jax.tree.leaves(policy)
+    return act, [leaves[place] for place in places], key_bits(key)
+
+
+def key_bits(key: PRNGKeyArray) -> np.ndarray:
+    """The bits of a key: a typed key, too, is taken apart in Python at every call."""
+    return np.asarray(jax.random.key_data(key))
+
+
+def on_arrays(
+    algorithm: Algorithm, cfg: Any, spec: Spec, mode: ActionMode | None, policy: Any, each: bool = False
+) -> tuple[list[int], Callable[..., jax.Array]]:
+    """Acting, compiled once however many ask, for policies of one shape.
+
+    Args:
+        algorithm, cfg, spec: what the policy belongs to.
+        mode: how actions are chosen; None: as experience is collected.
+        policy: one of that shape; its arrays are not kept.
+        each: for ``bind_each``.
+
+    Returns:
+        Which leaves of the policy acting reads, and ``(those, obs[B, obs_size], key's bits, counter) ->
+        action[B, act_size]``.
+    """
     leaves, tree = jax.tree.flatten(policy)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    places, act = _act(algorithm, cfg, spec, mode, tree, shapes, each)
-    bits = np.asarray(jax.random.key_data(key))  # a typed key, too, is taken apart in Python
-    return act, [leaves[place] for place in places], bits
+    return _act(algorithm, cfg, spec, mode, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), each)
 
 
 @numerics.own
@@ -89,17 +117,19 @@ def _act(
     algorithm: Algorithm,
     cfg: Any,
     spec: Spec,
-    mode: ActionMode,
+    mode: ActionMode | None,
     tree: Any,
     leaves: tuple[tuple[tuple[int, ...], Any], ...],
     each: bool,
 ) -> tuple[list[int], Callable[..., jax.Array]]:
-    """Which of the policy's ``leaves`` (shapes and types) acting reads, and acting, compiled, on these; with
-    ``each`` on the first ``count`` rows of ``ROWS``, one after another."""
+    """``on_arrays``; with ``each`` on the first ``count`` rows of ``ROWS``, one after another."""
 
     def on_all(values: list[jax.Array], obs: jax.Array, bits: jax.Array, counter: jax.Array) -> jax.Array:
         key = jax.random.fold_in(jax.random.wrap_key_data(bits), counter)
-        return algorithm.act(cfg, jax.tree.unflatten(tree, values), obs, key, mode)
+        policy = jax.tree.unflatten(tree, values)
+        if mode is None:
+            return algorithm.collect(cfg, policy, obs, key)
+        return algorithm.act(cfg, policy, obs, key, mode)
 
     def on_read(read: list[jax.Array], *rest: jax.Array) -> jax.Array:
         given = dict(zip(places, read, strict=True))

@@ -1,4 +1,4 @@
-"""The jitted calls of the loop, made once per algorithm and config however many trainers use them."""
+"""The jitted calls that start and learn, made once per algorithm and config however many trainers ask."""
 
 import functools
 from collections.abc import Callable
@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from fewstep.algos import numerics
-from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.algos.contract import Algorithm
 from fewstep.types import Spec
 
 Updates = Callable[[Any, Any, Any], tuple[Any, Any]]
-Act = Callable[[Any, Any, Any, Any], jax.Array]
 
 
 @functools.lru_cache(maxsize=16)
@@ -62,39 +61,9 @@ def flat_updates(update: Updates, tree: Any) -> Updates:
     return numerics.jit(many, donate_argnums=(0, 1))
 
 
-@functools.lru_cache(maxsize=16)
-def flat_act(act: Act, tree: Any) -> Act:
-    """``act`` (of ``collect``) on the leaves of a policy and the bits of the key."""
-
-    def chosen(leaves: list[Any], obs: jax.Array, bits: Any, counter: jax.Array) -> jax.Array:
-        return act(jax.tree.unflatten(tree, leaves), obs, jax.random.wrap_key_data(bits), counter)
-
-    return numerics.jit(chosen)
-
-
 @numerics.own
 def zero_totals(algorithm: Algorithm, cfg: Any, state: Any, example: Any) -> dict[str, jax.Array]:
     """Zeros for the metrics that one update on data like ``example`` gives; it is traced for this, and not
     traced again later."""
     _, metrics = jax.eval_shape(_one_update(algorithm, cfg), state, example)
     return {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
-
-
-@functools.lru_cache(maxsize=64)
-def act(algorithm: Algorithm, cfg: Any, mode: ActionMode) -> Act:
-    """``(policy, obs[B, obs_size], key, counter) -> action[B, act_size]``; the counter addresses the draw."""
-
-    def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
-        return algorithm.act(cfg, policy, obs, jax.random.fold_in(key, counter), mode)
-
-    return numerics.jit(chosen)
-
-
-@functools.lru_cache(maxsize=16)
-def collect(algorithm: Algorithm, cfg: Any) -> Act:
-    """``act`` for collecting: ``algorithm.collect``."""
-
-    def chosen(policy: Any, obs: jax.Array, key: Any, counter: jax.Array) -> jax.Array:
-        return algorithm.collect(cfg, policy, obs, jax.random.fold_in(key, counter))
-
-    return numerics.jit(chosen)

@@ -1,7 +1,7 @@
 """The learning half of a run: the algorithm's state, its jitted calls and the sums of its metrics."""
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from fewstep.algos.contract import Algorithm
 from fewstep.errors import FewstepError
-from fewstep.training import compiled, demands, donation, seeds, state_io
+from fewstep.training import acting, compiled, demands, donation, seeds, state_io
 from fewstep.types import Spec
 
 
@@ -22,8 +22,8 @@ class Learner:
 
     Attributes:
         updates: updates done.
-        choose: the jitted call behind ``act``; ``act_key`` is the root of its draws.
         update: the jitted call behind ``learn``.
+        act_key: root of the draws of ``act``.
     """
 
     def __init__(self, algorithm: Algorithm, cfg: Any, spec: Spec, seed: int, example: Any) -> None:
@@ -41,10 +41,11 @@ class Learner:
         self._lost: FewstepError | None = None
         self.updates = 0
         self.update = compiled.updates(algorithm, cfg)
-        self.choose = compiled.collect(algorithm, cfg)
         self.act_key = seeds.key(seed, seeds.Stream.ACT)
+        self._act_bits = acting.key_bits(self.act_key)
         self._update_leaves = compiled.flat_updates(self.update, self._tree)
-        self._act = self._act_on_leaves() or self._act_on_policy
+        self._read, self._act = acting.on_arrays(algorithm, cfg, spec, None, self.policy)
+        self._read_of_state = self._places_in_state()
         self._totals: Any = compiled.zero_totals(algorithm, cfg, state, example)
         self._in_interval = 0
         self._unproved = demands.root_key(state) if algorithm.source is not None else None
@@ -76,7 +77,7 @@ class Learner:
         """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
         with self.careful():
             start = self._clock("act")
-            action = np.asarray(self._act(obs, np.uint32(steps)))
+            action = np.asarray(self._act(self._acting_leaves(), obs, self._act_bits, np.uint32(steps)))
             self._stop("act", start, 1)
             return action
 
@@ -114,18 +115,19 @@ class Learner:
         """``error`` took the networks away: whatever needs them says so from now on."""
         self._lost = donation.lost(error)
 
-    def _act_on_leaves(self) -> Callable[[Any, Any], jax.Array] | None:
-        """How to act without building the policy; None if it is more than some leaves of the state."""
+    def _places_in_state(self) -> list[int] | None:
+        """Which leaves of the state acting reads; None if the policy is not made of such leaves alone."""
         places = {id(leaf): place for place, leaf in enumerate(self._leaves)}
-        picked, tree = jax.tree.flatten(self.policy)
-        if not all(id(leaf) in places for leaf in picked):
-            return None
-        wanted = [places[id(leaf)] for leaf in picked]
-        act, bits = compiled.flat_act(self.choose, tree), np.asarray(jax.random.key_data(self.act_key))
-        return lambda obs, steps: act([self._leaves[place] for place in wanted], obs, bits, steps)
+        leaves = jax.tree.leaves(self.policy)
+        read = [places.get(id(leaves[place]), -1) for place in self._read]
+        return None if -1 in read else read
 
-    def _act_on_policy(self, obs: Any, steps: Any) -> jax.Array:
-        return self.choose(self.policy, obs, self.act_key, steps)
+    def _acting_leaves(self) -> list[Any]:
+        """The arrays that acting reads, where it can be without building the policy."""
+        if self._read_of_state is not None:
+            return [self._leaves[place] for place in self._read_of_state]
+        leaves = jax.tree.leaves(self.policy)
+        return [leaves[place] for place in self._read]
 
     def take_times(self) -> dict[str, float]:
         """``wall_act_ms`` of one action and ``wall_update_ms`` of one update since the last call, where there

@@ -17,7 +17,7 @@ from fewstep.algos import registry
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name, parse_mode
 from fewstep.config import from_toml, presets, resolve, settings
 from fewstep.errors import UsageError
-from fewstep.training import compiled, demands, saved_policy, seeds, state_io
+from fewstep.training import acting, compiled, demands, saved_policy, seeds, state_io
 from fewstep.types import Rollout, Spec, Transition
 from tests.deploy.helpers import surroundings
 from tests.e2e.tiny_algorithm import ALGORITHM as TINY
@@ -80,7 +80,7 @@ class Case:
 
     def act(self, policy, obs, counter=0, mode=ActionMode()):  # noqa: B008  (frozen)
         key = seeds.key(0, seeds.Stream.ACT)
-        return np.asarray(compiled.act(self.algorithm, self.cfg, mode)(policy, obs, key, np.uint32(counter)))
+        return acting.bind(self.algorithm, self.cfg, SPEC, mode, policy, key)(obs, counter)
 
 
 @pytest.fixture(scope="module", params=[*registry.BUILT_IN, "tiny"])
@@ -319,7 +319,7 @@ def test_what_is_collected_is_the_behaviour_before_the_box(some):
     """A collector may leave the box; clipped to it, it is the same draw that ``act`` makes."""
     policy, key = some.algorithm.policy(some.init()), seeds.key(0, seeds.Stream.ACT)
     obs = 3.0 * np.random.default_rng(0).normal(size=(50, SPEC.obs_size)).astype(np.float32)
-    drawn = np.asarray(compiled.collect(some.algorithm, some.cfg)(policy, obs, key, np.uint32(3)))
+    drawn = acting.bind(some.algorithm, some.cfg, SPEC, None, policy, key)(obs, 3)
     assert np.isfinite(drawn).all()
     acted = some.act(policy, obs, 3, some.algorithm.behaviour(some.cfg))
     np.testing.assert_allclose(np.clip(drawn, -1, 1), acted, rtol=1e-6, atol=1e-7)

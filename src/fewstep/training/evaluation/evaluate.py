@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from fewstep import envs, foreign
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name
 from fewstep.config import RunConfig
 from fewstep.envs.registry import resolve
 from fewstep.errors import FewstepError, NonFiniteError
-from fewstep.training import compiled, seeds
+from fewstep.training import seeds
+from fewstep.training.acting import Acting, bind
 from fewstep.training.signals import Check, never
 
 Row = dict[str, Any]
@@ -37,9 +37,7 @@ class Rollout:
 
 def rollout(
     vector: envs.VectorEnv,
-    act: compiled.Act,
-    policy: Any,
-    key: PRNGKeyArray,
+    act: Acting,
     episode_seeds: Sequence[int],
     longest: int,
     check: Check = never,
@@ -56,7 +54,7 @@ def rollout(
         if not running.any():
             break
         check()
-        actions = np.asarray(act(policy, obs, key, np.uint32(step)))
+        actions = act(obs, step)
         result = vector.step(actions, running)
         returns += result.reward  # zero for those that have finished
         lengths += running
@@ -69,9 +67,7 @@ def rollout(
 
 def in_turn(
     vector: envs.VectorEnv,
-    act: compiled.Act,
-    policy: Any,
-    key: PRNGKeyArray,
+    act: Acting,
     episode_seeds: Sequence[int],
     longest: int,
     check: Check = never,
@@ -87,7 +83,7 @@ def in_turn(
         obs[episode] = vector.reset([seed] * vector.count, first)[0]
         while running[episode] and lengths[episode] < longest:
             check()
-            actions = np.asarray(act(policy, obs, key, np.uint32(lengths[episode])))
+            actions = act(obs, int(lengths[episode]))
             result = vector.step(np.tile(actions[episode], (vector.count, 1)), first)
             if result.lost[0]:  # its process was replaced: the episode begins anew
                 returns[episode], lengths[episode] = 0.0, 0
@@ -193,11 +189,11 @@ class Evaluator:
         check: Check,
     ) -> Row:
         began = time.monotonic()
-        act = compiled.act(self._algorithm, self._cfg, mode)
         key = seeds.fold_in(self._key, env_steps)
+        act = bind(self._algorithm, self._cfg, vector.spec, mode, policy, key)
         play = in_turn if self._shared else rollout
         longest = vector.longest_episode(self._longest)
-        played = play(vector, act, policy, key, self._seeds, longest, check)
+        played = play(vector, act, self._seeds, longest, check)
         return {
             "env_steps": env_steps,
             "updates": updates,

@@ -12,7 +12,8 @@ import numpy as np
 from fewstep import envs
 from fewstep.algos.contract import ActionMode
 from fewstep.errors import FewstepError, UsageError
-from fewstep.training import compiled, seeds
+from fewstep.training import seeds
+from fewstep.training.acting import bind
 from fewstep.training.evaluation.evaluate import Rollout, rollout
 from fewstep.training.saved_policy import SavedPolicy
 from fewstep.training.signals import Check, never
@@ -72,11 +73,11 @@ def record(
         with warnings.catch_warnings():
             # The encoder is a process of its own: forked, and at once replaced, which is safe beside threads.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-            act = compiled.act(saved.algorithm, saved.cfg, mode)
             key, episode = seeds.key(seed, seeds.Stream.EVALUATE), seeds.evaluation_seeds(seed, 1)
+            act = bind(saved.algorithm, saved.cfg, vector.spec, mode, saved.policy, key)
             with imageio.get_writer(unfinished, **options) as film:
                 most = vector.longest_episode(longest)
-                played = rollout(vector, act, saved.policy, key, episode, most, check, watch)
+                played = rollout(vector, act, episode, most, check, watch)
             os.replace(unfinished, path)
             return played
     except OSError as error:

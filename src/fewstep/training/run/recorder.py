@@ -42,7 +42,7 @@ class Recorder:
         self._metrics = RowWriter(run.metrics)
         self._evaluations = RowWriter(run.evaluations)
         self._evaluator = Evaluator.of(config, trainer.algorithm)
-        self._probes = Probes(trainer.algorithm, config, trainer.envs.toy, run.samples)
+        self._probes = Probes(trainer.algorithm, config, trainer.spec, trainer.envs.toy, run.samples)
         self._writing = Background()
         self._waited, self._told_of_waiting = 0.0, False
         discount = float(getattr(config.algorithm, "discount", 0.99))

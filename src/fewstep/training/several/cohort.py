@@ -153,7 +153,7 @@ class Cohort:
         if random:  # of all: it depends on the step and the config alone
             return random
         first = self.trainers[0]
-        act = stacked.act(first.algorithm, first.learner.choose)
+        act = stacked.collect(first.algorithm, first.config.algorithm)
         obs = np.stack([trainer.obs for trainer in self.trainers])
         with self._careful():
             states, _ = self._together()

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
-from fewstep.training.compiled import Act, Updates
+from fewstep.training.compiled import Updates
 
 T = TypeVar("T")
 COUNT = "updates"
@@ -66,12 +66,11 @@ def updates(single: Updates) -> Updates:
 
 
 @functools.lru_cache(maxsize=16)
-def act(algorithm: Algorithm, single: Act) -> Callable[[Any, Any, Any, Any], jax.Array]:
-    """``(states, obs[S, N, obs_size], keys[S], counter) -> action[S, N, act_size]`` by ``single``, a jitted
-    call that acts for one policy."""
+def collect(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Any, Any, Any], jax.Array]:
+    """``(states, obs[S, N, obs_size], keys[S], counter) -> action[S, N, act_size]`` to collect with."""
 
     def one(state: Any, obs: jax.Array, key: Any, counter: Any) -> jax.Array:
-        return single(algorithm.policy(state), obs, key, counter)
+        return algorithm.collect(cfg, algorithm.policy(state), obs, jax.random.fold_in(key, counter))
 
     def many(states: Any, obs: jax.Array, keys: Any, counter: Any) -> jax.Array:
         return jax.vmap(one, in_axes=(axes(states), 0, 0, None))(states, obs, keys, counter)
