@@ -1,27 +1,29 @@
 """What the tests of algorithms and critics share: transitions, changed settings, comparisons of pytrees."""
 
+import re
+from functools import partial
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from jax.interpreters import partial_eval as pe
 
 from fewstep.algos import registry
 from fewstep.config import settings
 from fewstep.types import Spec, Transition
+from tests.few import slow
 
 C = TypeVar("C")
 
 
-def representatives():
+def representatives(*more):
     """Names of the algorithms of the house for tests of code that is the same for all.
 
-    In `make test` one of each kind: replay with a plain actor, a flow whose actor chooses among candidates,
-    rollouts. `make test-all` takes the others, too.
+    In `make test` one of each kind, replay and rollouts, and ``more``; in `make test-all` the others, too.
     """
-    few = {"sac", "smfp", "ppo"}
-    return [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in registry.BUILT_IN]
+    few = {"sac", "ppo", *more}
+    return [*sorted(few), *slow(*(name for name in registry.BUILT_IN if name not in few))]
 
 
 def batch(rows=16, seed=0, spec=Spec(3, 2)):  # noqa: B008  (frozen)
@@ -36,6 +38,16 @@ def batch(rows=16, seed=0, spec=Spec(3, 2)):  # noqa: B008  (frozen)
 def changed(cfg: C, changes) -> C:
     """The config with other settings, by dotted names or in sections."""
     return settings.build(type(cfg), settings.flatten(cfg) | settings.dotted(changes, "changes"))
+
+
+def program(update, cfg, *args):
+    """The text of what ``update(cfg, *args)`` computes, without what its results do not depend on.
+
+    An option that leaves it alone changes nothing. Tracing takes a fraction of what compiling does.
+    """
+    closed = jax.make_jaxpr(partial(update, cfg))(*args)
+    needed, _ = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    return re.sub(r"0x[0-9a-f]+", "", str(needed))
 
 
 def same(left, right):

@@ -20,8 +20,8 @@ DIAGONAL = [
     ("sac", "mlp", "categorical"),
     ("td3", "layernorm", "gaussian"),
     ("crossq", "layernorm", "scalar"),
-    ("smfp", "crossq", "gaussian"),
-    ("mfpo", "crossq", "categorical"),
+    ("smfp", "layernorm", "gaussian"),
+    ("mfpo", "mlp", "scalar"),
 ]
 """Each actor once, on a critic that is not its own; each trunk and each head among them."""
 REST = [each for each in product(ACTORS, TRUNKS, HEADS) if each not in DIAGONAL]

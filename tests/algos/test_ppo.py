@@ -15,7 +15,7 @@ from fewstep.algos.ppo.advantages import gae
 from fewstep.algos.ppo.normalise import running_returns
 from fewstep.errors import UsageError
 from fewstep.types import Rollout, Spec
-from tests.algos.common import changed, same
+from tests.algos.common import changed, program, same
 
 TINY = changed(c.PPOConfig(), ALGORITHM.tiny | {"rollout.steps": 8, "rollout.minibatches": 4})
 FAR = np.array([50.0, -3.0, 0.0], np.float32)
@@ -46,7 +46,7 @@ def step(cfg, s, r):
 def test_samples_are_the_equations_written_out():
     """Second update, so that the statistics before and after the rollout differ; every environment apart."""
     before, r = step(TINY, state(), rollout())[0], rollout(seed=1)
-    after, rows = learner.samples(TINY, before, r)
+    after, rows = jax.jit(partial(learner.samples, TINY))(before, r)
     scaled = np.clip((r.obs - after.obs_moments.mean) / after.obs_moments.std, -10, 10)
     np.testing.assert_allclose(rows.obs.reshape(8, 3, 3), scaled, rtol=1e-4, atol=1e-5)
     old = np.clip((r.obs - before.obs_moments.mean) / before.obs_moments.std, -10, 10)
@@ -195,22 +195,31 @@ def test_the_learning_rate_falls_by_rollouts_not_by_gradient_steps():
     assert float(step(TINY, s, rollout())[1]["optimiser/learning_rate"]) == pytest.approx(3e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("actor.clip", 0.01),
-        ("actor.entropy_weight", 0.1),
-        ("actor.normalise_advantages", False),
-        ("critic.clip", 1e-4),
-        ("critic.weight", 2.0),
-        ("optimiser.max_grad_norm", 0.01),
-        ("normalise.obs", False),
-        ("normalise.reward", False),
-        ("normalise.obs_clip", 0.5),
-        ("normalise.reward_clip", 0.1),
-    ],
-)
-def test_every_option_changes_something(name, value):
+OPTIONS = [
+    ("actor.clip", 0.01),
+    ("actor.entropy_weight", 0.1),
+    ("actor.normalise_advantages", False),
+    ("critic.clip", 1e-4),
+    ("critic.weight", 2.0),
+    ("optimiser.max_grad_norm", 0.01),
+    ("normalise.obs", False),
+    ("normalise.reward", False),
+    ("normalise.obs_clip", 0.5),
+    ("normalise.reward_clip", 0.1),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OPTIONS)
+def test_every_option_changes_what_an_update_computes(name, value):
+    plain, other = (
+        program(learner.update, x, state(), rollout()) for x in (TINY, changed(TINY, {name: value}))
+    )
+    assert plain != other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "value"), OPTIONS)
+def test_every_option_changes_the_networks(name, value):
     cfg = changed(TINY, {name: value})
     assert not same(*(step(x, state(x), rollout())[0].networks for x in (TINY, cfg)))
 

@@ -113,6 +113,7 @@ def test_which_variants_and_tasks_are_chosen():
     assert cmp.choose([]) == ([], set())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_tasks_without_a_scale_count_in_probabilities_only(tmp_path):
     made = [Made(**(vars(m) | {"env": "my:Env-v0"})) for m in (*MFPO[:3], *SAC[:3])]
     found = compare(tmp_path, made)[0]
@@ -209,6 +210,7 @@ def test_bands_span_the_seeds_at_the_steps_they_share():
     assert [len(part) for part in spread([curves[2]])] == [0, 0, 0, 0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_runs_fold_behind_their_comparison(tmp_path):
     _, words = report(write(tmp_path / "runs", MFPO + SAC), tmp_path / "report.html")
     folded = ("Every run", "Returns of every run", "Every return on", "Training on", "Cost of every run")

@@ -144,6 +144,7 @@ def test_what_is_absent_is_absent(page):
         assert all(any(column[1:]) for column in columns if not column[0].endswith((" low", " high"))), path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_counts_are_the_real_ones(tmp_path):
     runs = several(tmp_path, rows=8)[:4]
     _, words = report(runs[:1], tmp_path / "one.html")
@@ -171,6 +172,7 @@ def test_one_evaluation_has_no_mean_over_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v1", "MountainCarContinuous-v0", "toy/bandit", "mine:Mine-v0"])
+@pytest.mark.usefixtures("undrawn")
 def test_a_simulators_version_belongs_to_the_runs_that_use_it(env, tmp_path):
     run = make(tmp_path / "run", Made(env=env, rows=2))
     recorded = json.loads((run / "provenance.json").read_text())
@@ -183,6 +185,7 @@ def test_a_simulators_version_belongs_to_the_runs_that_use_it(env, tmp_path):
     assert "mujoco" not in report([run], tmp_path / "report.html")[0].lower()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_tasks_with_and_without_mujoco_are_compared_together_and_once(tmp_path):
     made = [
         Made(env=env, algo=algo, rows=2, mujoco=version)

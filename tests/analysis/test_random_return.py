@@ -44,6 +44,7 @@ def test_endless_episodes_are_cut_and_bounded_in_number():
     assert (len(returns), cut, steps) == (3, 3, 60_000)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_measured_task_has_scores_and_the_report_says_how_they_came(tmp_path, capsys):
     """From the command line: kept in the runs, and not measured again."""
     paths = write(tmp_path, own((*MFPO[:3], *SAC[:3])))

@@ -136,6 +136,7 @@ def test_a_crashed_run_reports_what_it_lacks(tmp_path):
         assert absent not in words, absent
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_mujoco_versions_are_shown_apart(tmp_path):
     made = [Made(seed=0, rows=3), Made(seed=1, rows=3, mujoco="2.3.7")]
     _, words = report([make(tmp_path / str(m.seed), m) for m in made], tmp_path / "report.html")
@@ -144,6 +145,7 @@ def test_mujoco_versions_are_shown_apart(tmp_path):
     assert words.count("Every evaluation. Faint dots") == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_settings_are_other_variants(tmp_path):
     made = [Made(rows=3), Made(rows=3, atoms=51)]
     _, words = report([make(tmp_path / str(m.atoms), m) for m in made], tmp_path / "report.html")

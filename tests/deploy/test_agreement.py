@@ -21,6 +21,7 @@ from tests.deploy.helpers import (
     observations,
     surroundings,
 )
+from tests.few import slow
 
 
 def limit(algo, sets=()):
@@ -55,9 +56,17 @@ BEST = [
 CASES = [(*variant, mode) for variant in VARIANTS for mode in ("sample", "mode")] + [
     (*variant, "best-of-3") for variant in BEST
 ]
+FIRST = [
+    *((algo, (), "sample") for algo in ("sac", "ppo", "mfpo", "smfp", "td3", "crossq")),
+    ("smfp", (), "mode"),
+    ("crossq", (), "best-of-3"),
+    ("smfp", (), "best-of-3"),
+]
 
 
-@pytest.mark.parametrize(("algo", "sets", "mode"), CASES)
+@pytest.mark.parametrize(
+    ("algo", "sets", "mode"), FIRST + slow(*(case for case in CASES if case not in FIRST))
+)
 @needs_gcc
 def test_tiny_networks(algo, sets, mode, tmp_path):
     sets = TINY[algo] + sets
@@ -77,7 +86,7 @@ def test_tiny_networks(algo, sets, mode, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("algo", "mode"), [("mfpo", "best-of-3"), ("ppo", "sample"), ("smfp", "mode"), ("td3", "sample")]
+    ("algo", "mode"), [("ppo", "sample"), ("smfp", "mode"), *slow(("mfpo", "best-of-3"), ("td3", "sample"))]
 )
 def test_stablehlo(algo, mode, tmp_path):
     artefact, obs = exported(algo, TINY[algo], mode=mode), observations(SPEC.obs_size, limit=limit(algo))
@@ -88,9 +97,19 @@ def test_stablehlo(algo, mode, tmp_path):
 
 @pytest.mark.parametrize(
     ("algo", "mode"),
-    [("crossq", "sample"), ("mfpo", "native"), ("mfpo", "sample"), ("ppo", "sample"), ("sac", "sample"),
-     ("smfp", "native"), ("smfp", "sample"), ("td3", "sample")],
-)  # fmt: skip
+    [
+        ("sac", "sample"),
+        ("smfp", "native"),
+        *slow(
+            ("crossq", "sample"),
+            ("mfpo", "native"),
+            ("mfpo", "sample"),
+            ("ppo", "sample"),
+            ("smfp", "sample"),
+            ("td3", "sample"),
+        ),
+    ],
+)
 @needs_gcc
 def test_the_sizes_of_the_presets(algo, mode, tmp_path):
     spec = Spec(17, 6)

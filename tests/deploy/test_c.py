@@ -26,6 +26,7 @@ from tests.deploy.helpers import (
     needs_gcc,
     observations,
 )
+from tests.few import slow
 
 pytestmark = needs_gcc
 
@@ -142,7 +143,7 @@ def _xoshiro(seed):
         s[3] = ((s[3] << 11) | (s[3] >> 21)) & mask
 
 
-@pytest.mark.parametrize("hidden", ["[1]", "[3,5]", "[9,17]"])
+@pytest.mark.parametrize("hidden", ["[3,5]", *slow("[1]", "[9,17]")])
 def test_odd_sizes(hidden, tmp_path):
     artefact = exported("mfpo", (*TINY["mfpo"], f"actor.hidden={hidden}"))
     obs = observations(SPEC.obs_size, 100)

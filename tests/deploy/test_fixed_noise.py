@@ -9,12 +9,13 @@ from fewstep.cli import main
 from fewstep.errors import UsageError
 from tests.deploy.helpers import TINY
 from tests.e2e.helpers import one_line
+from tests.few import slow
 
 OBS = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 FORMATS = {"numpy": None, "onnx": "onnxruntime", "stablehlo": "flatbuffers"}
 
 
-@pytest.fixture(scope="module", params=["mfpo", "smfp", "sac"])
+@pytest.fixture(scope="module", params=["smfp", "sac", *slow("mfpo")])
 def model(request):
     sizes = dict(text.split("=") for text in TINY[request.param])
     values = {

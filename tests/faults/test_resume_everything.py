@@ -26,7 +26,7 @@ LOOP = {
 }
 
 
-@pytest.fixture(params=representatives())
+@pytest.fixture(params=representatives("smfp"))
 def algorithm(request):
     return request.param
 

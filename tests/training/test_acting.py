@@ -9,11 +9,16 @@ import pytest
 from fewstep.algos.contract import ActionMode
 from fewstep.training import acting
 from tests.deploy.helpers import SPEC, TINY, policy_of
+from tests.few import slow
 
 
 @pytest.mark.parametrize(
     ("algo", "candidates"),
-    [("sac", 1), ("sac", 3), ("smfp", 1), ("smfp", 3), ("mfpo", 1), ("mfpo", 3), ("td3", 1), ("ppo", 1)],
+    [
+        ("sac", 1),
+        ("smfp", 3),
+        *slow(("sac", 3), ("smfp", 1), ("mfpo", 1), ("mfpo", 3), ("td3", 1), ("ppo", 1)),
+    ],
 )
 def test_the_same_draws_for_the_same_counters(algo, candidates):
     algorithm, cfg, policy = policy_of(algo, TINY[algo])
@@ -26,7 +31,9 @@ def test_the_same_draws_for_the_same_counters(algo, candidates):
         np.testing.assert_array_equal(bound(obs, counter), want)
 
 
-@pytest.mark.parametrize(("algo", "mode"), [("sac", "mode"), ("smfp", "best-of-8"), ("mfpo", "best-of-10")])
+@pytest.mark.parametrize(
+    ("algo", "mode"), [("sac", "mode"), ("smfp", "best-of-8"), *slow(("mfpo", "best-of-10"))]
+)
 def test_each_row_by_itself_whatever_else_is_in_the_batch(algo, mode):
     """To the last bit: alone, in batches of every size, at every place, beside other rows."""
     algorithm, cfg, policy = policy_of(algo, TINY[algo])

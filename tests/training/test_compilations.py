@@ -8,9 +8,10 @@ import pytest
 
 from fewstep.training.learner import Learner
 from tests.algos.contract.test_contract import SPEC, Case
+from tests.few import slow
 
 
-@pytest.mark.parametrize("name", [pytest.param("mfpo", marks=pytest.mark.slow), "smfp", "sac"])
+@pytest.mark.parametrize("name", ["sac", *slow("smfp", "mfpo")])
 def test_nothing_is_compiled_after_the_first_update(name: str, caplog: pytest.LogCaptureFixture) -> None:
     case = Case.of(name)
     learner = Learner(case.algorithm, case.cfg, SPEC, 0, case.data())

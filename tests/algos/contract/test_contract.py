@@ -21,6 +21,7 @@ from fewstep.training import acting, compiled, demands, saved_policy, seeds, sta
 from fewstep.types import Rollout, Spec, Transition
 from tests.deploy.helpers import surroundings
 from tests.e2e.tiny_algorithm import ALGORITHM as TINY
+from tests.few import slow
 
 SPEC = Spec(obs_size=5, act_size=2)
 BATCH = 8
@@ -88,13 +89,13 @@ def case(request):
     return Case.of(request.param)
 
 
-FEW = {"smfp": {}, "ppo": {}, "sac": {"actor.delay": 2}, "tiny": {}}
-"""One of each kind of code around an algorithm: best-of-N, rollouts, a delayed actor, a user's own."""
+FEW = {"ppo": {}, "sac": {"actor.delay": 2}, "tiny": {}}
+"""One of each kind of code around an algorithm: rollouts, a delayed actor, a user's own."""
 
 
-@pytest.fixture(scope="module", params=FEW)
+@pytest.fixture(scope="module", params=[*FEW, *slow("smfp")])
 def some(request):
-    return Case.of(request.param, **FEW[request.param])
+    return Case.of(request.param, **FEW.get(request.param, {}))
 
 
 @pytest.fixture(scope="module")
