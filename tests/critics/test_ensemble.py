@@ -66,6 +66,8 @@ OTHERS = [
     config(trunk="crossq", target="polyak"),
     config(trunk="crossq", head="categorical", ensemble=3, reduce="mean", target="polyak"),
     config(trunk="layernorm", target="none"),
+    config(trunk="xqc", head="categorical"),
+    config(trunk="flash", head="categorical"),
 ]
 
 
@@ -166,6 +168,8 @@ def test_the_gaussian_target_has_the_spread_of_the_member_it_takes_its_mean_from
             ("mlp", "gaussian", "none"),
             ("crossq", "scalar", "none"),
             ("crossq", "categorical", "polyak"),
+            ("xqc", "categorical", "polyak"),
+            ("flash", "categorical", "polyak"),
         ]
     ],
     ids=names,
@@ -192,7 +196,7 @@ def test_the_loss_reaches_the_trained_networks_alone(cfg):
     }
     groups["spread"] = critics.spread
     scale = {"spread"} if cfg.head == "gaussian" else set()
-    joint = {"next_action"} if cfg.trunk == "crossq" else set()
+    joint = {"next_action"} if critics.stats else set()
     assert reached(loss, groups) == {"nets"} | joint | scale
 
 
