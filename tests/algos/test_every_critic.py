@@ -14,16 +14,18 @@ from fewstep.types import Spec, Transition
 from tests.algos.common import changed, same
 
 ACTORS = ("sac", "td3", "crossq", "smfp", "mfpo")
-TRUNKS = ("mlp", "layernorm", "crossq")
+TRUNKS = ("mlp", "layernorm", "crossq", "xqc", "flash")
 HEADS = ("scalar", "categorical", "gaussian")
 DIAGONAL = [
     ("sac", "mlp", "categorical"),
+    ("sac", "xqc", "categorical"),
+    ("td3", "flash", "categorical"),
     ("td3", "layernorm", "gaussian"),
     ("crossq", "layernorm", "scalar"),
     ("smfp", "layernorm", "gaussian"),
     ("mfpo", "mlp", "scalar"),
 ]
-"""Each actor once, on a critic that is not its own; each trunk and each head among them."""
+"""Each actor on a critic that is not its own; each trunk and each head among them."""
 REST = [each for each in product(ACTORS, TRUNKS, HEADS) if each not in DIAGONAL]
 
 

@@ -7,7 +7,7 @@ import pytest
 from fewstep import config
 from fewstep.algos import registry
 from fewstep.bench import floor
-from fewstep.bench.gemms import Perceptron
+from fewstep.bench.gemms import Perceptron, Residual
 from fewstep.bench.peak import gemm_rate
 from fewstep.errors import UsageError
 from fewstep.types import Spec, Transition
@@ -33,6 +33,36 @@ def test_a_perceptron_by_hand():
     assert net.forward(10, 40, own_conditions=True) == net.forward(10, 40) + 2 * 40 * 4 * 5
 
 
+def test_a_residual_network_takes_the_cheaper_way_by_hand():
+    """Width 4, two blocks of inner width 16; either way its skip connections cost no products."""
+    net = Residual(state=3, own=2, hidden=(4, 16, 4, 16, 4), outputs=1)
+    behind = 3 * 4 * 16 + 4
+    one_by_one = 3 * 4 + 2 * 4 + 4 * 16 + behind
+    assert net.forward(10, 10) == 2 * 10 * one_by_one
+    assert net.forward(1, 100) == 2 * (3 * 4 + 4 * 16 + 2 * 4 * 16 + 100 * (2 * 4 + 2 * 16 + behind))
+    assert net.training(10, 10) == 2 * 10 * (3 * one_by_one - 5 * 4)
+    assert net.pathwise(10, 10) == 2 * 10 * (one_by_one + behind + 2 * 16 + 2 * 4)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "hidden", "batch", "target", "online"),
+    [("xqc", (512,) * 4, 256, 870, 2599), ("flash", (256, 256), 512, 2212, 6625)],
+)
+def test_the_critics_of_xqc_and_flashsac(trunk, hidden, batch, target, online):
+    """Millions of multiply-adds of both critics' update on HalfCheetah, counted apart from this code.
+
+    There all rows reach the last layer's gradient; the loss sees one half of them."""
+    cfg = preset(
+        "sac", "small", critic__trunk=trunk, critic__hidden=hidden, critic__head="categorical"
+    ).critic
+    net = floor.critic_network(cfg, HALF_CHEETAH)
+    assert int(2 * net.forward(2 * batch, 2 * batch) / 2e6) == target
+    assert round(2 * net.training(2 * batch, 2 * batch) / 2e6) == online
+    unseen = 2 * 2 * batch * hidden[-1] * 101 / 1e6
+    counted = floor.temporal_difference(cfg, HALF_CHEETAH, batch) / 2e6
+    assert abs(counted - (target + online - unseen)) < 1.0
+
+
 @pytest.mark.parametrize(("spec", "giga"), [(HALF_CHEETAH, 14.1), (Spec(27, 8), 14.2), (HUMANOID, 15.6)])
 def test_mfpo_at_the_authors_sizes(spec, giga):
     """An independent count gave these; it has derivatives where r = t and of the inputs, so it is larger."""
@@ -56,6 +86,8 @@ def xla_count(algo, cfg, spec, batch):
         ("sac", "small", {}),
         ("td3", "small", {"actor.delay": 1}),
         ("crossq", "small", {"actor.delay": 1}),
+        ("sac", "small", {"critic.trunk": "xqc", "critic.head": "categorical"}),
+        ("sac", "small", {"critic.trunk": "flash", "critic.head": "categorical"}),
         ("smfp", "small", {"actor.delay": 1}),
         ("smfp", "soft", {"actor.delay": 1}),
     ],

@@ -67,6 +67,8 @@ OTHERS = [
     config(trunk="crossq", target="polyak"),
     config(trunk="crossq", head="categorical", ensemble=3, reduce="mean", target="polyak"),
     config(trunk="layernorm", target="none"),
+    config(trunk="xqc", head="categorical"),
+    config(trunk="flash", head="categorical"),
 ]
 
 
@@ -175,10 +177,12 @@ def test_the_gaussian_target_has_the_spread_of_the_member_it_takes_its_mean_from
     [
         config(head="gaussian", target="none"),
         config(trunk="crossq", head="categorical"),
+        config(trunk="xqc", head="categorical"),
         *slow(
             config(),
             config(trunk="layernorm", head="categorical"),
             config(trunk="crossq", target="none"),
+            config(trunk="flash", head="categorical"),
             ids=names,
         ),
     ],
@@ -206,7 +210,7 @@ def test_the_loss_reaches_the_trained_networks_alone(cfg):
     }
     groups["spread"] = critics.spread
     scale = {"spread"} if cfg.head == "gaussian" else set()
-    joint = {"next_action"} if cfg.trunk == "crossq" else set()
+    joint = {"next_action"} if critics.stats else set()
     assert reached(loss, groups) == {"nets"} | joint | scale
 
 

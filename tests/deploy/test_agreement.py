@@ -50,6 +50,8 @@ BEST = [
     ("mfpo", ()),
     ("mfpo", ("critic.reduce=mean",)),
     ("sac", ()),
+    ("sac", ("critic.trunk=xqc", "critic.head=categorical", "critic.atoms=11")),
+    ("sac", ("critic.trunk=flash", "critic.hidden=[8,8]")),
     ("smfp", ()),
     ("smfp", ("critic.trunk=layernorm", "actor.backbone=dit", "actor.hidden=[8,8]")),
 ]

@@ -7,6 +7,7 @@ import numpy as np
 from fewstep.nets.frozen import frozen
 from fewstep.nets.layers import LayerNorm, Linear
 from fewstep.nets.mlp import MLP
+from fewstep.nets.unit_nets import FlashNet
 
 
 def test_means_taken_off_the_kernels_leave_the_function() -> None:
@@ -61,3 +62,15 @@ def test_kernels_are_rounded_and_a_product_adds_up_in_float32() -> None:
     # Only the factors are rounded: adding up in bfloat16 would be off by up to 2^-9 of the sum.
     factors = x.astype(jnp.bfloat16).astype(jnp.float32), rough[0].weight.astype(jnp.float32)
     np.testing.assert_allclose(found, factors[0] @ factors[1] + layer.bias, rtol=1e-4, atol=1e-4)
+
+
+def test_the_kernels_of_batch_normalised_networks_are_rounded_too() -> None:
+    net = FlashNet.create(jax.random.key(0), 5, 16, 2, 3)
+    coarse, stats, row = frozen(net, "bfloat16"), net.empty_stats(), jnp.linspace(-1.0, 1.0, 5)
+    kernels = [coarse.embed, coarse.head, *(layer.kernel for block in coarse.blocks for layer in block)]
+    assert {kernel.weight.dtype.name for kernel in kernels} == {"bfloat16"}
+    assert coarse.blocks[0][0].norm.scale.dtype == jnp.float32
+    out = coarse(stats, row[:3], row[3:])
+    assert out.dtype == jnp.float32
+    error = np.abs(out - net(stats, row[:3], row[3:])).max()
+    assert 1e-6 < error < 0.05

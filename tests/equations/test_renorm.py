@@ -75,6 +75,8 @@ def test_running_statistics_carry_no_gradient():
 def textbook(norm, cfg, stats, x):
     """The formula of Ioffe 2017, or that of CrossQ's code, statistics and all, as one writes it down."""
     mean, variance = x.mean(0), x.var(0)
+    if cfg.form == "plain":
+        return (x - mean) / jnp.sqrt(variance + cfg.epsilon) * norm.scale + norm.bias
     std, running = jnp.sqrt(variance + cfg.epsilon), jnp.sqrt(stats.variance + cfg.epsilon)
     r = jax.lax.stop_gradient(jnp.clip(std / running, 1 / cfg.r_max, cfg.r_max))
     d = jax.lax.stop_gradient(jnp.clip((mean - stats.mean) / running, -cfg.d_max, cfg.d_max))
@@ -84,7 +86,7 @@ def textbook(norm, cfg, stats, x):
     return ((x - mean) / std * r + d) * norm.scale + norm.bias
 
 
-@pytest.mark.parametrize("form", ["ioffe", "crossq"])
+@pytest.mark.parametrize("form", ["ioffe", "crossq", "plain"])
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 def test_through_a_layer_values_and_gradients_are_the_textbooks(form, scale):
     """With running statistics far enough away that both corrections are at work, one of them at its limit."""
@@ -118,9 +120,23 @@ def test_the_forms_part_where_the_variance_is_not_large_beside_epsilon(variance,
     np.testing.assert_allclose(slopes[1] / slopes[0], share, rtol=2e-3)
 
 
-def test_a_constant_feature_has_finite_gradients_in_either_form():
+def test_the_plain_form_does_not_look_at_the_running_statistics():
+    """Not a number in them would reach the rows otherwise."""
+    nowhere = Stats(jnp.full(4, jnp.nan), jnp.full(4, jnp.nan), jnp.int32(0))
+    y, _ = normalised(layer(), RenormConfig(warm_up=0, form="plain"), nowhere, ROWS)
+    assert np.isfinite(y).all()
+
+
+def test_the_running_variance_may_average_unbiased_ones():
+    cfg = RenormConfig(unbiased=True)
+    (y, after), (same, _) = (normalised(layer(), c, Stats.create(4), ROWS) for c in (cfg, COLD))
+    np.testing.assert_allclose(after.variance, 0.99 + 0.01 * ROWS.var(0, ddof=1), rtol=1e-5)
+    np.testing.assert_array_equal(y, same)
+
+
+def test_a_constant_feature_has_finite_gradients_in_every_form():
     rows = ROWS.at[:, 0].set(7.0)
-    for form in ("ioffe", "crossq"):
+    for form in ("ioffe", "crossq", "plain"):
         cfg = RenormConfig(warm_up=0, form=form)
 
         def total(x, cfg=cfg):

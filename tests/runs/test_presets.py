@@ -64,6 +64,7 @@ AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in
 
 NO_NUMBER = {
     "proposals.block",  # the order of work, not its result
+    "replay.noise_repeat",  # new noise at every step
     "replay.reward",  # the environment's own
     "training.checkpoint_every",
     "training.env_process",

@@ -14,21 +14,27 @@ from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.sac import SACConfig
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.td3 import TD3Config
-from fewstep.bench.gemms import Perceptron
+from fewstep.bench.gemms import Perceptron, Residual
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import UsageError
 from fewstep.nets.time_features import LOW_FREQUENCIES
+from fewstep.nets.unit_nets import EXPANSION
 from fewstep.types import Spec
 
 
-def _critic(cfg: CriticConfig, spec: Spec) -> Perceptron:
+def critic_network(cfg: CriticConfig, spec: Spec) -> Perceptron:
+    """The sizes of one critic."""
+    if cfg.trunk == "flash":
+        width, blocks = cfg.hidden[0], len(cfg.hidden)
+        sizes = (width, *((EXPANSION * width, width) * blocks))
+        return Residual(spec.obs_size, spec.act_size, sizes, cfg.made_head.outputs)
     return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, cfg.made_head.outputs)
 
 
-def _temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
-    """All critics: values of the successors, then one regression of each."""
-    net = _critic(cfg, spec)
-    if cfg.trunk == "crossq":
+def temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
+    """Operations of all critics: values of the successors, then one regression of each."""
+    net = critic_network(cfg, spec)
+    if cfg.trunk in ("crossq", "xqc", "flash"):
         # One forward of both halves; the loss sees the values of one, and through the statistics both learn.
         joint = net.forward(2 * batch, 2 * batch) + net.weight_gradient(2 * batch, 2 * batch)
         head = 2 * batch * cfg.hidden[-1] * cfg.made_head.outputs
@@ -40,18 +46,18 @@ def _temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
 def sac(cfg: SACConfig | CrossQConfig, spec: Spec, batch: int) -> float:
     """SAC and CrossQ: one action at s', twin regression; one action at s, climbed through both critics."""
     actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
-    improvement = actor.training(batch, batch) + cfg.critic.ensemble * _critic(cfg.critic, spec).pathwise(
-        batch, batch
-    )
-    critics = actor.forward(batch, batch) + _temporal_difference(cfg.critic, spec, batch)
+    improvement = actor.training(batch, batch) + cfg.critic.ensemble * critic_network(
+        cfg.critic, spec
+    ).pathwise(batch, batch)
+    critics = actor.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch)
     return critics + improvement / cfg.actor.delay
 
 
 def td3(cfg: TD3Config, spec: Spec, batch: int) -> float:
     """TD3: like SAC, but the policy climbs the first critic alone."""
     actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, spec.act_size)
-    improvement = actor.training(batch, batch) + _critic(cfg.critic, spec).pathwise(batch, batch)
-    critics = actor.forward(batch, batch) + _temporal_difference(cfg.critic, spec, batch)
+    improvement = actor.training(batch, batch) + critic_network(cfg.critic, spec).pathwise(batch, batch)
+    critics = actor.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch)
     return critics + improvement / cfg.actor.delay
 
 
@@ -66,7 +72,7 @@ def smfp(cfg: SMFPConfig, spec: Spec, batch: int) -> float:
     actor = Perceptron(
         spec.obs_size, spec.act_size, cfg.actor.hidden, 2 * spec.act_size, 4 * len(LOW_FREQUENCIES)
     )
-    critic = _critic(cfg.critic, spec)
+    critic = critic_network(cfg.critic, spec)
 
     def judged(states: int, each: int) -> int:
         return actor.forward(states, states * each) + cfg.critic.ensemble * critic.forward(
@@ -75,7 +81,7 @@ def smfp(cfg: SMFPConfig, spec: Spec, batch: int) -> float:
 
     k = cfg.target_candidates
     critics = judged(batch, k) if k > 1 else actor.forward(batch, batch)
-    critics += _temporal_difference(cfg.critic, spec, batch)
+    critics += temporal_difference(cfg.critic, spec, batch)
     if cfg.entropy.soft_backup and cfg.entropy.kind == "semi_implicit":
         critics += actor.forward(0, batch * cfg.entropy.components)
 
@@ -102,7 +108,7 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
         raise UsageError("the floor of mfpo is counted for divergence.log_prob averaged")
     a, embed = cfg.actor, cfg.actor.time_embed
     net = [Perceptron(spec.obs_size, spec.act_size, a.hidden, n, embed) for n in (spec.act_size, 1)]
-    critic = _critic(cfg.critic, spec)
+    critic = critic_network(cfg.critic, spec)
     # An embedder has no state; its features count as a row's own inputs. Two of them, of t and of t - r.
     times = Perceptron(0, a.time_features, (embed,), embed)
 
@@ -118,7 +124,7 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
         embedding += times.input_gradient(rows, wanted=a.time_features)
         return n.training(states, rows, own_conditions=True) + tangent + 2 * embedding
 
-    critics = drawn(batch, 1) + _temporal_difference(cfg.critic, spec, batch)
+    critics = drawn(batch, 1) + temporal_difference(cfg.critic, spec, batch)
     states = min(a.batch_size or batch, batch)
     improvement = drawn(states, cfg.proposals.policy)
     points = states * cfg.proposals.points

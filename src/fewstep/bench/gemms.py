@@ -64,3 +64,24 @@ class Perceptron:
     def pathwise(self, states: int, rows: int) -> int:
         """Forward, and the gradient of the outputs in the row's own inputs; the weights are constants."""
         return self.forward(states, rows) + self.input_gradient(rows, wanted=self.own)
+
+
+@dataclass(frozen=True)
+class Residual(Perceptron):
+    """A perceptron with no activation behind its first layer, whose output a skip connection reads, too.
+
+    So a row's own inputs may pass the first two kernels as one, their product, while a state passes them one
+    after the other. That is cheaper for many rows of a state, and for the gradients of these inputs.
+    """
+
+    def forward(self, states: int, rows: int, *, own_conditions: bool = False) -> int:
+        """As ``Perceptron.forward``, by whichever way is cheaper."""
+        width, inner = self.hidden[:2]
+        saved = (rows - states) * width * inner - (rows + width) * self.own * inner
+        return super().forward(states, rows, own_conditions=own_conditions) - 2 * max(0, saved)
+
+    def input_gradient(self, rows: int, *, wanted: int = 0) -> int:
+        """As ``Perceptron.input_gradient``, by the product where inputs are wanted and that is cheaper."""
+        width, inner = self.hidden[:2]
+        saved = rows * (width - wanted) * inner if wanted else 0
+        return super().input_gradient(rows, wanted=wanted) - 2 * max(0, saved)

@@ -87,7 +87,7 @@ def _parts(trainer: Trainer, steps: int) -> tuple[float, float, float, float]:
     times: list[tuple[float, float, float, float]] = []
     for _ in range(steps):
         begin = time.perf_counter()
-        action = trainer.learner.act(trainer.obs, trainer.env_steps)
+        action = trainer.learner.act(trainer.obs, trainer.noise_counter)
         acted = time.perf_counter()
         trainer.take(action)
         stepped = time.perf_counter()

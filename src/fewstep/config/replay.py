@@ -1,9 +1,9 @@
 """The section of settings that every off-policy algorithm's config has."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from fewstep.config.settings import Count, Positive, Section
+from fewstep.config.settings import Count, Positive, Range, Section
 from fewstep.errors import UsageError
 
 RewardScale = Literal["raw", "std", "bounded"]
@@ -25,6 +25,9 @@ class ReplayConfig(Section):
             standard deviation of discounted returns; ``bounded``, by that or by a fifth of the largest
             return so far, whichever is more, so that returns stay within 5. Metrics are then in units of
             ``reward/divisor``.
+        noise_repeat: while experience is collected the noise behind the policy's actions, and what is added
+            for exploration, is held for up to so many steps, n of them with a probability proportional to
+            n^-2; all environments of a run hold together. 1: new noise at every step.
     """
 
     capacity: Count = 1_000_000
@@ -33,6 +36,7 @@ class ReplayConfig(Section):
     updates_per_step: Positive = 1.0
     overlap: bool = False
     reward: RewardScale = "raw"
+    noise_repeat: Annotated[int, Range(1, 1000)] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,17 +19,20 @@ from fewstep.critics import gaussian
 from fewstep.critics.heads import CategoricalHead, GaussianHead, Head, Reduce, ScalarHead, combine
 from fewstep.errors import require
 from fewstep.nets.activations import Activation
-from fewstep.nets.layers import Init
+from fewstep.nets.layers import Init, Linear
 from fewstep.nets.mlp import MLP
 from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
+from fewstep.nets.unit_nets import FlashNet, XQCNet
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
 Rows = Float[Array, "batch"]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
-Net = MLP | RenormMLP
+UnitNet = XQCNet | FlashNet
+Normed = RenormMLP | UnitNet
+Net = MLP | Normed
 Nets = tuple[Net, ...]
 Metrics = dict[str, Scalar]
 QFunction = Callable[[Obs, Vector], Scalar]
@@ -42,12 +45,15 @@ class CriticConfig(AdamConfig):
 
     Attributes:
         trunk: ``mlp``; ``layernorm``, an MLP with LayerNorm; ``crossq``, an MLP with batch renormalisation
-            that sees (s, a) and (s', a') as one batch.
+            that sees (s, a) and (s', a') as one batch; ``xqc`` and ``flash``, the networks of XQC and
+            FlashSAC (``nets.unit_nets``) with their published constants and initialiser, which see one batch,
+            too, and whose kernels are brought back to columns of unit norm after every step. With the heads
+            ``scalar`` and ``gaussian`` the last kernel is not: a number must be able to reach any return.
         head: what is predicted: ``scalar``, one number; ``categorical``, a distribution over fixed atoms
             (C51); ``gaussian``, mean and standard deviation (DSAC-T).
-        hidden: sizes of the hidden layers.
+        hidden: sizes of the hidden layers; of ``flash`` one equal width for each residual block.
         activation: between them.
-        init: initialiser of the hidden layers.
+        init: initialiser of the hidden layers, but for ``xqc`` and ``flash``: theirs is orthogonal.
         ensemble: number of critics.
         reduce: how their values become one, in targets and in choosing among actions.
         target: ``polyak``, targets come from Polyak averages of the critics; ``none``, from the critics.
@@ -59,13 +65,14 @@ class CriticConfig(AdamConfig):
         v_max: upper end of that grid, above ``v_min``.
         head_init: of the categorical head: ``zeros`` starts at the uniform distribution, whose value is the
             middle of the grid; ``origin`` at a narrow one around the return 0; ``random`` with what the
-            initialiser gives.
+            initialiser gives. The last kernel of ``xqc`` and ``flash`` has unit norm, so there it is the
+            bias alone: that of ``origin`` around 0, that of ``zeros`` and ``random`` zero.
         momentum, warm_up: of the running statistics; updates with plain batch statistics before the
             renormalisation sets in (``crossq``).
         renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq``).
     """
 
-    trunk: Literal["mlp", "layernorm", "crossq"] = "mlp"
+    trunk: Literal["mlp", "layernorm", "crossq", "xqc", "flash"] = "mlp"
     head: Literal["scalar", "categorical", "gaussian"] = "scalar"
     hidden: Sizes = (256, 256)
     activation: Activation = "relu"
@@ -90,6 +97,11 @@ class CriticConfig(AdamConfig):
             self.v_min < self.v_max,
             f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
         )
+        require(
+            self.trunk != "flash" or len(set(self.hidden)) == 1,
+            "critic.hidden must be one width for all blocks with critic.trunk=flash, for two of 256 "
+            f"[256, 256], got {list(self.hidden)}",
+        )
 
     @property
     def made_head(self) -> Head:
@@ -104,7 +116,7 @@ class Ensemble(eqx.Module):
 
     Attributes:
         nets: the members.
-        stats: their running statistics, empty without batch renormalisation.
+        stats: their running statistics, empty without batch normalisation.
     """
 
     nets: Nets
@@ -113,7 +125,7 @@ class Ensemble(eqx.Module):
     def outputs(self, s: Obs, a: Vector) -> list[Array]:
         """Every member's outputs at one state and action, by the running statistics."""
         if self.stats:
-            return [net(stats, s, a) for net, stats in zip(_renormed(self.nets), self.stats, strict=True)]
+            return [net(stats, s, a) for net, stats in zip(_normed(self.nets), self.stats, strict=True)]
         return [net(s, a) for net in self.nets if isinstance(net, MLP)]
 
     def values(self, cfg: CriticConfig, s: Obs, a: Vector) -> list[Scalar]:
@@ -131,7 +143,7 @@ class Critics(eqx.Module):
     Attributes:
         online: the networks that are trained, with Adam's moments.
         target: their Polyak averages, empty with ``target = "none"``.
-        stats: running statistics of the online networks, empty without batch renormalisation.
+        stats: running statistics of the online networks, empty without batch normalisation.
         spread: running mean of each member's predicted standard deviation (``gaussian``), else empty.
     """
 
@@ -147,7 +159,7 @@ class Critics(eqx.Module):
         return Critics(
             online=Trained.start(cfg, nets),
             target=copied(nets) if cfg.target == "polyak" else (),
-            stats=tuple(net.empty_stats() for net in nets if isinstance(net, RenormMLP)),
+            stats=tuple(net.empty_stats() for net in _normed(nets)),
             spread=jnp.ones(len(nets) if cfg.head == "gaussian" else 0),
         )
 
@@ -202,6 +214,7 @@ class Critics(eqx.Module):
         online, value, found = descend(
             cfg, self.online, _loss, self, cfg, discount, batch, next_action, bonus
         )
+        online = replace(online, params=_projected(online.params))
         fitted = replace(self, online=online, stats=found.stats)
         if cfg.head == "gaussian":
             fitted = replace(fitted, spread=polyak(self.spread, found.std, cfg.tau))
@@ -220,6 +233,9 @@ class Found(NamedTuple):
 
 def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> Net:
     head, sizes = cfg.made_head, (spec.obs_size + spec.act_size, cfg.hidden, cfg.made_head.outputs)
+    if cfg.trunk == "xqc" or cfg.trunk == "flash":
+        unit = _create_unit(cfg, key, *sizes)
+        return replace(unit, head=Linear(unit.head.weight, head.start(unit.head).bias))
     if cfg.trunk == "crossq":
         renorm = RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up, form=cfg.renorm)
         net = RenormMLP.create(key, *sizes, cfg=renorm, init=cfg.init, activation=cfg.activation)
@@ -227,6 +243,16 @@ def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> Net:
         norm = cfg.trunk == "layernorm"
         net = MLP.create(key, *sizes, init=cfg.init, activation=cfg.activation, norm=norm)
     return replace(net, head=head.start(net.head))
+
+
+def _create_unit(cfg: CriticConfig, key: PRNGKeyArray, inputs: int, hidden: Sizes, outputs: int) -> UnitNet:
+    unit_head = cfg.head == "categorical"
+    if cfg.trunk == "xqc":
+        return XQCNet.create(key, inputs, hidden, outputs, activation=cfg.activation, unit_head=unit_head)
+    width, blocks = hidden[0], len(hidden)
+    return FlashNet.create(
+        key, inputs, width, blocks, outputs, activation=cfg.activation, unit_head=unit_head
+    )
 
 
 def _follow(cfg: CriticConfig, critics: Critics, updates: Int[Array, ""]) -> Critics:
@@ -302,14 +328,18 @@ def _jointly(
         ]
     )
     count = batch.obs.shape[0]
-    found = [net.train(stats, rows) for net, stats in zip(_renormed(nets), critics.stats, strict=True)]
+    found = [net.train(stats, rows) for net, stats in zip(_normed(nets), critics.stats, strict=True)]
     ahead = [out for out, _ in found]
     if critics.target:
-        pairs = zip(_renormed(critics.target), critics.stats, strict=True)
+        pairs = zip(_normed(critics.target), critics.stats, strict=True)
         ahead = [net.train(stats, rows)[0] for net, stats in pairs]
     nxt = jnp.stack([out[count:] for out in ahead], axis=1)
     return Passed([out[:count] for out, _ in found], nxt, tuple(stats for _, stats in found))
 
 
-def _renormed(nets: Nets) -> tuple[RenormMLP, ...]:
-    return tuple(net for net in nets if isinstance(net, RenormMLP))
+def _normed(nets: Nets) -> tuple[Normed, ...]:
+    return tuple(net for net in nets if isinstance(net, Normed))
+
+
+def _projected(nets: Nets) -> Nets:
+    return tuple(net.projected() if isinstance(net, UnitNet) else net for net in nets)

@@ -1,10 +1,11 @@
 """Networks prepared for many rows and no gradient."""
 
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import jax
 
-from fewstep.nets.layers import LayerNorm, Linear
+from fewstep.nets.layers import Kernel, LayerNorm, Linear
 from fewstep.nets.mlp import MLP
 
 Precision = Literal["float32", "bfloat16"]
@@ -32,12 +33,12 @@ def frozen(nets: Nets, precision: Precision = "float32") -> Nets:
         return MLP(blocks, node.head, node.activation)
 
     def rounded(node: object) -> object:
-        if not isinstance(node, Linear):
+        if not isinstance(node, Linear | Kernel):
             return node
-        return Linear(node.weight.astype(precision), node.bias)
+        return replace(node, weight=node.weight.astype(precision))
 
     nets = jax.tree.map(centred, nets, is_leaf=lambda node: isinstance(node, MLP))
-    return jax.tree.map(rounded, nets, is_leaf=lambda node: isinstance(node, Linear))
+    return jax.tree.map(rounded, nets, is_leaf=lambda node: isinstance(node, Linear | Kernel))
 
 
 def _centre(linear: Linear, norm: LayerNorm) -> tuple[Linear, LayerNorm]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.nets.activations import ACTIVATIONS, Activation
 from fewstep.nets.layers import Init, Linear
 
-Form = Literal["ioffe", "crossq"]
+Form = Literal["ioffe", "crossq", "plain"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class RenormConfig:
         epsilon: added to variances below the root.
         r_max, d_max: how far scale and shift are corrected from the batch's towards the running statistics.
         form: of the correction (``BatchRenorm.train``): as published by ``ioffe``, or as in the ``crossq``
-            authors' code, which applies r and d before epsilon is added.
+            authors' code, which applies r and d before epsilon is added; ``plain``: none, which is batch
+            normalisation (Ioffe and Szegedy 2015), whatever ``r_max``, ``d_max`` and ``warm_up`` say.
         warm_up: batches that are normalised by their own statistics alone (plain batch normalisation).
+        unbiased: the running variance averages sums of squares over n - 1 instead of n, for batches of n.
     """
 
     momentum: float = 0.99
@@ -39,6 +41,7 @@ class RenormConfig:
     d_max: float = 5.0
     warm_up: int = 100_000
     form: Form = "ioffe"
+    unbiased: bool = False
 
 
 class Stats(eqx.Module):
@@ -64,6 +67,10 @@ class Affine(NamedTuple):
     rows: Float[Array, "batch size"]
     slope: Float[Array, "size"]
     shift: Float[Array, "size"]
+
+    def computed(self) -> Float[Array, "batch size"]:
+        """The batch itself."""
+        return self.rows * self.slope + self.shift
 
     def through(self, layer: Linear) -> Float[Array, "batch outputs"]:
         """``layer`` of the batch."""
@@ -105,7 +112,8 @@ class BatchRenorm(eqx.Module):
 
         The form ``crossq`` corrects the batch's mean and variance before epsilon is added:
         y = (x - mean_batch + d sqrt(variance) / r) / sqrt(variance / r^2 + epsilon) * scale + bias. The two
-        are equal where variances are much larger than epsilon, and in the warm-up.
+        are equal where variances are much larger than epsilon, and in the warm-up. The form ``plain`` has
+        r = 1 and d = 0.
 
         y comes as an affine map of centred rows. They are centred by a constant equal to the mean, which
         keeps float32 exact; the mean's gradient goes through ``shift``, and through the small vectors there
@@ -116,26 +124,35 @@ class BatchRenorm(eqx.Module):
         rows = x - centre
         # d variance / dx is 2 (x - mean) / batch whether the mean moves with x or not.
         variance = jnp.mean(rows * rows, axis=0)
-        std, running = jnp.sqrt(variance + cfg.epsilon), jnp.sqrt(stats.variance + cfg.epsilon)
+        slope, offset = self._corrected(cfg, stats, mean, variance)
+        shift = self.bias + offset - (mean - centre) * slope
+        m, n = cfg.momentum, x.shape[0]
+        seen = variance * (n / (n - 1)) if cfg.unbiased else variance
+        moved = Stats(
+            m * stats.mean + (1.0 - m) * mean,
+            m * stats.variance + (1.0 - m) * seen,
+            stats.batches + 1,
+        )
+        return Affine(rows, slope, shift), lax.stop_gradient(moved)
+
+    def _corrected(
+        self, cfg: RenormConfig, stats: Stats, mean: Float[Array, "size"], variance: Float[Array, "size"]
+    ) -> tuple[Float[Array, "size"], Float[Array, "size"]]:
+        """Slope and offset of the batch less its mean; without correction scale / std_batch and 0."""
+        std = jnp.sqrt(variance + cfg.epsilon)
+        if cfg.form == "plain":
+            return self.scale / std, jnp.zeros_like(std)
+        running = jnp.sqrt(stats.variance + cfg.epsilon)
         warm = stats.batches >= cfg.warm_up
         r = jnp.where(warm, jnp.clip(std / running, 1.0 / cfg.r_max, cfg.r_max), 1.0)
         d = jnp.where(warm, jnp.clip((mean - stats.mean) / running, -cfg.d_max, cfg.d_max), 0.0)
         r, d = lax.stop_gradient((r, d))
         if cfg.form == "ioffe":
-            slope, offset = self.scale * r / std, d * self.scale
-        else:
-            slope = self.scale * lax.rsqrt(variance / (r * r) + cfg.epsilon)
-            # The root's slope is infinite at 0, where the offset is 0 whatever d is.
-            root = jnp.sqrt(jnp.maximum(variance, jnp.finfo(variance.dtype).tiny))
-            offset = d * root / r * slope
-        shift = self.bias + offset - (mean - centre) * slope
-        m = cfg.momentum
-        moved = Stats(
-            m * stats.mean + (1.0 - m) * mean,
-            m * stats.variance + (1.0 - m) * variance,
-            stats.batches + 1,
-        )
-        return Affine(rows, slope, shift), lax.stop_gradient(moved)
+            return self.scale * r / std, d * self.scale
+        slope = self.scale * lax.rsqrt(variance / (r * r) + cfg.epsilon)
+        # The root's slope is infinite at 0, where the offset is 0 whatever d is.
+        root = jnp.sqrt(jnp.maximum(variance, jnp.finfo(variance.dtype).tiny))
+        return slope, d * root / r * slope
 
 
 class RenormMLP(eqx.Module):

@@ -73,11 +73,11 @@ class Learner:
         """The pytree that can act now (valid until the next ``learn``)."""
         return self._algorithm.policy(self.state)
 
-    def act(self, obs: np.ndarray, steps: int) -> np.ndarray:
-        """Actions ``[N, act_size]`` to collect experience with; ``steps`` addresses the draw."""
+    def act(self, obs: np.ndarray, counter: int) -> np.ndarray:
+        """Actions ``[N, act_size]`` to collect experience with; the counter addresses the draw."""
         with self.careful():
             start = self._clock("act")
-            action = np.asarray(self._act(self._acting_leaves(), obs, self._act_bits, np.uint32(steps)))
+            action = np.asarray(self._act(self._acting_leaves(), obs, self._act_bits, np.uint32(counter)))
             self._stop("act", start, 1)
             return action
 

@@ -24,13 +24,15 @@ class Stream(IntEnum):
 
 
 class Draw(IntEnum):
-    """numpy generators and integers: warm-up actions, replay sampling, training resets, evaluation resets."""
+    """numpy generators and integers: warm-up actions, replay sampling, training resets, evaluation resets,
+    toy probes, how long noise is held."""
 
     WARM_UP = 0
     REPLAY = 1
     RESET = 2
     EVALUATION = 3
     PROBE = 4
+    HELD_NOISE = 5
 
 
 @numerics.own
@@ -39,9 +41,9 @@ def key(seed: int, stream: Stream) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-def generator(seed: int, draw: Draw) -> np.random.Generator:
-    """The numpy generator of one purpose."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(draw,))))
+def generator(seed: int, draw: Draw, *position: int) -> np.random.Generator:
+    """The numpy generator of one purpose, and of one position in it."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(draw, *position))))
 
 
 def integer(seed: int, draw: Draw, *position: int) -> int:

@@ -93,7 +93,7 @@ class Trainer:
         self.begin()
         action = self.warm_up_action()
         if action is None:
-            action = self.learner.act(self.obs, self.env_steps)
+            action = self.learner.act(self.obs, self.noise_counter)
         self._learn(self._ahead)
         self._ahead = None
         self.take(action)
@@ -119,6 +119,11 @@ class Trainer:
     def warm_up_action(self) -> NDArray[np.float32] | None:
         """The random action to take now, None if the policy is to act."""
         return self.experience.warm_up_action(self.env_steps + self.config.training.envs)
+
+    @property
+    def noise_counter(self) -> int:
+        """What addresses the noise of the action to take now."""
+        return self.experience.noise_counter(self.env_steps)
 
     def take(self, action: NDArray[np.float32]) -> None:
         """One step of every environment with ``action[N, act_size]``, kept as experience."""

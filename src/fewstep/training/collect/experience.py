@@ -14,6 +14,7 @@ from fewstep.errors import FewstepError
 from fewstep.replay import ReplayBuffer
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import seeds
+from fewstep.training.collect import held_noise
 from fewstep.training.collect.return_scale import ReturnScale
 from fewstep.types import STORED, Rollout, Spec, Transition
 
@@ -38,6 +39,10 @@ class Experience(Protocol):
 
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
         """The random action ``[N, act_size]`` with which ``steps`` is reached, None once the policy acts."""
+        ...
+
+    def noise_counter(self, steps: int) -> int:
+        """What addresses the noise of the action taken after ``steps``."""
         ...
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
@@ -99,6 +104,7 @@ class Replay:
         """``discount`` is that of the returns which rewards may be scaled by; ``numbered``: batches come with
         the numbers of their transitions."""
         self._cfg, self._envs, self._spec, self._numbered = cfg, envs, spec, numbered
+        self._seed = seed
         self._scale = ReturnScale(cfg.reward, discount, envs)
         self._warm_up = seeds.generator(seed, seeds.Draw.WARM_UP)
         self._began = 0
@@ -111,6 +117,11 @@ class Replay:
             return None
         shape = (self._envs, self._spec.act_size)
         return self._warm_up.uniform(-1.0, 1.0, shape).astype(np.float32)
+
+    def noise_counter(self, steps: int) -> int:
+        """The steps at which it was drawn: fewer, while it is held (``replay.noise_repeat``)."""
+        step = held_noise.first_step(self._seed, self._cfg.noise_repeat, steps // self._envs)
+        return step * self._envs
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
         """Store the transitions; a time limit is not a terminal state."""
@@ -199,6 +210,10 @@ class Rollouts:
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
         """None: what the policy did not do itself would teach it nothing."""
         return None
+
+    def noise_counter(self, steps: int) -> int:
+        """``steps``: new noise at every step."""
+        return steps
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
         """Write the next row; actions as they were drawn, both ways an episode can end."""

@@ -157,7 +157,8 @@ class Cohort:
         obs = np.stack([trainer.obs for trainer in self.trainers])
         with self._careful():
             states, _ = self._together()
-            return list(np.asarray(act(states, obs, self._keys, np.uint32(self.env_steps))))
+            counters = np.array([trainer.noise_counter for trainer in self.trainers], np.uint32)
+            return list(np.asarray(act(states, obs, self._keys, counters)))
 
     def _learn(self) -> None:
         data = [due for trainer in self.trainers if (due := trainer.due()) is not None]

@@ -67,12 +67,12 @@ def updates(single: Updates) -> Updates:
 
 @functools.lru_cache(maxsize=16)
 def collect(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Any, Any, Any], jax.Array]:
-    """``(states, obs[S, N, obs_size], keys[S], counter) -> action[S, N, act_size]`` to collect with."""
+    """``(states, obs[S, N, obs_size], keys[S], counters[S]) -> action[S, N, act_size]`` to collect with."""
 
     def one(state: Any, obs: jax.Array, key: Any, counter: Any) -> jax.Array:
         return algorithm.collect(cfg, algorithm.policy(state), obs, jax.random.fold_in(key, counter))
 
-    def many(states: Any, obs: jax.Array, keys: Any, counter: Any) -> jax.Array:
-        return jax.vmap(one, in_axes=(axes(states), 0, 0, None))(states, obs, keys, counter)
+    def many(states: Any, obs: jax.Array, keys: Any, counters: Any) -> jax.Array:
+        return jax.vmap(one, in_axes=(axes(states), 0, 0, 0))(states, obs, keys, counters)
 
     return numerics.jit(many)
