@@ -18,6 +18,7 @@ from fewstep.config import ReplayConfig
 from fewstep.config.settings import Positive, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.trained import AdamConfig, Trained, descend
+from fewstep.nets.trunks import TrunkConfig
 from fewstep.types import Spec, Transition
 
 
@@ -66,7 +67,7 @@ class State(eqx.Module):
 def init(cfg: AWACConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh networks for an environment of these sizes."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    actor = TanhGaussian.create(k_actor, spec, cfg.actor.hidden)
+    actor = TanhGaussian.create(k_actor, spec, TrunkConfig(hidden=cfg.actor.hidden))
     return State(
         actor=Trained.start(cfg.actor, actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),

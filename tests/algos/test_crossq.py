@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep.algos import crossq
+from fewstep.algos import sac
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.crossq import ALGORITHM, CrossQConfig
 from fewstep.algos.shared import tanh_gaussian
@@ -22,12 +22,16 @@ TINY = changed(CrossQConfig(), ALGORITHM.tiny)
 
 
 def state(cfg=TINY, seed=0):
-    return crossq.init(cfg, Spec(3, 2), jax.random.key(seed))
+    return sac.init(cfg, Spec(3, 2), jax.random.key(seed))
 
 
 @partial(jax.jit, static_argnums=0)
 def step(cfg, s, b):
-    return crossq.update(cfg, s, b)
+    return sac.update(cfg, s, b)
+
+
+def evaluated(s, obs):
+    return jax.vmap(lambda row: s.actor.params(row, s.stats))(obs)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_they_move_to_the_batch_of_states_by_one_minus_momentum(course):
 
 def test_the_policys_update_leaves_no_trace_in_the_critics(course):
     s = course[1]
-    improved = jax.jit(lambda s: crossq.improve(TINY, s, s.critics.q(TINY.critic), batch().obs)[0])(s)
+    improved = jax.jit(lambda s: sac.improve(TINY, s, s.critics.q(TINY.critic), batch().obs)[0])(s)
     assert same(improved.critics, s.critics)
     assert not same(improved.actor, s.actor)
 
@@ -76,8 +80,8 @@ def test_acting_is_evaluation_row_by_row(course):
     together = ALGORITHM.act(TINY, policy, obs, key, native)
     alone = jnp.concatenate([ALGORITHM.act(TINY, policy, obs[i : i + 1], key, native) for i in range(3)])
     np.testing.assert_allclose(together[:3], alone, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(together, jnp.tanh(jax.vmap(course[-1].evaluated)(obs)[0]), rtol=1e-6)
-    trained = course[-1].actor.params.train(course[-1].stats, obs)[0][:, :2]
+    np.testing.assert_allclose(together, jnp.tanh(evaluated(course[-1], obs)[0]), rtol=1e-6)
+    trained = course[-1].actor.params.train(course[-1].stats, obs)[0][0]
     assert not np.allclose(jnp.tanh(trained), together, atol=1e-2)
 
 
@@ -87,8 +91,10 @@ def test_acting_is_evaluation_row_by_row(course):
 def test_the_critics_regress_on_the_soft_target_of_the_joint_forward(course):
     """a' from the actor in evaluation mode."""
     before, b = course[-1], batch(seed=9)
-    noise = jax.random.normal(use_key(before, crossq.Use.NEXT_ACTION), b.action.shape)
-    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(before.evaluated, s, e))(b.next_obs, noise)
+    noise = jax.random.normal(use_key(before, sac.Use.NEXT_ACTION), b.action.shape)
+    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(before.actor.params, s, e, before.stats))(
+        b.next_obs, noise
+    )
     bonus = -np.exp(before.temperature.log.params) * nxt.log_prob
     wanted, _ = expected(TINY.critic, 0.99, before.critics, b, nxt.action, bonus)
     after, metrics = step(TINY, before, b)
@@ -106,13 +112,14 @@ def test_the_actor_loss_is_in_training_mode(course):
     noise = jax.random.normal(jax.random.key(1), (16, 2))
 
     def loss(stats, obs):
-        return crossq.actor_loss(net, stats, lambda _, a: -jnp.sum(a**2), 0.3, obs, noise)
+        return sac.actor_loss(net, stats, lambda _, a: -jnp.sum(a**2), 0.3, obs, noise)
 
     value, found = loss(stats, obs)
     moved = tuple(replace(one, mean=one.mean + 0.3) for one in stats)
     np.testing.assert_allclose(loss(moved, obs)[0], value, rtol=1e-5)
     np.testing.assert_allclose(loss(stats, 4.0 * obs + 1.0)[0], value, rtol=2e-2, atol=2e-3)
-    mean, log_std = jnp.split(net.train(stats, obs)[0], 2, axis=1)
+    assert net.log_std_min == -20.0
+    mean, log_std = jnp.split(net.net.train(stats, obs)[0], 2, axis=1)
     by_hand = jax.vmap(tanh_gaussian.squash)(mean, jnp.clip(log_std, -20.0, 2.0), noise)
     np.testing.assert_allclose(found.q, -jnp.sum(by_hand.action**2, axis=1).mean(), rtol=1e-5)
     np.testing.assert_allclose(found.entropy, -by_hand.log_prob.mean(), rtol=1e-5)
@@ -124,15 +131,16 @@ def test_the_actor_loss_is_pathwise_in_the_network_alone(course):
     s, b = course[-1], batch()
     noise = jax.random.normal(jax.random.key(1), b.action.shape)
     q, net = s.critics.q(TINY.critic), s.actor.params
-    loss = jax.jit(lambda net: crossq.actor_loss(net, s.stats, q, 0.3, b.obs, noise)[0])
+    loss = jax.jit(lambda net: sac.actor_loss(net, s.stats, q, 0.3, b.obs, noise)[0])
     grads = jax.grad(loss)(net)
-    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads.norms))
-    for i in range(grads.head.bias.size):
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads.net.norms))
+    for i in range(grads.net.head.bias.size):
         ends = []
         for sign in (1.0, -1.0):
-            moved = replace(net.head, bias=net.head.bias.at[i].add(sign * 1e-2))
-            ends.append(float(loss(replace(net, head=moved))))
-        np.testing.assert_allclose(grads.head.bias[i], (ends[0] - ends[1]) / 2e-2, rtol=2e-2, atol=1e-3)
+            head = net.net.head
+            moved = replace(head, bias=head.bias.at[i].add(sign * 1e-2))
+            ends.append(float(loss(replace(net, net=replace(net.net, head=moved)))))
+        np.testing.assert_allclose(grads.net.head.bias[i], (ends[0] - ends[1]) / 2e-2, rtol=2e-2, atol=1e-3)
 
 
 # --------------------------------------------------------------------------------------------- a known answer
@@ -156,8 +164,8 @@ def test_it_finds_the_squashed_gaussian_of_a_quadratic_value():
     @jax.jit
     def run(s):
         def body(s, _):
-            s, metrics = crossq.improve(cfg, s, q, obs)
-            return replace(s, updates=s.updates + 1), (metrics, jax.vmap(s.evaluated)(obs[:2]))
+            s, metrics = sac.improve(cfg, s, q, obs)
+            return replace(s, updates=s.updates + 1), (metrics, evaluated(s, obs[:2]))
 
         return jax.lax.scan(body, s, None, length=2000)[1]
 

@@ -18,6 +18,7 @@ from fewstep.envs.toys.gaussian_fit import best_gaussian
 from fewstep.types import Spec
 from tests.algos.common import batch, changed, same
 from tests.critics.reference import expected
+from tests.few import slow
 
 TINY = changed(SACConfig(), ALGORITHM.tiny)
 
@@ -83,7 +84,7 @@ def test_the_actor_loss_is_pathwise():
 
     @jax.jit
     def loss(actor):
-        return sac.actor_loss(actor, s.critics.q(TINY.critic), 0.3, b.obs, noise)[0]
+        return sac.actor_loss(actor, (), s.critics.q(TINY.critic), 0.3, b.obs, noise)[0]
 
     grads = jax.grad(loss)(actor).net.head.bias
     for i in range(grads.size):
@@ -108,6 +109,24 @@ def test_the_gradient_map():
     improved, _ = sac.improve(cfg, states[1], states[1].critics.q(cfg.critic), batch().obs)
     assert same(improved.critics, states[1].critics)
     assert not same(improved.actor, states[1].actor)
+
+
+@pytest.mark.parametrize("trunk", ["flash", *slow("layernorm", "crossq", "xqc")])
+def test_an_actor_of_any_trunk_keeps_what_its_trunk_keeps(trunk):
+    """Unit columns after a step; statistics that see the batch of states, once per policy update."""
+    cfg = changed(TINY, {"actor.trunk": trunk, "actor.delay": 2})
+    s = state(cfg)
+    for seed in range(3):
+        s = step(cfg, s, batch(seed=seed))[0]
+    kernel = s.actor.params.net.head.weight
+    norms = jnp.linalg.norm(kernel, axis=0)
+    assert np.allclose(norms, 1.0, atol=1e-5) == (trunk in ("xqc", "flash"))
+    assert [int(one.batches) for one in s.stats[:1]] == ([] if trunk == "layernorm" else [2])
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((s.actor, s.stats, s.held)))
+    policy, obs, key = ALGORITHM.policy(s), batch().obs, jax.random.key(1)
+    rows = ALGORITHM.act(cfg, policy, obs, key, ALGORITHM.native(cfg))
+    alone = ALGORITHM.act(cfg, policy, obs[:1], key, ALGORITHM.native(cfg))
+    np.testing.assert_allclose(alone, rows[:1], rtol=1e-5, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------- known answers

@@ -11,7 +11,7 @@ FLOOR, WIDTH = 0.1, 3.0
 def outputs(critics, batch, next_action):
     """Every member's outputs at (s, a), and its (target) network's at (s', a'): ``[members, B, outputs]``."""
     nets = critics.online.params
-    if critics.stats:
+    if any(critics.stats):
         rows = np.concatenate(
             [np.hstack([batch.obs, batch.action]), np.hstack([batch.next_obs, next_action])]
         )

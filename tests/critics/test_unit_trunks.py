@@ -84,7 +84,7 @@ def test_the_head_of_a_number_is_not_projected(trunk, head):
 
 
 def test_blocks_of_unequal_width_are_refused_in_one_line():
-    with pytest.raises(UsageError, match=r"critic.hidden.*flash.*\[256, 128\]") as caught:
+    with pytest.raises(UsageError, match=r"hidden must be one width.*flash.*\[256, 128\]") as caught:
         config(trunk="flash", hidden=(256, 128))
     assert "\n" not in str(caught.value)
     assert config(trunk="xqc", hidden=(256, 128)).hidden == (256, 128)

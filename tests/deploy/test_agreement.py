@@ -32,6 +32,8 @@ def limit(algo, sets=()):
 VARIANTS = [
     ("sac", ()),
     ("sac", ("actor.activation=gelu",)),
+    ("sac", ("actor.trunk=xqc",)),
+    ("sac", ("actor.trunk=flash", "actor.hidden=[8,8]")),
     ("ppo", ()),
     ("ppo", ("normalise.obs=false",)),
     ("mfpo", ()),

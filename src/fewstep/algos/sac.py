@@ -1,11 +1,12 @@
 """SAC: Soft Actor-Critic (arXiv 1812.05905), the Gaussian control of the expressive policies.
 
-A tanh-Gaussian policy (``shared.tanh_gaussian``) on any critic (``critics.ensemble``). docs/algorithms/sac.md
-holds the mathematics and the sources of the presets.
+A tanh-Gaussian policy (``shared.tanh_gaussian``) on any critic (``critics.ensemble``), both on any trunk
+(``nets.trunks``). docs/algorithms/sac.md holds the mathematics and the sources of the presets.
 """
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,32 +16,19 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.shared.delay import delayed, with_held
-from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
+from fewstep.algos.shared.tanh_gaussian import ActorConfig, GaussianPolicy, TanhGaussian
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, Section, Share, Sizes
+from fewstep.config.settings import Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
-from fewstep.nets.activations import Activation
-from fewstep.nets.trained import AdamConfig, Trained, descend
+from fewstep.nets import trunks
+from fewstep.nets.trained import Trained, descend
+from fewstep.nets.trunks import NetStats
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
 ObsRows = Float[Array, "batch obs"]
-
-
-@dataclass(frozen=True)
-class ActorConfig(AdamConfig):
-    """The policy network, Adam on it, and how often it is updated.
-
-    Attributes:
-        hidden: sizes of the hidden layers.
-        activation: between them.
-        delay: one policy update per this many critic updates.
-    """
-
-    hidden: Sizes = (256, 256)
-    activation: Activation = "relu"
-    delay: Count = 1
+ActRows = Float[Array, "batch act"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +59,13 @@ class Use(IntEnum):
 class State(eqx.Module):
     """Everything training changes; every leaf an array.
 
-    ``held`` are the metrics of the last policy update, repeated while ``actor.delay`` skips one; ``key`` is
-    constant, ``updates`` counts the calls of ``update``.
+    ``stats`` are the actor's running statistics, empty without batch normalisation; they move on policy
+    updates alone. ``held`` are the metrics of the last policy update, repeated while ``actor.delay`` skips
+    one; ``key`` is constant, ``updates`` counts the calls of ``update``.
     """
 
     actor: Trained[TanhGaussian]
+    stats: NetStats
     critics: Critics
     temperature: Temperature
     key: PRNGKeyArray
@@ -86,9 +76,10 @@ class State(eqx.Module):
 def init(cfg: SACConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    actor = TanhGaussian.create(k_actor, spec, cfg.actor.hidden, cfg.actor.activation)
+    actor = TanhGaussian.create(k_actor, spec, cfg.actor, cfg.actor.log_std_min)
     state = State(
         actor=Trained.start(cfg.actor, actor),
+        stats=trunks.empty_stats(actor.net),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
@@ -100,9 +91,13 @@ def init(cfg: SACConfig, spec: Spec, key: PRNGKeyArray) -> State:
 
 
 def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
-    """The critics towards r + gamma (Q(s', a') - alpha log pi(a'|s')), a' ~ pi; then the policy with them."""
+    """The critics towards r + gamma (Q(s', a') - alpha log pi(a'|s')), a' ~ pi; then the policy with them.
+
+    a' comes from the actor in evaluation mode: the batch of successors leaves no trace in its statistics.
+    """
     noise = jax.random.normal(use_key(state, Use.NEXT_ACTION), batch.action.shape)
-    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(state.actor.params, s, e))(batch.next_obs, noise)
+    actor, stats = state.actor.params, state.stats
+    nxt = jax.vmap(lambda s, e: tanh_gaussian.draw(actor, s, e, stats))(batch.next_obs, noise)
     bonus = -state.temperature.alpha * nxt.log_prob
     critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt.action, bonus)
     state, held = delayed(
@@ -114,30 +109,41 @@ def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metr
 
 
 def improve(cfg: SACConfig, state: State, q: QFunction, obs: ObsRows) -> tuple[State, Metrics]:
-    """Actor up Q - alpha log pi; then the temperature towards the target entropy, by the old actor's.
+    """Actor and its statistics up Q - alpha log pi; then the temperature, by the old actor's entropy.
 
     ``q`` may be any function of (state, action) in reward units; ``update`` passes the critics.
     """
     act_size = state.actor.params.act_size
     noise = jax.random.normal(use_key(state, Use.ACTION), (obs.shape[0], act_size))
-    actor, loss, (value, entropy) = descend(
-        cfg.actor, state.actor, actor_loss, q, state.temperature.alpha, obs, noise
+    actor, loss, seen = descend(
+        cfg.actor, state.actor, actor_loss, state.stats, q, state.temperature.alpha, obs, noise
     )
-    temperature, metrics = state.temperature.adjusted(cfg.temperature, entropy, act_size)
-    metrics |= {"actor/loss": loss, "actor/q": value, "policy/entropy": entropy}
-    return replace(state, actor=actor, temperature=temperature), metrics
+    actor = replace(actor, params=replace(actor.params, net=trunks.projected(actor.params.net)))
+    temperature, metrics = state.temperature.adjusted(cfg.temperature, seen.entropy, act_size)
+    metrics |= {"actor/loss": loss, "actor/q": seen.q, "policy/entropy": seen.entropy}
+    return replace(state, actor=actor, stats=seen.stats, temperature=temperature), metrics
+
+
+class Improvement(NamedTuple):
+    """What the actor's loss gives beside its value: mean Q, entropy in nats, and the new statistics."""
+
+    q: Scalar
+    entropy: Scalar
+    stats: NetStats
 
 
 def actor_loss(
-    actor: TanhGaussian, q: QFunction, alpha: Scalar, obs: ObsRows, noise: Float[Array, "batch act"]
-) -> tuple[Scalar, tuple[Scalar, Scalar]]:
+    actor: TanhGaussian, stats: NetStats, q: QFunction, alpha: Scalar, obs: ObsRows, noise: ActRows
+) -> tuple[Scalar, Improvement]:
     """E[alpha log pi(a|s) - Q(s, a)] with a = a(s, noise). Differentiates: actor, pathwise.
 
-    Returns the loss, and the mean of Q and the entropy estimate -E log pi in nats.
+    The actor is in training mode: gradients pass through the statistics of the batch, where it has any.
+    ``q`` is in evaluation mode.
     """
-    drawn = jax.vmap(lambda s, e: tanh_gaussian.draw(actor, s, e))(obs, noise)
+    (mean, log_std), stats = actor.train(stats, obs)
+    drawn = jax.vmap(tanh_gaussian.squash)(mean, log_std, noise)
     value, log_prob = jax.vmap(q)(obs, drawn.action).mean(), drawn.log_prob.mean()
-    return alpha * log_prob - value, (value, -log_prob)
+    return alpha * log_prob - value, Improvement(value, -log_prob, stats)
 
 
 ALGORITHM = Algorithm(
@@ -146,7 +152,7 @@ ALGORITHM = Algorithm(
     config=SACConfig,
     init=init,
     update=update,
-    policy=lambda state: GaussianPolicy(state.actor.params, state.critics.target_ensemble),
+    policy=lambda state: GaussianPolicy(state.actor.params, state.critics.target_ensemble, state.stats),
     noise=tanh_gaussian.noise_shape,
     draw=tanh_gaussian.draw_action,
     value=lambda cfg, policy: policy.critics.q(cfg.critic),

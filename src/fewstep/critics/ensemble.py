@@ -14,46 +14,37 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fewstep.config.settings import Count, Positive, Range, Share, ShareBelowOne, Sizes, Whole
+from fewstep.config.settings import Count, Positive, Range, Share
 from fewstep.critics import gaussian
 from fewstep.critics.heads import CategoricalHead, GaussianHead, Head, Reduce, ScalarHead, combine
 from fewstep.errors import require
-from fewstep.nets.activations import Activation
-from fewstep.nets.layers import Init, Linear
-from fewstep.nets.mlp import MLP
-from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
-from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
-from fewstep.nets.unit_nets import FlashNet, XQCNet
+from fewstep.nets import trunks
+from fewstep.nets.layers import Linear
+from fewstep.nets.trained import Trained, copied, descend, polyak
+from fewstep.nets.trunks import NetStats, TrunkConfig
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
 Rows = Float[Array, "batch"]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
-UnitNet = XQCNet | FlashNet
-Normed = RenormMLP | UnitNet
-Net = MLP | Normed
-Nets = tuple[Net, ...]
+Nets = tuple[trunks.Net, ...]
 Metrics = dict[str, Scalar]
 QFunction = Callable[[Obs, Vector], Scalar]
 """Value of one action in one state, in reward units."""
 
 
 @dataclass(frozen=True)
-class CriticConfig(AdamConfig):
+class CriticConfig(TrunkConfig):
     """The critics, and Adam on them.
 
+    A trunk that sees batches sees (s, a) and (s', a') as one. With the heads ``scalar`` and ``gaussian`` the
+    last kernel of ``xqc`` and ``flash`` is not brought back to unit norm: a number must be able to reach any
+    return.
+
     Attributes:
-        trunk: ``mlp``; ``layernorm``, an MLP with LayerNorm; ``crossq``, an MLP with batch renormalisation
-            that sees (s, a) and (s', a') as one batch; ``xqc`` and ``flash``, the networks of XQC and
-            FlashSAC (``nets.unit_nets``) with their published constants and initialiser, which see one batch,
-            too, and whose kernels are brought back to columns of unit norm after every step. With the heads
-            ``scalar`` and ``gaussian`` the last kernel is not: a number must be able to reach any return.
         head: what is predicted: ``scalar``, one number; ``categorical``, a distribution over fixed atoms
             (C51); ``gaussian``, mean and standard deviation (DSAC-T).
-        hidden: sizes of the hidden layers; of ``flash`` one equal width for each residual block.
-        activation: between them.
-        init: initialiser of the hidden layers, but for ``xqc`` and ``flash``: theirs is orthogonal.
         ensemble: number of critics.
         reduce: how their values become one, in targets and in choosing among actions.
         target: ``polyak``, targets come from Polyak averages of the critics; ``none``, from the critics.
@@ -67,16 +58,9 @@ class CriticConfig(AdamConfig):
             middle of the grid; ``origin`` at a narrow one around the return 0; ``random`` with what the
             initialiser gives. The last kernel of ``xqc`` and ``flash`` has unit norm, so there it is the
             bias alone: that of ``origin`` around 0, that of ``zeros`` and ``random`` zero.
-        momentum, warm_up: of the running statistics; updates with plain batch statistics before the
-            renormalisation sets in (``crossq``).
-        renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq``).
     """
 
-    trunk: Literal["mlp", "layernorm", "crossq", "xqc", "flash"] = "mlp"
     head: Literal["scalar", "categorical", "gaussian"] = "scalar"
-    hidden: Sizes = (256, 256)
-    activation: Activation = "relu"
-    init: Init = "lecun_normal"
     ensemble: Count = 2
     reduce: Reduce = "min"
     target: Literal["polyak", "none"] = "polyak"
@@ -87,20 +71,12 @@ class CriticConfig(AdamConfig):
     v_min: float = -1600.0
     v_max: float = 1600.0
     head_init: Literal["zeros", "origin", "random"] = "zeros"
-    momentum: ShareBelowOne = 0.99
-    warm_up: Whole = 100_000
-    renorm: Form = "ioffe"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
             self.v_min < self.v_max,
             f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
-        )
-        require(
-            self.trunk != "flash" or len(set(self.hidden)) == 1,
-            "critic.hidden must be one width for all blocks with critic.trunk=flash, for two of 256 "
-            f"[256, 256], got {list(self.hidden)}",
         )
 
     @property
@@ -116,17 +92,16 @@ class Ensemble(eqx.Module):
 
     Attributes:
         nets: the members.
-        stats: their running statistics, empty without batch normalisation.
+        stats: the running statistics of each.
     """
 
     nets: Nets
-    stats: tuple[tuple[Stats, ...], ...]
+    stats: tuple[NetStats, ...]
 
     def outputs(self, s: Obs, a: Vector) -> list[Array]:
         """Every member's outputs at one state and action, by the running statistics."""
-        if self.stats:
-            return [net(stats, s, a) for net, stats in zip(_normed(self.nets), self.stats, strict=True)]
-        return [net(s, a) for net in self.nets if isinstance(net, MLP)]
+        pairs = zip(self.nets, self.stats, strict=True)
+        return [trunks.evaluate(net, stats, s, a) for net, stats in pairs]
 
     def values(self, cfg: CriticConfig, s: Obs, a: Vector) -> list[Scalar]:
         """Every member's value, in reward units."""
@@ -143,13 +118,13 @@ class Critics(eqx.Module):
     Attributes:
         online: the networks that are trained, with Adam's moments.
         target: their Polyak averages, empty with ``target = "none"``.
-        stats: running statistics of the online networks, empty without batch normalisation.
+        stats: running statistics of each of the online networks.
         spread: running mean of each member's predicted standard deviation (``gaussian``), else empty.
     """
 
     online: Trained[Nets]
     target: Nets
-    stats: tuple[tuple[Stats, ...], ...]
+    stats: tuple[NetStats, ...]
     spread: Float[Array, "members"]
 
     @staticmethod
@@ -159,7 +134,7 @@ class Critics(eqx.Module):
         return Critics(
             online=Trained.start(cfg, nets),
             target=copied(nets) if cfg.target == "polyak" else (),
-            stats=tuple(net.empty_stats() for net in _normed(nets)),
+            stats=tuple(map(trunks.empty_stats, nets)),
             spread=jnp.ones(len(nets) if cfg.head == "gaussian" else 0),
         )
 
@@ -175,7 +150,9 @@ class Critics(eqx.Module):
         Those that are batch normalised have running statistics for the trained networks alone, so it is the
         trained ones there, too.
         """
-        return Ensemble(self.target, ()) if self.target and not self.stats else self.online_ensemble
+        if not self.target or any(self.stats):
+            return self.online_ensemble
+        return Ensemble(self.target, self.stats)
 
     def q(self, cfg: CriticConfig) -> QFunction:
         """The value of an action by the networks that are trained."""
@@ -214,7 +191,7 @@ class Critics(eqx.Module):
         online, value, found = descend(
             cfg, self.online, _loss, self, cfg, discount, batch, next_action, bonus
         )
-        online = replace(online, params=_projected(online.params))
+        online = replace(online, params=tuple(map(trunks.projected, online.params)))
         fitted = replace(self, online=online, stats=found.stats)
         if cfg.head == "gaussian":
             fitted = replace(fitted, spread=polyak(self.spread, found.std, cfg.tau))
@@ -226,33 +203,18 @@ class Critics(eqx.Module):
 class Found(NamedTuple):
     """What a critic loss gives beside its value: new statistics, each member's mean std, metrics."""
 
-    stats: tuple[tuple[Stats, ...], ...]
+    stats: tuple[NetStats, ...]
     std: Float[Array, "members"]
     metrics: Metrics
 
 
-def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> Net:
-    head, sizes = cfg.made_head, (spec.obs_size + spec.act_size, cfg.hidden, cfg.made_head.outputs)
-    if cfg.trunk == "xqc" or cfg.trunk == "flash":
-        unit = _create_unit(cfg, key, *sizes)
-        return replace(unit, head=Linear(unit.head.weight, head.start(unit.head).bias))
-    if cfg.trunk == "crossq":
-        renorm = RenormConfig(momentum=cfg.momentum, warm_up=cfg.warm_up, form=cfg.renorm)
-        net = RenormMLP.create(key, *sizes, cfg=renorm, init=cfg.init, activation=cfg.activation)
-    else:
-        norm = cfg.trunk == "layernorm"
-        net = MLP.create(key, *sizes, init=cfg.init, activation=cfg.activation, norm=norm)
-    return replace(net, head=head.start(net.head))
-
-
-def _create_unit(cfg: CriticConfig, key: PRNGKeyArray, inputs: int, hidden: Sizes, outputs: int) -> UnitNet:
-    unit_head = cfg.head == "categorical"
-    if cfg.trunk == "xqc":
-        return XQCNet.create(key, inputs, hidden, outputs, activation=cfg.activation, unit_head=unit_head)
-    width, blocks = hidden[0], len(hidden)
-    return FlashNet.create(
-        key, inputs, width, blocks, outputs, activation=cfg.activation, unit_head=unit_head
-    )
+def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> trunks.Net:
+    head, unit_head = cfg.made_head, cfg.head == "categorical"
+    net = cfg.create(key, spec.obs_size + spec.act_size, head.outputs, unit_head=unit_head)
+    start = head.start(net.head)
+    if cfg.trunk in ("xqc", "flash"):
+        start = Linear(net.head.weight, start.bias)
+    return replace(net, head=start)
 
 
 def _follow(cfg: CriticConfig, critics: Critics, updates: Int[Array, ""]) -> Critics:
@@ -276,7 +238,7 @@ def _loss(
 ) -> tuple[Scalar, Found]:
     """Sum over the members of the batch-mean loss. Differentiates: nets, not through the target."""
     head = cfg.made_head
-    outs, nxt, stats = (_jointly if critics.stats else _apart)(nets, critics, batch, next_action)
+    outs, nxt, stats = (_jointly if cfg.sees_batches else _apart)(nets, critics, batch, next_action)
     target = lax.stop_gradient(
         jax.vmap(lambda r, end, b, out: head.target(r, end, discount, b, out))(
             batch.reward, batch.terminated, bonus, nxt
@@ -302,14 +264,15 @@ class Passed(NamedTuple):
 
     outs: list[Float[Array, "batch outputs"]]
     nxt: Float[Array, "batch members outputs"]
-    stats: tuple[tuple[Stats, ...], ...]
+    stats: tuple[NetStats, ...]
 
 
 def _apart(nets: Nets, critics: Critics, batch: Transition, next_action: Float[Array, "batch act"]) -> Passed:
     """(s, a) and (s', a') apart, each row by itself."""
     ahead = critics.target_ensemble
     nxt = jax.vmap(lambda s, a: jnp.stack(ahead.outputs(s, a)))(batch.next_obs, next_action)
-    return Passed([jax.vmap(net)(batch.obs, batch.action) for net in nets], nxt, ())
+    online = Ensemble(nets, critics.stats)
+    return Passed(list(jax.vmap(online.outputs)(batch.obs, batch.action)), nxt, critics.stats)
 
 
 def _jointly(
@@ -317,9 +280,9 @@ def _jointly(
 ) -> Passed:
     """(s, a) and (s', a') as one batch, normalised by the statistics of their mixture.
 
-    Gradients pass through the joint statistics. Apart, the two halves, which come
-    from different distributions of actions, would be normalised differently (Bhatt et al. 2024). Target
-    networks see the same joint batch; what it does to their statistics is forgotten.
+    Gradients pass through the joint statistics. Apart, the two halves, which come from different
+    distributions of actions, would be normalised differently (Bhatt et al. 2024). Target networks see the
+    same joint batch; what it does to their statistics is forgotten.
     """
     rows = jnp.concatenate(
         [
@@ -328,18 +291,10 @@ def _jointly(
         ]
     )
     count = batch.obs.shape[0]
-    found = [net.train(stats, rows) for net, stats in zip(_normed(nets), critics.stats, strict=True)]
+    found = [trunks.train(net, stats, rows) for net, stats in zip(nets, critics.stats, strict=True)]
     ahead = [out for out, _ in found]
     if critics.target:
-        pairs = zip(_normed(critics.target), critics.stats, strict=True)
-        ahead = [net.train(stats, rows)[0] for net, stats in pairs]
+        pairs = zip(critics.target, critics.stats, strict=True)
+        ahead = [trunks.train(net, stats, rows)[0] for net, stats in pairs]
     nxt = jnp.stack([out[count:] for out in ahead], axis=1)
     return Passed([out[:count] for out, _ in found], nxt, tuple(stats for _, stats in found))
-
-
-def _normed(nets: Nets) -> tuple[Normed, ...]:
-    return tuple(net for net in nets if isinstance(net, Normed))
-
-
-def _projected(nets: Nets) -> Nets:
-    return tuple(net.projected() if isinstance(net, UnitNet) else net for net in nets)

@@ -127,7 +127,7 @@ class BatchRenorm(eqx.Module):
         slope, offset = self._corrected(cfg, stats, mean, variance)
         shift = self.bias + offset - (mean - centre) * slope
         m, n = cfg.momentum, x.shape[0]
-        seen = variance * (n / (n - 1)) if cfg.unbiased else variance
+        seen = variance * (n / max(n - 1, 1)) if cfg.unbiased else variance  # one row has none
         moved = Stats(
             m * stats.mean + (1.0 - m) * mean,
             m * stats.variance + (1.0 - m) * seen,

@@ -1,56 +1,73 @@
 """The tanh-Gaussian policy of SAC and its kin: a = tanh(mean + sigma eps), one mode per state."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.config.settings import Count
 from fewstep.critics.ensemble import Ensemble
 from fewstep.flows import bounds
-from fewstep.nets.activations import Activation
-from fewstep.nets.mlp import MLP
+from fewstep.nets import trunks
+from fewstep.nets.trunks import Net, NetStats, TrunkConfig
 from fewstep.types import Spec
 
 Scalar = Float[Array, ""]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
-Actor = TypeVar("Actor")
-Gaussian = Callable[[Obs], tuple[Vector, Vector]]
-"""State to mean and log sigma before the squashing: a network in evaluation mode."""
+Moments = tuple[Float[Array, "batch act"], Float[Array, "batch act"]]
 
-LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
-"""Range of log sigma before the squashing; no gradient flows beyond its ends."""
+LOG_STD_MAX = 2.0
+"""Upper end of the range of log sigma before the squashing; no gradient flows beyond its ends."""
+
+
+@dataclass(frozen=True)
+class ActorConfig(TrunkConfig):
+    """The policy network, Adam on it, and how often it is updated.
+
+    Attributes:
+        delay: one policy update per this many critic updates.
+        log_std_min: lower end of the range of log sigma before the squashing.
+    """
+
+    delay: Count = 1
+    log_std_min: float = -10.0
 
 
 class TanhGaussian(eqx.Module):
-    """An MLP from the state to mean and log sigma of the Gaussian before the squashing."""
+    """A network from the state to mean and log sigma of the Gaussian before the squashing."""
 
-    net: MLP
+    net: Net
+    log_std_min: float = eqx.field(static=True, default=ActorConfig.log_std_min)
 
     @staticmethod
     def create(
-        key: PRNGKeyArray, spec: Spec, hidden: Sequence[int], activation: Activation = "relu"
+        key: PRNGKeyArray, spec: Spec, cfg: TrunkConfig, log_std_min: float = ActorConfig.log_std_min
     ) -> "TanhGaussian":
-        """Fresh parameters; no normalisation layers."""
-        sizes = (spec.obs_size, hidden, 2 * spec.act_size)
-        return TanhGaussian(
-            MLP.create(
-                key, *sizes, init="lecun_normal", head_init="lecun_normal", activation=activation, norm=False
-            )
-        )
+        """Fresh parameters; the last layer is initialised as the others."""
+        net = cfg.create(key, spec.obs_size, 2 * spec.act_size, head_init=cfg.init)
+        return TanhGaussian(net, log_std_min)
 
     @property
     def act_size(self) -> int:
         """Size of an action."""
         return self.net.head.bias.shape[0] // 2
 
-    def __call__(self, s: Obs) -> tuple[Vector, Vector]:
-        """``(mean, log_std)`` at the state ``s``."""
-        mean, log_std = jnp.split(self.net(s), 2)
-        return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+    def __call__(self, s: Obs, stats: NetStats = ()) -> tuple[Vector, Vector]:
+        """``(mean, log_std)`` at the state ``s``, by the running statistics of a trunk that has them."""
+        return self._split(trunks.evaluate(self.net, stats, s))
+
+    def train(self, stats: NetStats, obs: Float[Array, "batch obs"]) -> tuple[Moments, NetStats]:
+        """``(mean, log_std)`` of a batch by its own statistics, and the statistics that have seen it."""
+        out, stats = trunks.train(self.net, stats, obs)
+        return self._split(out), stats
+
+    def _split(self, out: Float[Array, "*batch outputs"]) -> tuple[Array, Array]:
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return mean, jnp.clip(log_std, self.log_std_min, LOG_STD_MAX)
 
 
 class Draw(NamedTuple):
@@ -77,23 +94,25 @@ def squash(mean: Vector, log_std: Vector, eps: Vector) -> Draw:
     return Draw(jnp.tanh(z), normal - bounds.log_det("tanh", z))
 
 
-def draw(actor: Gaussian, s: Obs, eps: Vector) -> Draw:
-    """``squash`` of the actor's Gaussian at the state ``s``."""
-    return squash(*actor(s), eps)
+def draw(actor: TanhGaussian, s: Obs, eps: Vector, stats: NetStats = ()) -> Draw:
+    """``squash`` of the actor's Gaussian at the state ``s``, by its running statistics."""
+    return squash(*actor(s, stats), eps)
 
 
-class GaussianPolicy(eqx.Module, Generic[Actor]):
-    """What acts: the policy network, and the critics that choose among candidates."""
+class GaussianPolicy(eqx.Module):
+    """What acts: the policy network with its running statistics, and the critics that choose among
+    candidates."""
 
-    actor: Actor
+    actor: TanhGaussian
     critics: Ensemble
+    stats: NetStats = ()
 
 
-def noise_shape(cfg: Any, policy: GaussianPolicy[Any]) -> tuple[int, ...]:
+def noise_shape(cfg: Any, policy: GaussianPolicy) -> tuple[int, ...]:
     """One standard normal number per action dimension."""
     return (policy.actor.act_size,)
 
 
-def draw_action(cfg: Any, policy: GaussianPolicy[Any], s: Obs, eps: Vector) -> Vector:
+def draw_action(cfg: Any, policy: GaussianPolicy, s: Obs, eps: Vector) -> Vector:
     """The action of the noise ``eps``; of none, tanh of the mean."""
-    return draw(policy.actor, s, eps).action
+    return draw(policy.actor, s, eps, policy.stats).action

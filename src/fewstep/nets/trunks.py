@@ -1,0 +1,123 @@
+"""The layers of a network by name: made from settings, evaluated on one sample, trained on a batch.
+
+Some normalise by the statistics of a batch. Those have running statistics, which are kept apart from the
+parameters; of the others they are empty.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fewstep.config.settings import ShareBelowOne, Sizes, Whole
+from fewstep.errors import require
+from fewstep.nets.activations import Activation
+from fewstep.nets.layers import Init
+from fewstep.nets.mlp import MLP
+from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
+from fewstep.nets.trained import AdamConfig
+from fewstep.nets.unit_nets import FlashNet, XQCNet
+
+Net = MLP | RenormMLP | XQCNet | FlashNet
+NetStats = tuple[Stats, ...]
+
+
+@dataclass(frozen=True)
+class TrunkConfig(AdamConfig):
+    """The layers of a network, and Adam on it.
+
+    Attributes:
+        trunk: ``mlp``; ``layernorm``, an MLP with LayerNorm; ``crossq``, an MLP with batch renormalisation;
+            ``xqc`` and ``flash``, the networks of XQC and FlashSAC (``nets.unit_nets``) with their published
+            constants and initialiser, whose kernels are brought back to columns of unit norm after every
+            step. The last three see whole batches in training.
+        hidden: sizes of the hidden layers; of ``flash`` one equal width for each residual block.
+        activation: between them.
+        init: initialiser of the hidden layers, but for ``xqc`` and ``flash``: theirs is orthogonal.
+        momentum, warm_up: of the running statistics; batches that are normalised by their own statistics
+            alone before the renormalisation sets in (``crossq``).
+        renorm: form of its correction, see ``nets.renorm.RenormConfig`` (``crossq``).
+    """
+
+    trunk: Literal["mlp", "layernorm", "crossq", "xqc", "flash"] = "mlp"
+    hidden: Sizes = (256, 256)
+    activation: Activation = "relu"
+    init: Init = "lecun_normal"
+    momentum: ShareBelowOne = 0.99
+    warm_up: Whole = 100_000
+    renorm: Form = "ioffe"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.trunk != "flash" or len(set(self.hidden)) == 1,
+            f"hidden must be one width for all blocks with trunk=flash, for two of 256 [256, 256], "
+            f"got {list(self.hidden)}",
+        )
+
+    @property
+    def sees_batches(self) -> bool:
+        """Whether training normalises by the statistics of a batch."""
+        return self.trunk in ("crossq", "xqc", "flash")
+
+    def create(
+        self,
+        key: PRNGKeyArray,
+        inputs: int,
+        outputs: int,
+        *,
+        head_init: Init = "xavier_uniform",
+        unit_head: bool = True,
+    ) -> Net:
+        """A fresh network.
+
+        Args:
+            key: of its initial kernels.
+            inputs, outputs: sizes.
+            head_init: initialiser of the last kernel of ``mlp`` and ``layernorm``; the others have their own.
+            unit_head: whether the last kernel of ``xqc`` and ``flash`` is brought back to unit norm, too.
+        """
+        hidden, activation = self.hidden, self.activation
+        if self.trunk == "xqc":
+            return XQCNet.create(key, inputs, hidden, outputs, activation=activation, unit_head=unit_head)
+        if self.trunk == "flash":
+            sizes = (inputs, hidden[0], len(hidden), outputs)
+            return FlashNet.create(key, *sizes, activation=activation, unit_head=unit_head)
+        if self.trunk == "crossq":
+            renorm = RenormConfig(momentum=self.momentum, warm_up=self.warm_up, form=self.renorm)
+            return RenormMLP.create(
+                key, inputs, hidden, outputs, cfg=renorm, init=self.init, activation=activation
+            )
+        return MLP.create(
+            key,
+            inputs,
+            hidden,
+            outputs,
+            init=self.init,
+            head_init=head_init,
+            activation=activation,
+            norm=self.trunk == "layernorm",
+        )
+
+
+def empty_stats(net: Net) -> NetStats:
+    """The running statistics of a network that has not seen a batch."""
+    return () if isinstance(net, MLP) else net.empty_stats()
+
+
+def evaluate(net: Net, stats: NetStats, *parts: Float[Array, "_"]) -> Float[Array, "outputs"]:
+    """One sample, given in parts, by the running statistics, which stay as they are."""
+    return net(*parts) if isinstance(net, MLP) else net(stats, *parts)
+
+
+def train(
+    net: Net, stats: NetStats, x: Float[Array, "batch inputs"]
+) -> tuple[Float[Array, "batch outputs"], NetStats]:
+    """A batch by its own statistics, and the running statistics that have seen it."""
+    return (jax.vmap(net)(x), ()) if isinstance(net, MLP) else net.train(stats, x)
+
+
+def projected(net: Net) -> Net:
+    """What is kept after a step of the optimiser: kernels of ``xqc`` and ``flash`` back at unit norm."""
+    return net.projected() if isinstance(net, XQCNet | FlashNet) else net
