@@ -149,7 +149,13 @@ def test_selection_never_touches_the_statistics():
 
 
 @pytest.mark.parametrize(
-    "cfg", [TINY, SOFT, GUESSED, LAYERNORM], ids=["crossq", "soft", "guessed", "layernorm"]
+    "cfg",
+    [
+        pytest.param(TINY, id="crossq"),
+        pytest.param(SOFT, id="soft"),
+        pytest.param(GUESSED, id="guessed", marks=pytest.mark.slow),
+        pytest.param(LAYERNORM, id="layernorm", marks=pytest.mark.slow),
+    ],
 )
 def test_the_critics_regress_on_the_best_of_half_the_candidates(cfg):
     """From the draws that the update makes, judged by the target networks where there are some."""

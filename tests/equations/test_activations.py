@@ -43,8 +43,8 @@ def test_the_fit_itself_is_good_to_one_in_ten_million() -> None:
 
 @pytest.mark.parametrize(("x", "expected"), [(np.inf, np.inf), (1e30, 1e30), (-1e30, 0.0), (-np.inf, 0.0)])
 def test_far_out_it_is_the_identity_or_nothing(x: float, expected: float) -> None:
-    assert gelu(jnp.float32(x)) == pytest.approx(expected, rel=3e-7, abs=5e-7)
-    assert jax.grad(gelu)(jnp.float32(x)) == pytest.approx(float(x > 0), abs=3e-6)
+    assert gelu(jnp.float32(x)) == pytest.approx(expected, rel=6e-7, abs=6e-7)
+    assert jax.grad(gelu)(jnp.float32(x)) == pytest.approx(float(x > 0), abs=6e-6)
 
 
 def test_in_float64_it_is_the_formula() -> None:

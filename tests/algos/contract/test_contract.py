@@ -155,10 +155,10 @@ def test_every_preset_parses_and_builds(case):
             resolve(case.name, case.algorithm.config, env, preset=preset)
 
 
-def test_the_functions_keep_what_a_users_own_must_keep(case):
+def test_the_functions_keep_what_a_users_own_must_keep(some):
     """Shapes and types, names of metrics, purity, finite actions: what a run asks of a plug-in."""
-    data = jax.tree.map(lambda field: jax.ShapeDtypeStruct(field.shape, field.dtype), case.data())
-    demands.check(case.algorithm, case.cfg, SPEC, data)
+    data = jax.tree.map(lambda field: jax.ShapeDtypeStruct(field.shape, field.dtype), some.data())
+    demands.check(some.algorithm, some.cfg, SPEC, data)
 
 
 def test_settings_of_the_replay_buffer_are_settings_of_those_who_replay(case):

@@ -5,6 +5,7 @@ each restricted to [-1, 1] and renormalised, with means inside the box and stand
 (the last one is uniform for all purposes).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class GaussianFits:
     moment_matched: TruncatedGaussian
 
 
+@functools.cache
 def best_gaussian(alpha: float) -> GaussianFits:
     """Fit truncated diagonal Gaussians to the target at temperature ``alpha`` (well under a second).
 
