@@ -145,6 +145,23 @@ def test_gradient_flow_of_every_loss():
     assert reached(divergence, groups_of(s)) == {"divergence"}
 
 
+def test_rewards_times_a_factor_leave_the_velocity():
+    """Q and alpha times c: the weights are exp(Q / alpha)."""
+    s, b = warm(), batch()
+    t, keys = jnp.linspace(0.1, 0.9, 16)[:, None], jax.random.split(jax.random.key(5), 16)
+
+    @jax.jit
+    def velocity(c):
+        def q(obs, a):
+            return c * s.critics.q(TINY.critic)(obs, a)
+
+        return jax.vmap(lambda o, t, k: targets.estimate_velocity(TINY, *nets(s), q, c * 0.3, o, t, k).v)(
+            b.obs, t, keys
+        )
+
+    np.testing.assert_allclose(velocity(1.0), velocity(0.005), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_who_moves_in_which_part_of_the_update():
     """The critics' step moves critics alone; the policy's part everything else."""

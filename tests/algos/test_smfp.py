@@ -442,6 +442,29 @@ def test_every_option_changes_the_networks(base, changes):
     assert metrics.keys() >= other.held.keys()
 
 
+@pytest.mark.parametrize("scale", [0.005, 30.0])
+def test_rewards_times_a_factor_leave_the_gradient_but_for_that_factor(scale):
+    """Q, alpha and the weight of the bound times c: the loss's gradient times c, lambda as it is."""
+    s, b = state(), batch()
+    numbers = learner.samples(TINY, s, 16, 2)
+
+    def gradient(c):
+        cfg = changed(TINY, {"actor.bound_weight": c * TINY.actor.bound_weight, "entropy.target_std": 0.9})
+
+        def q(obs, a):
+            return c * q_of(s)(obs, a)
+
+        drawn, _ = learner.candidates(cfg, s, q, b.obs)
+        regress, _ = learner.mirror_loss(cfg, s, q, b.obs, b.action, drawn)
+        return jax.grad(lambda nets: learner.loss(nets, cfg, q, c * 0.2, b.obs, numbers, regress)[0])(
+            s.nets.params
+        )
+
+    whole, part = jax.jit(gradient, static_argnums=0)(1.0), jax.jit(gradient, static_argnums=0)(scale)
+    for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+        np.testing.assert_allclose(scale * left, right, rtol=1e-3, atol=1e-5 * scale)
+
+
 def test_an_annealed_temperature_starts_high_and_ends_at_its_value():
     cfg = changed(SOFT, {"temperature": {"initial": 0.1, "anneal_factor": 8.0, "anneal_updates": 300}})
     alphas = [

@@ -2,10 +2,15 @@
 
 import json
 
+import gymnasium
+import jax
 import numpy as np
 import pytest
 
-from fewstep.training.collect.return_scale import BOUND, ReturnScale
+from fewstep.algos import registry
+from fewstep.config import resolve
+from fewstep.training.collect.return_scale import BOUND, ReturnScale, in_own_units
+from fewstep.training.trainer import Trainer
 from tests.faults.test_resume_everything import check_resume, go, trainer
 
 
@@ -98,3 +103,33 @@ def test_updates_are_given_divided_rewards():
         go(each, 41)
     divisor = one.interval()["reward/divisor"]
     np.testing.assert_allclose(one.seen[-1].reward * divisor, raw.seen[-1].reward, rtol=1e-6)
+
+
+def test_values_are_logged_in_the_environments_own_units():
+    assert in_own_units({"critic/q_mean": 2.0, "critic/loss": 2.0}, 10.0) == {
+        "critic/q_mean": 20.0,
+        "critic/loss": 2.0,
+    }
+
+
+def test_a_run_does_not_depend_on_the_unit_of_the_reward():
+    """Rewards times 100 give the same networks over 300 updates, and a hundred times the values."""
+    algorithm, found = registry.get("sac"), []
+    sets = dict(algorithm.tiny) | {"replay.reward": "bounded", "replay.learning_starts": 50}
+    for unit in (1.0, 100.0):
+
+        def env(unit=unit):
+            return gymnasium.wrappers.TransformReward(gymnasium.make("Pendulum-v1"), lambda r: unit * r)
+
+        one = Trainer(resolve("sac", algorithm.config, "scaled", overrides=sets), algorithm, env)
+        go(one, 349)
+        assert one.updates == 300
+        state = one.learner.state
+        found.append((jax.device_get((state.actor, state.critics, state.temperature)), one.interval()))
+        one.close()
+    (ours, row), (theirs, scaled) = found
+    for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-3)
+    assert scaled["critic/q_mean"] == pytest.approx(100 * row["critic/q_mean"], rel=1e-3)
+    assert scaled["reward/divisor"] == pytest.approx(100 * row["reward/divisor"], rel=1e-6)
+    assert scaled["critic/loss"] == pytest.approx(row["critic/loss"], rel=1e-3)

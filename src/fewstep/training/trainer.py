@@ -16,6 +16,7 @@ from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training.collect import experience
 from fewstep.training.collect.episodes import Episodes
+from fewstep.training.collect.return_scale import in_own_units
 from fewstep.training.learner import Learner
 from fewstep.types import EnvInfo, Transition
 
@@ -162,14 +163,16 @@ class Trainer:
         """
         finished = self._episodes.take_finished()
         returns, lengths = zip(*finished, strict=True) if finished else ((), ())
+        collected = self.experience.metrics()
+        divisor = collected.get("reward/divisor", 1.0)
         return {
             "env_steps": self.env_steps,
             "updates": self.updates,
             "episodes": self.episodes,
             "episode_return": float(np.mean(returns)) if returns else None,
             "episode_length": float(np.mean(lengths)) if lengths else None,
-            **self.experience.metrics(),
-            **self.learner.take_means(),
+            **collected,
+            **in_own_units(self.learner.take_means(), divisor),
         }
 
     def snapshot(self, experience: bool = True) -> tuple[dict[str, Group], dict[str, Any]]:

@@ -13,8 +13,24 @@ from fewstep.config.replay import RewardScale
 
 EPSILON = 1e-8
 """Added to the variance inside the root."""
+VALUES = frozenset(
+    [
+        "critic/q_mean",
+        "critic/q_std",
+        "critic/std",
+        "actor/q",
+        "policy/candidate_q_gap",
+        "policy/candidate_q_std",
+    ]
+)
+"""Metrics that are returns or differences of them: users see these in the environment's own units."""
 BOUND = 5.0
 """Size of the largest return, divided, in ``bounded``."""
+
+
+def in_own_units(metrics: dict[str, float], divisor: float) -> dict[str, float]:
+    """``metrics`` of updates whose rewards were divided by about ``divisor``, ``VALUES`` multiplied by it."""
+    return {name: value * divisor if name in VALUES else value for name, value in metrics.items()}
 
 
 class ReturnScale:

@@ -100,7 +100,7 @@ class Recorder:
             raise self._diverged(str(error)) from error
         self._interval_began, self._marks.logged = now, steps
         self._reporter.interval(row)
-        warning = self._explosion.warning(row, self._trainer.largest_reward / row.get("reward/divisor", 1.0))
+        warning = self._explosion.warning(row, self._trainer.largest_reward)
         if warning is not None:
             self._reporter.note(warning)
 

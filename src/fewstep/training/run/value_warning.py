@@ -26,12 +26,16 @@ class ExplosionWatch:
 
         Args:
             row: a row of ``metrics.jsonl``.
-            largest_reward: the largest size of a reward since the run began, in the critic's units.
+            largest_reward: the largest size of a reward since the run began, in the environment's
+                units.
         """
         value = row.get("critic/q_mean")
         if self._told or value is None:
             return None
-        possible = (largest_reward + self._act_size) * self._horizon
+        entropy = self._act_size * row.get(
+            "reward/divisor", 1.0
+        )  # alpha is at most about 1 where rewards are divided
+        possible = (largest_reward + entropy) * self._horizon
         if abs(value) <= MARGIN * possible:
             return None
         self._told = True
