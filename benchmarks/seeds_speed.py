@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import record
 from benchmarks.update_speed import HALF_CHEETAH, SIZES
 from fewstep import config
-from fewstep.algos import registry
+from fewstep.algos import numerics, registry
 from fewstep.bench.updates import TOGETHER, batch
 from fewstep.training import compiled, seeds
 from fewstep.training.several import stacked
@@ -35,7 +35,7 @@ def program(algo: str, preset: str, count: int | None):
     states = [init(seeds.key(seed, seeds.Stream.ALGORITHM)) for seed in range(count or 1)]
     totals = [compiled.zero_totals(algorithm, run.algorithm, states[0], example) for _ in states]
     if count is None:
-        held = (states[0], totals[0])
+        held, update = (states[0], totals[0]), numerics.jit(update, donate_argnums=(0, 1))
     else:
         held = (stacked.stack(states), stacked.stack(totals))
         update, data = stacked.updates(update), jax.tree.map(lambda leaf: np.stack([leaf] * count), data)

@@ -110,3 +110,10 @@ def test_a_device_that_is_not_there(nothing_there, tmp_path, capsys, monkeypatch
     assert any(
         line.startswith("FAIL") and nothing_there in line for line in capsys.readouterr().out.splitlines()
     )
+
+
+def test_the_level_of_the_compiler_is_ours_unless_the_user_names_one(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    assert numerics.compiler_options() == {numerics.LEVEL: 1}
+    monkeypatch.setenv("XLA_FLAGS", f"--{numerics.LEVEL}=3")
+    assert numerics.compiler_options() is None

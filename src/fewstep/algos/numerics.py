@@ -9,6 +9,7 @@ It is also where the device is first asked for.
 """
 
 import functools
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, ParamSpec, TypeVar
@@ -28,6 +29,7 @@ _SWITCHES: tuple[tuple[Any, Any], ...] = (
     (jax.threefry_partitionable, True),
 )
 _found: list[str] = []
+LEVEL = "xla_backend_optimization_level"
 
 
 def own(function: Callable[P, T]) -> Callable[P, T]:
@@ -54,8 +56,28 @@ def own(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """``jax.jit``, every call of it ``own``."""
-    return own(jax.jit(function, **options))
+    """``jax.jit``, every call of it ``own``; what jitted functions call is jitted by ``inner``.
+
+    Raises:
+        FewstepError: jax has no device.
+    """
+    return own(jax.jit(function, compiler_options=compiler_options(), **options))
+
+
+def inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``jax.jit`` of what other jitted functions call, so that it is traced once for all of them."""
+    return own(jax.jit(function))
+
+
+def compiler_options() -> dict[str, Any] | None:
+    """On a CPU the first of LLVM's three levels, unless ``XLA_FLAGS`` names one.
+
+    XLA has done what counts before LLVM sees a program: updates take as long at level 1 as at 3, and SMFP's
+    compiles in two thirds of the time (``python -m benchmarks.compile_level``).
+    """
+    if device().startswith("cpu") and LEVEL not in os.environ.get("XLA_FLAGS", ""):
+        return {LEVEL: 1}
+    return None
 
 
 def device() -> str:

@@ -69,7 +69,11 @@ def update_times(case: Case, repeats: int, peak: float) -> dict[str, float]:
     """
     state = case.algorithm.init(case.cfg, case.spec, jax.random.key(0))
     start = time.perf_counter()
-    update = jax.jit(lambda s, b: case.algorithm.update(case.cfg, s, b), donate_argnums=0)
+    update = jax.jit(
+        lambda s, b: case.algorithm.update(case.cfg, s, b),
+        donate_argnums=0,
+        compiler_options=numerics.compiler_options(),
+    )
     compiled = update.lower(state, case.batch).compile()
     compile_seconds = time.perf_counter() - start
 

@@ -23,16 +23,14 @@ def init(algorithm: Algorithm, cfg: Any, spec: Spec) -> Callable[[Any], Any]:
 
 @functools.lru_cache(maxsize=16)
 def _one_update(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-    return numerics.jit(functools.partial(algorithm.update, cfg))
+    return numerics.inner(functools.partial(algorithm.update, cfg))
 
 
 @functools.lru_cache(maxsize=16)
 def updates(algorithm: Algorithm, cfg: Any) -> Updates:
-    """``(state, totals, data) -> (state, totals)``: one update per entry of the leading axis, in one
-    dispatch.
+    """``(state, totals, data) -> (state, totals)``: one update per entry of the leading axis, to be jitted.
 
     ``totals`` holds the running sum of every metric, so that the host reads the device once per log interval.
-    Both are donated: the caller must not use what it passed in.
     """
     update = _one_update(algorithm, cfg)
 
@@ -44,14 +42,15 @@ def updates(algorithm: Algorithm, cfg: Any) -> Updates:
     def many(state: Any, totals: Any, data: Any) -> tuple[Any, Any]:
         return lax.scan(one, (state, totals), data)[0]
 
-    return numerics.jit(many, donate_argnums=(0, 1))
+    return many
 
 
 @functools.lru_cache(maxsize=16)
 def flat_updates(update: Updates, tree: Any) -> Updates:
-    """``update`` (of ``updates``) on the leaves of a state, which jax gets through in a tenth of the time.
+    """``update`` (of ``updates``), jitted, on the leaves of a state, which jax gets through in a tenth of the
+    time that the state would take.
 
-    Leaves and totals are donated.
+    Leaves and totals are donated: the caller must not use what it passed in.
     """
 
     def many(leaves: list[Any], totals: Any, data: Any) -> tuple[list[Any], Any]:

@@ -22,7 +22,7 @@ class Learner:
 
     Attributes:
         updates: updates done.
-        update: the jitted call behind ``learn``.
+        update: what ``learn`` has jitted.
         act_key: root of the draws of ``act``.
     """
 

@@ -6,6 +6,7 @@ What the library makes of a record (dispatches, modes, files) is the same code f
 
 import dataclasses
 import operator
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import fewstep
-from fewstep.algos import registry
+from fewstep.algos import numerics, registry
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name, parse_mode
 from fewstep.config import from_toml, presets, resolve, settings
 from fewstep.errors import UsageError
@@ -77,11 +78,16 @@ class Case:
 
     def updates(self, state, batches):
         totals = compiled.zero_totals(self.algorithm, self.cfg, state, self.data())
-        return compiled.updates(self.algorithm, self.cfg)(state, totals, batches)
+        return jitted(self.algorithm, self.cfg)(state, totals, batches)
 
     def act(self, policy, obs, counter=0, mode=ActionMode()):  # noqa: B008  (frozen)
         key = seeds.key(0, seeds.Stream.ACT)
         return acting.bind(self.algorithm, self.cfg, SPEC, mode, policy, key)(obs, counter)
+
+
+@cache
+def jitted(algorithm, cfg):
+    return numerics.jit(compiled.updates(algorithm, cfg))
 
 
 @pytest.fixture(scope="module", params=[*registry.BUILT_IN, "tiny"])

@@ -30,7 +30,7 @@ def axes(state: T) -> T:
     return jax.tree_util.tree_map_with_path(lambda path, _: None if _is_count(path) else 0, state)
 
 
-@numerics.jit
+@numerics.inner
 def stack(states: Sequence[T]) -> T:
     """Equal trees as one with a leading axis ``[S]``; their counts of updates must be the same."""
 
@@ -40,7 +40,7 @@ def stack(states: Sequence[T]) -> T:
     return jax.tree_util.tree_map_with_path(leaf, *states)
 
 
-@numerics.jit
+@numerics.inner
 def lane(stacked: T, index: Any) -> T:
     """The state of one seed, in memory of its own."""
 
