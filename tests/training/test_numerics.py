@@ -114,6 +114,6 @@ def test_a_device_that_is_not_there(nothing_there, tmp_path, capsys, monkeypatch
 
 def test_the_level_of_the_compiler_is_ours_unless_the_user_names_one(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    assert numerics.compiler_options() == {numerics.LEVEL: 1}
+    assert numerics.compiler_options() == {numerics.LEVEL: 2}
     monkeypatch.setenv("XLA_FLAGS", f"--{numerics.LEVEL}=3")
     assert numerics.compiler_options() is None

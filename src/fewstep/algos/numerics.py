@@ -70,13 +70,13 @@ def inner(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiler_options() -> dict[str, Any] | None:
-    """On a CPU the first of LLVM's three levels, unless ``XLA_FLAGS`` names one.
+    """On a CPU the second of LLVM's three levels, unless ``XLA_FLAGS`` names one.
 
-    XLA has done what counts before LLVM sees a program: updates take as long at level 1 as at 3, and SMFP's
+    XLA has done what counts before LLVM sees a program: updates take as long at level 2 as at 3, and SMFP's
     compiles in two thirds of the time (``python -m benchmarks.compile_level``).
     """
     if device().startswith("cpu") and LEVEL not in os.environ.get("XLA_FLAGS", ""):
-        return {LEVEL: 1}
+        return {LEVEL: 2}
     return None
 
 
