@@ -1,11 +1,12 @@
-"""Train a peer's SAC or TD3 with the protocol of our `small` presets; run it with the peer's own Python.
+"""Train a peer's SAC, TD3 or CrossQ with the protocol of our `small` presets, in the peer's own Python.
 
     python3 -m venv /tmp/peers && /tmp/peers/bin/pip install -r benchmarks/peers/requirements.txt
     /tmp/peers/bin/python benchmarks/peers/train.py sbx sac HalfCheetah-v4 --seed 0 --out runs/peers
 
 One environment, one gradient step per environment step, batch 256, two hidden layers of 256, Adam at 3e-4,
 discount 0.99, tau 0.005, 5000 random steps first; evaluations on an environment of their own with the
-deterministic action. TD3 explores with noise 0.1. Nothing of fewstep is imported. Each evaluation is a line
+deterministic action. TD3 explores with noise 0.1. CrossQ, which SBX alone has, keeps SBX's own settings (its
+published ones) but for the random steps. Nothing of fewstep is imported. Each evaluation is a line
 of ``OUT/LIBRARY-ALGO-ENV-seed-N.jsonl``: env_steps, the returns, seconds spent so far outside evaluations.
 """
 
@@ -25,6 +26,9 @@ PACKAGE = {"sb3": "stable_baselines3", "sbx": "sbx"}
 
 
 def model(library: str, algo: str, env: gym.Env, seed: int, learning_starts: int):
+    found = getattr(importlib.import_module(PACKAGE[library]), {"crossq": "CrossQ"}.get(algo, algo.upper()))
+    if algo == "crossq":
+        return found("MlpPolicy", env, learning_starts=learning_starts, seed=seed)
     settings = SMALL | {
         "learning_starts": learning_starts,
         "seed": seed,
@@ -33,7 +37,7 @@ def model(library: str, algo: str, env: gym.Env, seed: int, learning_starts: int
     if algo == "td3":
         size = env.action_space.shape
         settings["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, 0.1))
-    return getattr(importlib.import_module(PACKAGE[library]), algo.upper())("MlpPolicy", env, **settings)
+    return found("MlpPolicy", env, **settings)
 
 
 class Evaluations(BaseCallback):
@@ -65,9 +69,9 @@ class Evaluations(BaseCallback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train SAC or TD3 of another library.")
+    parser = argparse.ArgumentParser(description="Train SAC, TD3 or CrossQ of another library.")
     parser.add_argument("library", choices=sorted(PACKAGE))
-    parser.add_argument("algo", choices=["sac", "td3"])
+    parser.add_argument("algo", choices=["sac", "td3", "crossq"])
     parser.add_argument("env")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=100_000)

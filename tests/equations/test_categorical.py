@@ -136,3 +136,13 @@ def test_cross_entropy_and_value_in_closed_form():
     logits = jnp.linspace(-1, 1, 21)
     gradient = jax.grad(lambda x: categorical.cross_entropy(one_hot(5), x))(logits)
     assert jnp.allclose(gradient, jax.nn.softmax(logits) - one_hot(5), atol=1e-6)
+
+
+def test_a_narrow_start_is_near_zero_and_no_atom_is_out_of_reach():
+    z = categorical.support(-5.0, 5.0, 101)
+    logits = categorical.logits_around_zero(z)
+    p = np.asarray(jax.nn.softmax(logits))
+    np.testing.assert_allclose(p @ z, 0.0, atol=1e-6)
+    assert p[np.abs(z) > 1.0].sum() < 1e-3
+    assert float(logits.min()) == categorical.FLOOR
+    np.testing.assert_allclose(np.sqrt(p @ np.asarray(z) ** 2), 0.2, atol=0.03)

@@ -20,9 +20,15 @@ def support(v_min: float, v_max: float, atoms: int) -> Atoms:
     return jnp.linspace(v_min, v_max, atoms, dtype=jnp.float32)
 
 
+FLOOR = -10.0
+"""Lowest logit of a distribution that starts narrow. A Gaussian's would fall to -300 at the ends of the grid,
+but a bias moves by about its learning rate per step, and a kernel of unit norm adds some ten at most."""
+
+
 def logits_around_zero(z: Atoms, width: float = 0.02) -> Atoms:
-    """Logits of a narrow Gaussian around the return 0 (std ``width`` of the support's length) on the grid."""
-    return -0.5 * (z / (width * (z[-1] - z[0]))) ** 2
+    """Logits of a narrow Gaussian around the return 0 (std ``width`` of the support's length) on the grid, at
+    least ``FLOOR``."""
+    return jnp.maximum(-0.5 * (z / (width * (z[-1] - z[0]))) ** 2, FLOOR)
 
 
 def expected_value(logits: Atoms, z: Atoms) -> Scalar:
