@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fewstep.algos.sac import SACConfig
 from fewstep.critics import categorical
 from fewstep.critics.ensemble import Critics
 from fewstep.errors import UsageError
-from tests.algos.common import assert_close, batch
+from tests.algos.common import assert_close, batch, changed
 from tests.critics.test_ensemble import BONUS, NEXT_ACTION, SPEC, config, fit, started
 from tests.equations.test_unit_nets import check_units
 
@@ -100,3 +101,9 @@ def test_the_initialiser_is_the_published_one_whatever_is_set(trunk):
     hidden = nets[0][0].layers[1] if trunk == "xqc" else nets[0][0].blocks[0][1]
     gram = hidden.kernel.weight.T @ hidden.kernel.weight
     np.testing.assert_allclose(gram, jnp.eye(16), atol=1e-5)
+
+
+@pytest.mark.parametrize("section", ["actor", "critic"])
+def test_the_message_names_the_section(section):
+    with pytest.raises(UsageError, match=rf"^{section}.hidden must be one width"):
+        changed(SACConfig(), {f"{section}.trunk": "flash", f"{section}.hidden": (256, 128)})

@@ -10,8 +10,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.config.settings import ShareBelowOne, Sizes, Whole
-from fewstep.errors import require
+from fewstep.config.settings import InvalidSetting, ShareBelowOne, Sizes, Whole
 from fewstep.nets.activations import Activation
 from fewstep.nets.layers import Init
 from fewstep.nets.mlp import MLP
@@ -50,11 +49,11 @@ class TrunkConfig(AdamConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.trunk != "flash" or len(set(self.hidden)) == 1,
-            f"hidden must be one width for all blocks with trunk=flash, for two of 256 [256, 256], "
-            f"got {list(self.hidden)}",
-        )
+        if self.trunk == "flash" and len(set(self.hidden)) != 1:
+            raise InvalidSetting(
+                "hidden must be one width for all blocks of the trunk flash, for two of 256 [256, 256], got "
+                f"{list(self.hidden)}"
+            )
 
     @property
     def sees_batches(self) -> bool:
