@@ -106,10 +106,8 @@ def test_updates_are_given_divided_rewards():
 
 
 def test_values_are_logged_in_the_environments_own_units():
-    assert in_own_units({"critic/q_mean": 2.0, "critic/loss": 2.0}, 10.0) == {
-        "critic/q_mean": 20.0,
-        "critic/loss": 2.0,
-    }
+    logged = in_own_units({"critic/q_mean": 2.0, "temperature/alpha": 0.3, "critic/loss": 2.0}, 10.0)
+    assert logged == {"critic/q_mean": 20.0, "temperature/alpha": 3.0, "critic/loss": 2.0}
 
 
 def test_a_run_does_not_depend_on_the_unit_of_the_reward():
@@ -132,4 +130,5 @@ def test_a_run_does_not_depend_on_the_unit_of_the_reward():
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-3)
     assert scaled["critic/q_mean"] == pytest.approx(100 * row["critic/q_mean"], rel=1e-3)
     assert scaled["reward/divisor"] == pytest.approx(100 * row["reward/divisor"], rel=1e-6)
+    assert scaled["temperature/alpha"] == pytest.approx(100 * row["temperature/alpha"], rel=1e-3)
     assert scaled["critic/loss"] == pytest.approx(row["critic/loss"], rel=1e-3)

@@ -23,9 +23,9 @@ class ReplayConfig(Section):
             is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
         reward: what updates are given: ``raw``, the environment's own; ``std``, divided by the running
             standard deviation of discounted returns; ``bounded``, by that or by a fifth of the largest
-            return so far, whichever is more, so that returns stay within 5. Values are logged in the
-            environment's own units; losses, ``critic.v_min``, ``critic.v_max`` and the temperature are in
-            units of ``reward/divisor``.
+            return so far, whichever is more, so that returns stay within 5. Values and the
+            temperature are logged in the environment's own units; losses and the settings of the critic's
+            grid and of the temperature are in units of ``reward/divisor``.
         noise_repeat: while experience is collected the noise behind the policy's actions, and what is added
             for exploration, is held for up to so many steps, n of them with a probability proportional to
             n^-2; all environments of a run hold together. 1: new noise at every step.

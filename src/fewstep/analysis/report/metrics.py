@@ -57,6 +57,12 @@ VALUES = (
         "Should level off; a climb that the returns do not follow is overestimation.",
     ),
     Plain(
+        "reward/divisor",
+        "What rewards are divided by",
+        "return",
+        "Running scale of discounted returns; it rises with them, and a jump is one freak return.",
+    ),
+    Plain(
         "critic/q_std",
         "Q, spread over the batch",
         "Q (return)",

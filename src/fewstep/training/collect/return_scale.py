@@ -21,9 +21,11 @@ VALUES = frozenset(
         "actor/q",
         "policy/candidate_q_gap",
         "policy/candidate_q_std",
+        "temperature/alpha",
     ]
 )
-"""Metrics that are returns or differences of them: users see these in the environment's own units."""
+"""Metrics that are returns, differences of them, or returns per nat: users see these in the environment's own
+units."""
 BOUND = 5.0
 """Size of the largest return, divided, in ``bounded``."""
 
