@@ -34,7 +34,7 @@ def critic_network(cfg: CriticConfig, spec: Spec) -> Perceptron:
 def temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
     """Operations of all critics: values of the successors, then one regression of each."""
     net = critic_network(cfg, spec)
-    if cfg.trunk in ("crossq", "xqc", "flash"):
+    if cfg.sees_batches:
         # One forward of both halves; the loss sees the values of one, and through the statistics both learn.
         joint = net.forward(2 * batch, 2 * batch) + net.weight_gradient(2 * batch, 2 * batch)
         head = 2 * batch * cfg.hidden[-1] * cfg.made_head.outputs

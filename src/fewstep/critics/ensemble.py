@@ -212,7 +212,7 @@ def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> trunks.Net:
     head, unit_head = cfg.made_head, cfg.head == "categorical"
     net = cfg.create(key, spec.obs_size + spec.act_size, head.outputs, unit_head=unit_head)
     start = head.start(net.head)
-    if cfg.trunk in ("xqc", "flash"):
+    if cfg.has_unit_norm:
         start = Linear(net.head.weight, start.bias)
     return replace(net, head=start)
 

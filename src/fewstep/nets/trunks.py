@@ -56,9 +56,14 @@ class TrunkConfig(AdamConfig):
             )
 
     @property
+    def has_unit_norm(self) -> bool:
+        """Whether kernels are brought back to columns of unit norm after every step."""
+        return self.trunk in ("xqc", "flash")
+
+    @property
     def sees_batches(self) -> bool:
         """Whether training normalises by the statistics of a batch."""
-        return self.trunk in ("crossq", "xqc", "flash")
+        return self.trunk == "crossq" or self.has_unit_norm
 
     def create(
         self,
