@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs side by side (default: [resources] jobs of the file, or as many as the cores allow)",
     )
+    parser.add_argument(
+        "--records",
+        type=rooted,
+        metavar="DIR",
+        help="keep finished runs, without checkpoints, in DIR, and do not run again what is there",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
 
 
@@ -34,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.experiments import plan, schedule, spec, status
     from fewstep.experiments.display import Display
     from fewstep.experiments.local import LocalExecutor
+    from fewstep.experiments.records import Records
     from fewstep.training.signals import watched
 
     if arguments.jobs is not None and arguments.jobs < 1:
@@ -42,7 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or rooted("runs") / arguments.spec.stem
     executor = LocalExecutor(experiment.resources, out / "logs", arguments.jobs or 0)
     jobs = plan.expand(experiment, out)
+    records = Records(out, arguments.records) if arguments.records else None
+    recorded = [job for job in jobs if records and records.hold(job)]
+    jobs = [job for job in jobs if job not in recorded]
     if arguments.dry_run:
+        for job in recorded:
+            print(f"{job.name}: {job.config.training.steps:,} steps (recorded)")
         for job in jobs:
             standing = "finished" if status.is_finished(job) else f"{status.progress(job).env_steps:,} steps"
             print(f"{job.name}: {job.config.training.steps:,} steps into {job.path} ({standing})")
@@ -50,12 +62,19 @@ def run(arguments: argparse.Namespace) -> int:
     with watched() as check:
         _measure_random(jobs, check)
         with Display(executor.slots) as display:
-            entries = schedule.run(jobs, executor, display.show, check)
+
+            def observe(entries: Sequence[schedule.Tracked]) -> None:
+                display.show(entries)
+                if records:
+                    records.take(entries)
+
+            entries = schedule.run(jobs, executor, observe, check)
     failed = [entry for entry in entries if entry.standing is schedule.Standing.FAILED]
     for entry in failed:
         print(f"failed: {entry.job.name}: {entry.message}")
-    print(f"{len(entries) - len(failed)} of {len(entries)} runs are finished; report them with")
-    print(f"fewstep report {out}/*/*/seed-* --out report.html")
+    asked = len(entries) + len(recorded)
+    print(f"{asked - len(failed)} of {asked} runs are finished; report them with")
+    print(f"fewstep report {arguments.records or out}/*/*/seed-* --out report.html")
     return 1 if failed else 0
 
 

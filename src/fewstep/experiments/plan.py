@@ -59,7 +59,7 @@ def expand(spec: Spec, root: Path) -> list[Job]:
         for env in entry.envs
     ]
     for job in jobs:
-        _refuse_other(job)
+        refuse_other(job, job.path)
     return jobs
 
 
@@ -87,25 +87,28 @@ def _named(source: str) -> Generator[None]:
         raise UsageError(f"{source}: {error}") from error
 
 
-def _refuse_other(job: Job) -> None:
+def refuse_other(job: Job, folder: Path) -> None:
     """A directory from an earlier start of this experiment may be there, that of another one may not.
 
     More steps than the earlier start asked for extend its runs.
+
+    Raises:
+        UsageError: the folder holds a run of another configuration or of more steps, or something else.
     """
-    path = job.path / "config.toml"
+    path = folder / "config.toml"
     if not path.exists():
-        if job.path.exists() and (not job.path.is_dir() or any(job.path.iterdir())):
-            raise UsageError(f"{job.path} exists and is not a run; choose another --out")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} exists and is not a run; choose another folder")
         return
     there = from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))
     wanted = job.config.training.steps
     if there.training.steps > wanted:
         raise UsageError(
-            f"{job.path} was started for {there.training.steps:,} steps, more than the {wanted:,} of now; "
-            "choose another --out, or move it away"
+            f"{folder} was started for {there.training.steps:,} steps, more than the {wanted:,} of now; "
+            "choose another folder, or move it away"
         )
     if replace(there, training=replace(there.training, steps=wanted)) != job.config:
         raise UsageError(
-            f"{job.path} holds a run of another configuration than {job.name} has now; choose another --out, "
+            f"{folder} holds a run of another configuration than {job.name} has now; choose another folder, "
             "or move it away"
         )

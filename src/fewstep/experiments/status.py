@@ -31,7 +31,7 @@ def is_finished(job: Job) -> bool:
 def progress(job: Job) -> Progress:
     """What the run's rows say."""
     run = RunDir(job.path)
-    row, evaluation = _last(run.metrics), _last(run.evaluations)
+    row, evaluation = last_row(run.metrics), last_row(run.evaluations)
     returns = evaluation.get("returns") or []
     return Progress(
         int(row.get("env_steps", 0)),
@@ -40,7 +40,7 @@ def progress(job: Job) -> Progress:
     )
 
 
-def _last(path: Path) -> dict[str, Any]:
+def last_row(path: Path) -> dict[str, Any]:
     """The last complete JSON line, empty if there is none."""
     try:
         with open(path, "rb") as file:

@@ -1,0 +1,96 @@
+"""What is kept of a finished run, and that an experiment elsewhere goes on from it."""
+
+import json
+import tomllib
+
+import pytest
+
+from fewstep.cli import main
+from fewstep.errors import UsageError
+from fewstep.experiments import plan, spec
+from fewstep.experiments.records import Records
+from fewstep.experiments.schedule import Standing, Tracked
+from fewstep.runs.layout import RunDir
+
+SPEC = """
+envs = ["toy/bandit"]
+seeds = "0..1"
+steps = 40
+
+[[run]]
+algo = "sac"
+preset = "small"
+label = "sac"
+"""
+
+
+def jobs_of(root, text=SPEC):
+    return plan.expand(spec.parse(tomllib.loads(text), "it.toml"), root)
+
+
+def finish(job, steps=40):
+    """What a run leaves, as far as records are concerned."""
+    run = RunDir(job.path)
+    run.checkpoints.mkdir(parents=True)
+    run.config.write_text(job.config.to_toml())
+    run.provenance.write_text(json.dumps({"command": f"fewstep train sac --out {job.path}"}))
+    run.metrics.write_text("{}\n")
+    run.evaluations.write_text(json.dumps({"env_steps": steps, "returns": [1.0]}) + "\n")
+
+
+def test_a_finished_run_is_kept_without_checkpoints_and_without_the_folder_of_this_machine(tmp_path):
+    first, second = jobs_of(tmp_path / "runs")
+    records = Records(tmp_path / "runs", tmp_path / "keep")
+    finish(first)
+    (tmp_path / "runs/toy_bandit/random_return.json").write_text("{}")
+    records.take([Tracked(first, Standing.FINISHED), Tracked(second, Standing.RUNNING)])
+    assert records.hold(first)
+    assert not records.hold(second)
+    kept = tmp_path / "keep/toy_bandit/sac/seed-0"
+    assert sorted(file.name for file in kept.iterdir()) == [
+        "config.toml",
+        "evaluations.jsonl",
+        "metrics.jsonl",
+        "provenance.json",
+    ]
+    assert json.loads((kept / "provenance.json").read_text()) == {
+        "command": "fewstep train sac --out toy_bandit/sac/seed-0"
+    }
+    assert (tmp_path / "keep/toy_bandit/random_return.json").exists()
+
+
+def test_a_shorter_record_is_run_again_and_replaced_and_another_configuration_refused(tmp_path):
+    records = Records(tmp_path / "runs", tmp_path / "keep")
+    job = jobs_of(tmp_path / "runs")[0]
+    finish(job)
+    records.take([Tracked(job, Standing.FINISHED)])
+    longer = jobs_of(tmp_path / "runs", SPEC.replace("steps = 40", "steps = 80"))[0]
+    assert not records.hold(longer)
+    RunDir(longer.path).config.write_text(longer.config.to_toml())
+    RunDir(longer.path).evaluations.write_text('{"env_steps": 80, "returns": [2.0]}\n')
+    records.take([Tracked(longer, Standing.FINISHED)])
+    assert records.hold(longer)
+    with pytest.raises(UsageError, match="started for 80 steps"):
+        records.hold(job)
+    other = jobs_of(tmp_path / "runs2", SPEC.replace("40", "80") + 'set = {"critic.tau" = 0.5}')[0]
+    with pytest.raises(UsageError, match="another configuration"):
+        Records(tmp_path / "runs2", tmp_path / "keep").hold(other)
+
+
+def test_an_experiment_in_an_empty_folder_runs_only_what_is_not_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first.toml").write_text(SPEC.replace('"0..1"', "[0]"))
+    (tmp_path / "it.toml").write_text(SPEC)
+    assert main(["experiment", "first.toml", "--records", "keep", "--out", "here"]) == 0
+    capsys.readouterr()
+    again = ["experiment", "it.toml", "--records", "keep", "--out", "there"]
+    assert main([*again, "--dry-run"]) == 0
+    assert "seed 0: 40 steps (recorded)" in capsys.readouterr().out
+    assert main(again) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 runs are finished" in printed
+    assert f"{tmp_path}/keep/*/*/seed-*" in printed
+    assert not (tmp_path / "there/toy_bandit/sac/seed-0").exists()
+    runs = sorted(map(str, tmp_path.glob("keep/*/*/seed-*")))
+    assert len(runs) == 2
+    assert main(["report", *runs, "--out", "report.html"]) == 0
