@@ -64,6 +64,7 @@ def test_a_shorter_record_is_run_again_and_replaced_and_another_configuration_re
     job = jobs_of(tmp_path / "runs")[0]
     finish(job)
     records.take([Tracked(job, Standing.FINISHED)])
+    records = Records(tmp_path / "runs", tmp_path / "keep")
     longer = jobs_of(tmp_path / "runs", SPEC.replace("steps = 40", "steps = 80"))[0]
     assert not records.hold(longer)
     RunDir(longer.path).config.write_text(longer.config.to_toml())
