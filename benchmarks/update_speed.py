@@ -45,7 +45,9 @@ def row_name(algo: str, preset: str, env: str, settings: dict[str, object]) -> s
 def prepare(algo: str, preset: str, env: str, settings: dict[str, object]) -> Case:
     run = config.resolve(algo, registry.get(algo).config, env=env, preset=preset, overrides=settings)
     spec = SIZES[env]
-    return Case(registry.get(algo), run.algorithm, spec, batch(spec, run.replay.batch_size))
+    algorithm = registry.get(algo)
+    data = batch(spec, run.replay.batch_size, algorithm.numbered)
+    return Case(algorithm, run.algorithm, spec, data)
 
 
 def act_times(case: Case, repeats: int) -> dict[str, float]:

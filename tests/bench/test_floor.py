@@ -75,7 +75,8 @@ def xla_count(algo, cfg, spec, batch):
     state = jax.eval_shape(lambda key: entry.init(cfg, spec, key), jax.random.key(0))
     row = lambda *shape: jax.ShapeDtypeStruct((batch, *shape), np.float32)  # noqa: E731
     done = jax.ShapeDtypeStruct((batch,), np.bool_)
-    data = Transition(row(spec.obs_size), row(spec.act_size), row(), done, row(spec.obs_size))
+    number = jax.ShapeDtypeStruct((batch,), np.int32) if entry.numbered else None
+    data = Transition(row(spec.obs_size), row(spec.act_size), row(), done, row(spec.obs_size), number)
     lowered = jax.jit(lambda s, d: entry.update(cfg, s, d)).lower(state, data)
     return lowered.cost_analysis()["flops"]
 
@@ -90,6 +91,10 @@ def xla_count(algo, cfg, spec, batch):
         ("sac", "small", {"critic.trunk": "flash", "critic.head": "categorical"}),
         ("smfp", "small", {"actor.delay": 1}),
         ("smfp", "soft", {"actor.delay": 1}),
+        # XLA counts what is inside of a loop once, so there is one step of each.
+        ("qvpo", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("qsm", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("dipo", "small", {"actor.delay": 1, "actor.steps": 1, "relabel.steps": 1}),
     ],
 )
 def test_against_xlas_count(algo, name, settings):

@@ -28,8 +28,11 @@ class Entry:
 
 BUILT_IN = {
     "crossq": Entry("fewstep.algos.crossq:ALGORITHM", "CrossQ"),
+    "dipo": Entry("fewstep.algos.dipo:ALGORITHM", "DIPO"),
     "mfpo": Entry("fewstep.algos.mfpo:ALGORITHM", "MFPO"),
     "ppo": Entry("fewstep.algos.ppo:ALGORITHM", "PPO"),
+    "qsm": Entry("fewstep.algos.qsm:ALGORITHM", "QSM"),
+    "qvpo": Entry("fewstep.algos.qvpo:ALGORITHM", "QVPO"),
     "sac": Entry("fewstep.algos.sac:ALGORITHM", "SAC"),
     "smfp": Entry("fewstep.algos.smfp:ALGORITHM", "SMFP"),
     "td3": Entry("fewstep.algos.td3:ALGORITHM", "TD3"),

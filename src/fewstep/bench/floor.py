@@ -10,8 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from fewstep.algos.crossq import CrossQConfig
+from fewstep.algos.dipo import DIPOConfig
 from fewstep.algos.mfpo.config import MFPOConfig
+from fewstep.algos.qsm import QSMConfig
+from fewstep.algos.qvpo import QVPOConfig
 from fewstep.algos.sac import SACConfig
+from fewstep.algos.shared.diffusion_policy import DiffusionConfig
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.td3 import TD3Config
 from fewstep.bench.gemms import Perceptron, Residual
@@ -136,12 +140,61 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
     return critics + improvement / a.delay
 
 
+def _denoiser(cfg: DiffusionConfig, spec: Spec) -> Perceptron:
+    return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, spec.act_size, cfg.time_features)
+
+
+def _denoised(cfg: DiffusionConfig, spec: Spec, states: int, each: int) -> int:
+    """Actions of a diffusion policy, ``each`` of every state; a step's time is the same for all."""
+    net = _denoiser(cfg, spec)
+    return net.forward(states, states * each) + (cfg.steps - 1) * net.forward(0, states * each)
+
+
+def qvpo(cfg: QVPOConfig, spec: Spec, batch: int) -> float:
+    """QVPO: candidates drawn and judged for the target and for the policy, then one regression."""
+    critic = critic_network(cfg.critic, spec)
+
+    def judged(states: int, each: int) -> int:
+        values = cfg.critic.ensemble * critic.forward(states, states * each) if each > 1 else 0
+        return _denoised(cfg.actor, spec, states, each) + values
+
+    states = min(cfg.actor.batch_size or batch, batch)
+    rows = states * (1 + cfg.regression.uniform)
+    improvement = judged(states, cfg.regression.candidates) + _denoiser(cfg.actor, spec).training(
+        states, rows
+    )
+    critics = judged(batch, cfg.actor.candidates) + temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def qsm(cfg: QSMConfig, spec: Spec, batch: int) -> float:
+    """QSM: one gradient of the critics in the action and one regression per row."""
+    states = min(cfg.actor.batch_size or batch, batch)
+    improvement = cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(states, states)
+    improvement += _denoiser(cfg.actor, spec).training(states, states)
+    critics = _denoised(cfg.actor, spec, batch, 1) + temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def dipo(cfg: DIPOConfig, spec: Spec, batch: int) -> float:
+    """DIPO: as many gradients of the critics in the action as steps of a relabelling, and one regression."""
+    critic = critic_network(cfg.critic, spec)
+    states = min(cfg.actor.batch_size or batch, batch)
+    climbs = critic.pathwise(states, states) + (cfg.relabel.steps - 1) * critic.pathwise(0, states)
+    improvement = cfg.critic.ensemble * climbs + _denoiser(cfg.actor, spec).training(states, states)
+    critics = _denoised(cfg.actor, spec, batch, 1) + temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
 _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     SACConfig: sac,
     CrossQConfig: sac,
     TD3Config: td3,
     SMFPConfig: smfp,
     MFPOConfig: mfpo,
+    QVPOConfig: qvpo,
+    QSMConfig: qsm,
+    DIPOConfig: dipo,
 }
 
 

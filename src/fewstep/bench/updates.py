@@ -34,12 +34,14 @@ class Case(NamedTuple):
     batch: Transition
 
 
-def batch(spec: Spec, size: int) -> Transition:
-    """Transitions of numbers as networks like them."""
+def batch(spec: Spec, size: int, numbered: bool = False) -> Transition:
+    """Transitions of numbers as networks like them, with their own numbers if ``numbered``."""
     rng = np.random.default_rng(0)
     obs, following = rng.normal(size=(2, size, spec.obs_size)).astype(np.float32)
     action = rng.uniform(-1, 1, (size, spec.act_size)).astype(np.float32)
-    return Transition(obs, action, rng.normal(size=size).astype(np.float32), np.zeros(size, bool), following)
+    reward, terminated = rng.normal(size=size).astype(np.float32), np.zeros(size, bool)
+    number = np.arange(size, dtype=np.int32) if numbered else None
+    return Transition(obs, action, reward, terminated, following, number)
 
 
 def milliseconds(call: Callable[[], Any], repeats: int, calls: int = 1) -> dict[str, float]:

@@ -106,7 +106,7 @@ def _update(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
     for config in configs:
         algorithm = registry.get(config.algo)
         updates.require_replay(algorithm)
-        data = updates.batch(made.spec, config.algorithm.replay.batch_size)
+        data = updates.batch(made.spec, config.algorithm.replay.batch_size, algorithm.numbered)
         case = updates.Case(algorithm, config.algorithm, made.spec, data)
         found = updates.update_times(case, arguments.repeats, peak.gemm_peak())
         columns = ("min_ms", "median_ms", "floor_ms", "ratio", "temporaries_mb", "compile_seconds")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Activation = Literal["gelu", "relu", "silu", "tanh"]
+Activation = Literal["gelu", "mish", "relu", "silu", "tanh"]
 
 GELU_END = 5.0
 """Beyond it tanh is within 1e-7 of 1, and below the negative of it GELU is constant to 3e-7."""
@@ -58,8 +58,19 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return _rational_gelu(x) if x.dtype == jnp.float32 else jax.nn.gelu(x, approximate=True)
 
 
+def mish(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x tanh(log(1 + exp(x))) (Misra 2020, arXiv 1908.08681), with one exponential and a division.
+
+    tanh(log y) = (y^2 - 1) / (y^2 + 1), and beyond 20 it is 1 to rounding.
+    """
+    e = jnp.exp(jnp.minimum(x, 20.0))
+    y = e * (e + 2.0)
+    return x * (y / (y + 2.0))
+
+
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "gelu": gelu,
+    "mish": mish,
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
