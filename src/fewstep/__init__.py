@@ -1,8 +1,8 @@
 """fewstep: online reinforcement learning with few-step generative policies.
 
-``from fewstep import SMFP`` (or ``MFPO``, ``SAC``, ``CrossQ``, ``TD3``, ``PPO``) gives a model with the
-habits of Stable-Baselines3; ``fewstep.load`` opens a saved model or a run; ``fewstep.make_env`` builds
-environments as training sees them. The command line is ``fewstep --help``.
+``from fewstep import SMFP`` (or any algorithm of ``fewstep algos``: ``MFPO``, ``SAC``, ``QVPO``, ...) gives a
+model with the habits of Stable-Baselines3; ``fewstep.load`` opens a saved model or a run and
+``fewstep.make_env`` builds environments as training sees them. The command line is ``fewstep --help``.
 """
 
 import importlib

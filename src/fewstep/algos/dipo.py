@@ -64,7 +64,11 @@ class RelabelConfig(AdamConfig):
 
 @dataclass(frozen=True)
 class DIPOConfig(Section):
-    """All of DIPO; ``discount`` is gamma."""
+    """All of DIPO.
+
+    Attributes:
+        discount: gamma.
+    """
 
     discount: Share = 0.99
     replay: ReplayConfig = field(default_factory=ReplayConfig)

@@ -59,7 +59,11 @@ class ActorConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class QSMConfig(Section):
-    """All of QSM; ``discount`` is gamma."""
+    """All of QSM.
+
+    Attributes:
+        discount: gamma.
+    """
 
     discount: Share = 0.99
     replay: ReplayConfig = field(default_factory=ReplayConfig)

@@ -78,7 +78,11 @@ class RegressionConfig(Section):
 
 @dataclass(frozen=True)
 class QVPOConfig(Section):
-    """All of QVPO; ``discount`` is gamma."""
+    """All of QVPO.
+
+    Attributes:
+        discount: gamma.
+    """
 
     discount: Share = 0.99
     replay: ReplayConfig = field(default_factory=ReplayConfig)
