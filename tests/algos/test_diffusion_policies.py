@@ -79,7 +79,7 @@ def test_actions_are_in_the_box_and_differ_by_noise(name):
         *((name, {"actor.delay": 2}) for name in ("dipo", "qsm", "qvpo")),
         *((name, {"actor.activation": "relu"}) for name in ("dipo", "qsm", "qvpo")),
         *((name, {"actor.tau": 0.5}) for name in ("dipo", "qvpo")),
-        ("qvpo", {"actor.candidates": 2}),
+        ("qvpo", {"actor.candidates": 3}),
         ("qvpo", {"regression.candidates": 5}),
         ("qvpo", {"regression.uniform": 0}),
         ("qvpo", {"regression.uniform_share": 0.5}),
