@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep.nets.activations import GELU_END, GELU_P, GELU_Q, gelu
+from fewstep.nets.activations import GELU_END, GELU_P, GELU_Q, gelu, mish
 
 
 def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +56,15 @@ def test_in_float64_it_is_the_formula() -> None:
 def test_not_a_number_stays_one() -> None:
     assert np.isnan(gelu(jnp.float32(np.nan)))
     assert np.isnan(jax.grad(gelu)(jnp.float32(np.nan)))
+
+
+def test_mish_is_its_definition_in_value_and_slope():
+    x = jnp.linspace(-30.0, 60.0, 9001)
+    with jax.enable_x64(True):
+        exact = lambda y: y * jnp.tanh(jnp.logaddexp(y, 0.0))  # noqa: E731
+        wide = jnp.asarray(np.asarray(x), jnp.float64)
+        values, slopes = np.asarray(exact(wide)), np.asarray(jax.vmap(jax.grad(exact))(wide))
+    np.testing.assert_allclose(mish(x), values, rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(mish))(x), slopes, atol=1e-5
+    )  # rounding: x times that of y / (y + 2)

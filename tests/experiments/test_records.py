@@ -44,8 +44,8 @@ def test_a_finished_run_is_kept_without_checkpoints_and_without_the_folder_of_th
     finish(first)
     (tmp_path / "runs/toy_bandit/random_return.json").write_text("{}")
     records.take([Tracked(first, Standing.FINISHED), Tracked(second, Standing.RUNNING)])
-    assert records.hold(first)
-    assert not records.hold(second)
+    assert records.holds(first)
+    assert not records.holds(second)
     kept = tmp_path / "keep/toy_bandit/sac/seed-0"
     assert sorted(file.name for file in kept.iterdir()) == [
         "config.toml",
@@ -66,16 +66,16 @@ def test_a_shorter_record_is_run_again_and_replaced_and_another_configuration_re
     records.take([Tracked(job, Standing.FINISHED)])
     records = Records(tmp_path / "runs", tmp_path / "keep")
     longer = jobs_of(tmp_path / "runs", SPEC.replace("steps = 40", "steps = 80"))[0]
-    assert not records.hold(longer)
+    assert not records.holds(longer)
     RunDir(longer.path).config.write_text(longer.config.to_toml())
     RunDir(longer.path).evaluations.write_text('{"env_steps": 80, "returns": [2.0]}\n')
     records.take([Tracked(longer, Standing.FINISHED)])
-    assert records.hold(longer)
+    assert records.holds(longer)
     with pytest.raises(UsageError, match="started for 80 steps"):
-        records.hold(job)
+        records.holds(job)
     other = jobs_of(tmp_path / "runs2", SPEC.replace("40", "80") + 'set = {"critic.tau" = 0.5}')[0]
     with pytest.raises(UsageError, match="another configuration"):
-        Records(tmp_path / "runs2", tmp_path / "keep").hold(other)
+        Records(tmp_path / "runs2", tmp_path / "keep").holds(other)
 
 
 def test_an_experiment_in_an_empty_folder_runs_only_what_is_not_recorded(tmp_path, monkeypatch, capsys):

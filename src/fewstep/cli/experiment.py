@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     executor = LocalExecutor(experiment.resources, out / "logs", arguments.jobs or 0)
     jobs = plan.expand(experiment, out)
     records = Records(out, arguments.records) if arguments.records else None
-    recorded = [job for job in jobs if records and records.hold(job)]
+    recorded = [job for job in jobs if records and records.holds(job)]
     jobs = [job for job in jobs if job not in recorded]
     if arguments.dry_run:
         for job in recorded:

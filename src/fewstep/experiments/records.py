@@ -35,7 +35,7 @@ class Records:
         """Where the job's record is or will be."""
         return self._keep / job.path.relative_to(self._root)
 
-    def hold(self, job: Job) -> bool:
+    def holds(self, job: Job) -> bool:
         """Whether the job need not run: its record holds the last evaluation that it asks for.
 
         Raises:
@@ -49,7 +49,7 @@ class Records:
         """Record every finished run that is not recorded yet."""
         for entry in entries:
             if entry.standing is Standing.FINISHED and entry.job.path not in self._taken:
-                if not self.hold(entry.job):
+                if not self.holds(entry.job):
                     self._copy(entry.job)
                 self._taken.add(entry.job.path)
 
