@@ -10,11 +10,13 @@ import numpy as np
 from jax.interpreters import partial_eval as pe
 
 from fewstep.algos import registry
-from fewstep.config import settings
+from fewstep.config import resolve, settings
 from fewstep.types import Spec, Transition
 from tests.few import slow
 
 C = TypeVar("C")
+SPEC = Spec(3, 2)
+TARGET = jnp.array([0.4, -0.3])
 
 
 def representatives(*more):
@@ -26,13 +28,30 @@ def representatives(*more):
     return [*sorted(few), *slow(*(name for name in registry.BUILT_IN if name not in few))]
 
 
-def batch(rows=16, seed=0, spec=Spec(3, 2)):  # noqa: B008  (frozen)
+def batch(rows=16, seed=0, spec=SPEC):
     """Random transitions, a third of them terminal."""
     rng = np.random.default_rng(seed)
     obs, nxt = rng.normal(size=(2, rows, spec.obs_size)).astype(np.float32)
     action = rng.uniform(-1, 1, (rows, spec.act_size)).astype(np.float32)
     arrays = (obs, action, rng.normal(size=rows).astype(np.float32), rng.random(rows) < 0.3, nxt)
     return Transition(*map(jnp.asarray, arrays))
+
+
+def numbered(rows=16, seed=0):
+    """The same with their numbers in the replay buffer."""
+    return batch(rows, seed)._replace(number=jnp.arange(100, 100 + rows, dtype=jnp.int32))
+
+
+def bump(s, a):
+    """A critic with its maximum at ``TARGET``."""
+    return -jnp.sum((a - TARGET) ** 2)
+
+
+def tiny(name, **more):
+    """An algorithm with the smallest networks: its record, its config, a fresh state."""
+    algorithm = registry.get(name)
+    cfg = resolve(name, algorithm.config, "none", overrides=dict(algorithm.tiny) | more).algorithm
+    return algorithm, cfg, algorithm.init(cfg, SPEC, jax.random.key(0))
 
 
 def changed(cfg: C, changes) -> C:

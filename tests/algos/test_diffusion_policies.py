@@ -1,4 +1,7 @@
-"""QVPO, QSM and DIPO: what each regresses on, by numbers; what its update touches; where gradients go."""
+"""The diffusion policies: what each regresses on, by numbers; what its update touches; where gradients go.
+
+QVPO, QSM and DIPO here; DACER, MaxEntDP, SDAC and DPMD beside it.
+"""
 
 from dataclasses import replace
 
@@ -7,32 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep.algos import dipo, qsm, qvpo, registry
+from fewstep.algos import dipo, qsm, qvpo
 from fewstep.algos.contract import use_key
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig, Noised
-from fewstep.config import resolve
 from fewstep.flows import diffusion
-from fewstep.types import Spec
-from tests.algos.common import batch, changed, program, reached, same
+from tests.algos.common import SPEC, TARGET, batch, bump, changed, numbered, program, reached, same, tiny
 
-SPEC = Spec(3, 2)
-TARGET = jnp.array([0.4, -0.3])
-
-
-def bump(s, a):
-    """A critic with its maximum at ``TARGET``."""
-    return -jnp.sum((a - TARGET) ** 2)
-
-
-def tiny(name, **more):
-    algorithm = registry.get(name)
-    cfg = resolve(name, algorithm.config, "none", overrides=dict(algorithm.tiny) | more).algorithm
-    return algorithm, cfg, algorithm.init(cfg, SPEC, jax.random.key(0))
-
-
-def numbered(rows=16, seed=0):
-    return batch(rows, seed)._replace(number=jnp.arange(100, 100 + rows, dtype=jnp.int32))
+ALL = ("dacer", "dipo", "dpmd", "maxentdp", "qsm", "qvpo", "sdac")
+BATCHES = ("actor.steps", 4), ("actor.batch_size", 8), ("actor.delay", 3), ("actor.activation", "relu")
+SHARED = *BATCHES, ("actor.start", 0.5), ("actor.time_features", 6)
 
 
 # ---------------------------------------------------------------------------------- the shared policy
@@ -60,7 +47,7 @@ def test_the_loss_is_a_weighted_mean_over_rows_and_dimensions():
     np.testing.assert_allclose(found, [(np.arange(5) * error).mean(), error.mean()], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dipo", "qsm", "qvpo"])
+@pytest.mark.parametrize("name", ALL)
 def test_actions_are_in_the_box_and_differ_by_noise(name):
     algorithm, cfg, state = tiny(name)
     policy = algorithm.policy(state)
@@ -74,11 +61,11 @@ def test_actions_are_in_the_box_and_differ_by_noise(name):
 @pytest.mark.parametrize(
     ("name", "setting"),
     [
-        *((name, {"actor.steps": 4}) for name in ("dipo", "qsm", "qvpo")),
-        *((name, {"actor.batch_size": 8}) for name in ("dipo", "qsm", "qvpo")),
-        *((name, {"actor.delay": 2}) for name in ("dipo", "qsm", "qvpo")),
-        *((name, {"actor.activation": "relu"}) for name in ("dipo", "qsm", "qvpo")),
-        *((name, {"actor.tau": 0.5}) for name in ("dipo", "qvpo")),
+        *((name, {setting: value}) for name in ALL for setting, value in SHARED),
+        *((name, {"actor.tau": 0.5}) for name in ("dipo", "dpmd", "qvpo", "sdac")),
+        *((name, {"actor.candidates": 5}) for name in ("dpmd", "sdac")),
+        *((name, {"temperature.noise": 0.3}) for name in ("dacer", "dpmd", "sdac")),
+        *((name, {"temperature.delay": 3}) for name in ("dacer", "dpmd", "sdac")),
         ("qvpo", {"actor.candidates": 3}),
         ("qvpo", {"regression.candidates": 5}),
         ("qvpo", {"regression.uniform": 0}),
@@ -91,6 +78,22 @@ def test_actions_are_in_the_box_and_differ_by_noise(name):
         ("dipo", {"relabel.steps": 3}),
         ("dipo", {"relabel.learning_rate": 0.5}),
         ("dipo", {"relabel.max_grad_norm": 0.0}),
+        ("sdac", {"regression.candidates": 5}),
+        ("sdac", {"regression.sharpness": 1.0}),
+        ("sdac", {"regression.proposals": "clipped"}),
+        ("dpmd", {"regression.advantage": "literal"}),
+        ("dpmd", {"regression.clip": 1.0}),
+        ("dpmd", {"regression.rate": 0.5}),
+        ("maxentdp", {"regression.candidates": 5}),
+        ("maxentdp", {"regression.estimator": "idem"}),
+        ("maxentdp", {"regression.estimator": "qsm"}),
+        ("maxentdp", {"likelihood.samples": 2}),
+        ("maxentdp", {"temperature.automatic": True}),
+        ("dacer", {"entropy.states": 3}),
+        ("dacer", {"entropy.samples": 9}),
+        ("dacer", {"entropy.components": 2}),
+        ("dacer", {"entropy.iterations": 3}),
+        ("dacer", {"entropy.estimator": "bound"}),
     ],
 )
 def test_every_option_changes_the_update(name, setting):
@@ -106,7 +109,7 @@ def test_every_option_changes_the_update(name, setting):
 
 def test_qvpo_picks_the_best_of_every_state():
     actions = jax.random.uniform(jax.random.key(0), (6, 9, 2), minval=-1, maxval=1)
-    top, values = qvpo.best(bump, batch(6).obs, actions)
+    top, values = dp.best(bump, batch(6).obs, actions)
     for row in range(6):
         each = [float(bump(None, a)) for a in actions[row]]
         np.testing.assert_allclose(values[row], each, rtol=1e-6)
@@ -257,7 +260,7 @@ def test_the_policys_loss_reaches_the_noise_network_alone(name):
     assert reached(loss, {"actor": state.actor.params, "critics": state.critics}) == {"actor"}
 
 
-@pytest.mark.parametrize("name", ["dipo", "qsm", "qvpo"])
+@pytest.mark.parametrize("name", ALL)
 def test_a_delayed_policy_stands_still_between_its_updates(name):
     algorithm, cfg, state = tiny(name, **{"actor.delay": 2})
     step = jax.jit(lambda st: algorithm.update(cfg, st, numbered()))

@@ -95,6 +95,12 @@ def xla_count(algo, cfg, spec, batch):
         ("qvpo", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("qsm", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("dipo", "small", {"actor.delay": 1, "actor.steps": 1, "relabel.steps": 1}),
+        ("sdac", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("dpmd", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "idem"}),
+        ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "qsm"}),
+        ("dacer", "small", {"actor.delay": 1, "actor.steps": 1, "entropy.samples": 1}),
     ],
 )
 def test_against_xlas_count(algo, name, settings):

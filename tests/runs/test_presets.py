@@ -78,7 +78,7 @@ NO_NUMBER = {
     "training.max_episode_steps",  # the task's own
     *(f"critic.{name}" for name in ("momentum", "warm_up", "renorm")),  # of batch renormalisation
     *(
-        f"{section}.{name}" for section in SECTIONS for name in ("decay", "final_share")
+        f"{section}.{name}" for section in SECTIONS for name in ("decay", "decay_start", "final_share")
     ),  # of a rate that falls
 }
 

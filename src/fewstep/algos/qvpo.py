@@ -10,7 +10,6 @@ and beside them uniform actions at a small share of that weight, which stand for
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import partial
 from typing import Annotated
 
 import equinox as eqx
@@ -31,7 +30,6 @@ from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
 ObsRows = Float[Array, "batch obs"]
-Candidates = Float[Array, "batch K act"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def update(cfg: QVPOConfig, state: State, batch: Transition) -> tuple[State, Met
     drawn = dp.draw_candidates(
         cfg.actor, state.target_actor, batch.next_obs, cfg.actor.candidates, use_key(state, Use.NEXT_ACTION)
     )
-    nxt, _ = best(state.critics.target_q(cfg.critic), batch.next_obs, drawn)
+    nxt, _ = dp.best(state.critics.target_q(cfg.critic), batch.next_obs, drawn)
     critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt)
     state, held = delayed(
         cfg.actor.delay,
@@ -145,15 +143,6 @@ def update(cfg: QVPOConfig, state: State, batch: Transition) -> tuple[State, Met
         lambda st: improve(cfg, st, critics.q(cfg.critic), batch.obs[: cfg.actor.batch_size or None]),
     )
     return state, metrics | held
-
-
-def best(
-    q: QFunction, obs: ObsRows, actions: Candidates
-) -> tuple[Float[Array, "batch act"], Float[Array, "batch K"]]:
-    """Of each state the action of highest value, and all values."""
-    values = jax.vmap(lambda s, each: jax.vmap(partial(q, s))(each))(obs, actions)
-    chosen = values.argmax(axis=1)
-    return jnp.take_along_axis(actions, chosen[:, None, None], axis=1)[:, 0], values
 
 
 def improve(cfg: QVPOConfig, state: State, q: QFunction, obs: ObsRows) -> tuple[State, Metrics]:
@@ -165,7 +154,7 @@ def improve(cfg: QVPOConfig, state: State, q: QFunction, obs: ObsRows) -> tuple[
     drawn = dp.draw_candidates(
         cfg.actor, state.actor.params, obs, learned.candidates, use_key(state, Use.CANDIDATES)
     )
-    top, values = best(q, obs, drawn)
+    top, values = dp.best(q, obs, drawn)
     advantage = values.max(axis=1) - values.mean(axis=1)
 
     count = learned.uniform

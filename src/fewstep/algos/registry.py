@@ -28,12 +28,16 @@ class Entry:
 
 BUILT_IN = {
     "crossq": Entry("fewstep.algos.crossq:ALGORITHM", "CrossQ"),
+    "dacer": Entry("fewstep.algos.dacer:ALGORITHM", "DACER"),
     "dipo": Entry("fewstep.algos.dipo:ALGORITHM", "DIPO"),
+    "dpmd": Entry("fewstep.algos.dpmd:ALGORITHM", "DPMD"),
+    "maxentdp": Entry("fewstep.algos.maxentdp:ALGORITHM", "MaxEntDP"),
     "mfpo": Entry("fewstep.algos.mfpo:ALGORITHM", "MFPO"),
     "ppo": Entry("fewstep.algos.ppo:ALGORITHM", "PPO"),
     "qsm": Entry("fewstep.algos.qsm:ALGORITHM", "QSM"),
     "qvpo": Entry("fewstep.algos.qvpo:ALGORITHM", "QVPO"),
     "sac": Entry("fewstep.algos.sac:ALGORITHM", "SAC"),
+    "sdac": Entry("fewstep.algos.sdac:ALGORITHM", "SDAC"),
     "smfp": Entry("fewstep.algos.smfp:ALGORITHM", "SMFP"),
     "td3": Entry("fewstep.algos.td3:ALGORITHM", "TD3"),
 }

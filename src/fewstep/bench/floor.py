@@ -10,11 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from fewstep.algos.crossq import CrossQConfig
+from fewstep.algos.dacer import DACERConfig
 from fewstep.algos.dipo import DIPOConfig
+from fewstep.algos.dpmd import DPMDConfig
+from fewstep.algos.maxentdp import MaxEntDPConfig
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.qsm import QSMConfig
 from fewstep.algos.qvpo import QVPOConfig
 from fewstep.algos.sac import SACConfig
+from fewstep.algos.sdac import SDACConfig
+from fewstep.algos.shared.boltzmann_noise import BoltzmannNoiseConfig
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.td3 import TD3Config
@@ -176,6 +181,68 @@ def qsm(cfg: QSMConfig, spec: Spec, batch: int) -> float:
     return critics + improvement / cfg.actor.delay
 
 
+def sdac(cfg: SDACConfig, spec: Spec, batch: int) -> float:
+    """SDAC: the best of N for the target and for the policy, then K values per row and one regression."""
+    states = min(cfg.actor.batch_size or batch, batch)
+    improvement = _best_of(cfg, spec, states) + _mean_noise(cfg.regression, cfg.critic, spec, states)
+    improvement += _denoiser(cfg.actor, spec).training(states, states)
+    critics = _best_of(cfg, spec, batch) + temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def dpmd(cfg: DPMDConfig, spec: Spec, batch: int) -> float:
+    """DPMD: the best of N for the target, the value of each twice (statistics, weights), one regression."""
+    states = min(cfg.actor.batch_size or batch, batch)
+    critic = critic_network(cfg.critic, spec)
+    improvement = _denoiser(cfg.actor, spec).training(states, states)
+    # The weights are values of rows that the running statistics have valued already.
+    critics = cfg.critic.ensemble * critic.forward(batch, batch) + _best_of(cfg, spec, batch)
+    critics += temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def dacer(cfg: DACERConfig, spec: Spec, batch: int) -> float:
+    """DACER: the critics' gradient back through every step of the sampler; now and then the entropy.
+
+    The fit of the mixtures is left out.
+    """
+    states = min(cfg.actor.batch_size or batch, batch)
+    net = _denoiser(cfg.actor, spec)
+    improvement = cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(states, states)
+    steps = cfg.actor.steps
+    improvement += net.training(states, states) + (steps - 1) * net.training(0, states)
+    # Back through all steps but the last: their own guess moves the point that the next one sees.
+    improvement += (steps - 1) * net.input_gradient(states, wanted=spec.act_size)
+    measured = min(cfg.entropy.states or batch, batch)
+    entropy = _denoised(cfg.actor, spec, measured, cfg.entropy.samples) / cfg.temperature.delay
+    critics = _denoised(cfg.actor, spec, batch, 1) + temporal_difference(cfg.critic, spec, batch)
+    return critics + entropy + improvement / cfg.actor.delay
+
+
+def maxentdp(cfg: MaxEntDPConfig, spec: Spec, batch: int) -> float:
+    """MaxEntDP: K values per row and one regression; a likelihood of each successor's action."""
+    states = min(cfg.actor.batch_size or batch, batch)
+    net = _denoiser(cfg.actor, spec)
+    improvement = _mean_noise(cfg.regression, cfg.critic, spec, states) + net.training(states, states)
+    likelihood = cfg.actor.steps * net.forward(0, batch * cfg.likelihood.samples)
+    critics = _denoised(cfg.actor, spec, batch, 1) + temporal_difference(cfg.critic, spec, batch)
+    return critics + likelihood + improvement / cfg.actor.delay
+
+
+def _best_of(cfg: SDACConfig | DPMDConfig, spec: Spec, states: int) -> int:
+    each = cfg.actor.candidates
+    values = critic_network(cfg.critic, spec).forward(states, states * each)
+    return _denoised(cfg.actor, spec, states, each) + cfg.critic.ensemble * values
+
+
+def _mean_noise(cfg: BoltzmannNoiseConfig, critic: CriticConfig, spec: Spec, rows: int) -> int:
+    net = critic_network(critic, spec)
+    if cfg.estimator == "qne":
+        return critic.ensemble * net.forward(rows, rows * cfg.candidates)
+    each = 1 if cfg.estimator == "qsm" else cfg.candidates
+    return critic.ensemble * net.pathwise(rows, rows * each)
+
+
 def dipo(cfg: DIPOConfig, spec: Spec, batch: int) -> float:
     """DIPO: as many gradients of the critics in the action as steps of a relabelling, and one regression."""
     critic = critic_network(cfg.critic, spec)
@@ -195,6 +262,10 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     QVPOConfig: qvpo,
     QSMConfig: qsm,
     DIPOConfig: dipo,
+    DACERConfig: dacer,
+    DPMDConfig: dpmd,
+    MaxEntDPConfig: maxentdp,
+    SDACConfig: sdac,
 }
 
 

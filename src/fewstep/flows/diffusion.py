@@ -17,10 +17,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from fewstep.flows.meanflow import Scalar, Vector
+from fewstep.flows.velocity import truncated_normal
 
 Noise = Callable[[Vector, Int[Array, ""]], Vector]
-Schedule = Literal["cosine", "linear", "vp"]
-SCHEDULES: tuple[Schedule, ...] = ("cosine", "linear", "vp")
+Schedule = Literal["cosine", "linear", "steep", "vp"]
+SCHEDULES: tuple[Schedule, ...] = ("cosine", "linear", "steep", "vp")
 LARGEST_BETA = 0.999
 """Of one step of the cosine schedule, whose last would be 1 (Nichol and Dhariwal 2021)."""
 
@@ -30,7 +31,8 @@ def alphas_bar(schedule: Schedule, steps: int) -> Float[np.ndarray, "T+1"]:
 
     ``cosine``: Nichol and Dhariwal 2021 (arXiv 2102.09672), equation 17, offset 0.008. ``linear``: betas
     evenly spaced from 1e-4 to 0.02 (Ho et al. 2020, arXiv 2006.11239), for hundreds of steps: 20 of them
-    leave 81 % of the action's variance in x_T. ``vp``: the variance preserving SDE with beta from 0.1 to 10,
+    leave 81 % of the action's variance in x_T. ``steep``: betas evenly spaced from 8e-5 to 0.8, for about 20
+    steps (the code of SDAC and DPMD). ``vp``: the variance preserving SDE with beta from 0.1 to 10,
     cut into steps (Xiao et al. 2022, arXiv 2112.07804), for any number of them.
     """
     i = np.arange(steps + 1)
@@ -39,6 +41,8 @@ def alphas_bar(schedule: Schedule, steps: int) -> Float[np.ndarray, "T+1"]:
         betas = np.minimum(1.0 - f[1:] / f[:-1], LARGEST_BETA)
     elif schedule == "linear":
         betas = np.linspace(1e-4, 0.02, steps)
+    elif schedule == "steep":
+        betas = 0.8 * np.linspace(1e-4, 0.999, steps)
     else:
         betas = 1.0 - np.exp(-0.1 / steps - 0.5 * (10.0 - 0.1) * (2 * i[1:] - 1) / steps**2)
     return np.cumprod([1.0, *(1.0 - betas)]).astype(np.float32)
@@ -126,6 +130,16 @@ def proposals(ab: Scalar, x: Vector, z: Float[Array, "K act"]) -> Float[Array, "
     That is p(a | x) for a target that is flat everywhere; the noise of such an action is ``-z``.
     """
     return clean(ab, x, -z)
+
+
+def noise_in_box(ab: Scalar, x: Vector, uniform: Float[Array, "K act"]) -> Float[Array, "K act"]:
+    """``z`` whose ``proposals`` lie in [-1, 1]: a standard normal truncated to the image of the box; ab < 1.
+
+    Their distribution is p(a | x) for a target that is flat in the box and 0 outside. ``uniform`` are the
+    numbers from (0, 1) it is made of.
+    """
+    low, high = (-jnp.sqrt(ab) - x) / jnp.sqrt(1.0 - ab), (jnp.sqrt(ab) - x) / jnp.sqrt(1.0 - ab)
+    return truncated_normal(uniform, low, high)
 
 
 def noise_by_weights(log_target: Float[Array, "K"], z: Float[Array, "K act"]) -> Vector:

@@ -27,8 +27,9 @@ class AdamConfig(Section):
         eps: added to the root of the second moment.
         max_grad_norm: gradients are clipped to this global norm; 0 means never.
         decay: how the learning rate falls.
+        decay_start: steps of this optimiser before it begins to fall.
         decay_steps: steps of this optimiser over which it falls; 0: it is constant.
-        final_share: share of ``learning_rate`` that is left after ``decay_steps``.
+        final_share: share of ``learning_rate`` that is left in the end.
     """
 
     learning_rate: Positive = 3e-4
@@ -37,6 +38,7 @@ class AdamConfig(Section):
     eps: Positive = 1e-8
     max_grad_norm: NonNegative = 0.0
     decay: Literal["linear", "cosine"] = "linear"
+    decay_start: Whole = 0
     decay_steps: Whole = 0
     final_share: Share = 0.0
 
@@ -44,7 +46,7 @@ class AdamConfig(Section):
         """The learning rate of the step that follows ``steps`` others."""
         if not self.decay_steps:
             return self.learning_rate
-        left = jnp.maximum(0.0, 1.0 - steps / self.decay_steps)
+        left = jnp.clip(1.0 - (steps - self.decay_start) / self.decay_steps, 0.0, 1.0)
         if self.decay == "cosine":
             left = 0.5 * (1.0 + jnp.cos(jnp.pi * (1.0 - left)))
         return self.learning_rate * (self.final_share + (1.0 - self.final_share) * left)

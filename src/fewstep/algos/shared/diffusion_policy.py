@@ -1,4 +1,4 @@
-"""The diffusion policy of DIPO, QSM, QVPO and their kin: T evaluations of a network that guesses noise."""
+"""The diffusion policy of DIPO, QVPO and their kin: T evaluations of a network that guesses noise."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fewstep.config.settings import Count, Range, Sizes, Whole
+from fewstep.algos.contract import QFunction
+from fewstep.config.settings import Count, Positive, Range, Sizes, Whole
 from fewstep.critics.ensemble import Ensemble
 from fewstep.errors import require
 from fewstep.flows import diffusion
@@ -35,6 +36,7 @@ class DiffusionConfig(AdamConfig):
         time_features: sinusoids of the step that the network sees, an even number.
         steps: T, network evaluations per action.
         schedule: how the share of noise grows over the steps, see ``flows.diffusion.alphas_bar``.
+        start: standard deviation of x_T, where a draw begins.
         delay: one policy update per this many critic updates.
         batch_size: states of the batch used by a policy update; 0 means all. At least 0.
     """
@@ -44,12 +46,17 @@ class DiffusionConfig(AdamConfig):
     time_features: Annotated[int, Range(2)] = 32
     steps: Annotated[int, Range(1, 1000)] = 20
     schedule: Schedule = "cosine"
+    start: Positive = 1.0
     delay: Count = 1
     batch_size: Whole = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.time_features % 2 == 0, "actor.time_features must be even")
+        require(
+            self.schedule != "steep" or self.steps <= 100,
+            f"actor.schedule = steep is for at most 100 steps, got actor.steps = {self.steps}",
+        )
 
     @property
     def alphas_bar(self) -> Float[Any, "T+1"]:
@@ -76,7 +83,8 @@ def noise_shape(cfg: Any, policy: DiffusionPolicy) -> tuple[int, int]:
 
 def draw(cfg: DiffusionConfig, actor: NoiseNet, s: Obs, noise: Steps) -> Vector:
     """The action of the noise, in [-1, 1], by ancestral sampling (``flows.diffusion.sample``)."""
-    return diffusion.sample(cfg.alphas_bar, partial(actor, s), noise)
+    start = noise if cfg.start == 1.0 else noise.at[0].multiply(cfg.start)
+    return diffusion.sample(cfg.alphas_bar, partial(actor, s), start)
 
 
 def draw_action(cfg: Any, policy: DiffusionPolicy, s: Obs, noise: Steps) -> Vector:
@@ -99,6 +107,15 @@ def draw_candidates(
     noise = jax.random.normal(key, (obs.shape[0], count, cfg.steps, actor.act_size))
     one = partial(draw, cfg, actor)
     return jax.vmap(lambda s, each: jax.vmap(partial(one, s))(each))(obs, noise)
+
+
+def best(
+    q: QFunction, obs: Float[Array, "batch obs"], actions: Float[Array, "batch K act"]
+) -> tuple[Float[Array, "batch act"], Float[Array, "batch K"]]:
+    """Of each state the action of highest value, and all values."""
+    values = jax.vmap(lambda s, each: jax.vmap(partial(q, s))(each))(obs, actions)
+    chosen = values.argmax(axis=1)
+    return jnp.take_along_axis(actions, chosen[:, None, None], axis=1)[:, 0], values
 
 
 class Noised(eqx.Module):

@@ -1,0 +1,98 @@
+"""Gaussian noise added to an action that was already chosen, as wide as the temperature says.
+
+DACER, SDAC and DPMD explore by it: their diffusion policies have no entropy that could be had cheaply, so the
+temperature alpha moves the width of this noise.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from fewstep.algos.contract import Metrics, QFunction
+from fewstep.algos.shared import diffusion_policy as dp
+from fewstep.algos.shared.diffusion_policy import DiffusionPolicy
+from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
+from fewstep.config.settings import Count, NonNegative, Positive
+from fewstep.errors import require
+from fewstep.nets.noise_net import NoiseNet
+
+Scalar = Float[Array, ""]
+Actions = Float[Array, "*batch act"]
+ObsRows = Float[Array, "batch obs"]
+ActRows = Float[Array, "batch act"]
+
+
+@dataclass(frozen=True)
+class NoiseTemperatureConfig(TemperatureConfig):
+    """alpha, Adam on its logarithm, and the noise whose width it is.
+
+    Attributes:
+        noise: standard deviation of the Gaussian per unit of alpha, above 0 if alpha is adjusted. It is added
+            to actions while experience is collected and to the successor's action, which are then clipped.
+        delay: updates per step of alpha.
+    """
+
+    learning_rate: Positive = 7e-3
+    initial: float = 5.0
+    target_entropy_per_dim: float = -0.9
+    noise: NonNegative = 0.1
+    delay: Count = 250
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.noise > 0 or not self.automatic,
+            "temperature.noise must be positive where temperature.automatic is true: alpha moves nothing",
+        )
+
+    def best(
+        self, cfg: Any, actor: NoiseNet, q: QFunction, alpha: Scalar, obs: ObsRows, key: PRNGKeyArray
+    ) -> tuple[ActRows, Float[Array, "batch N"]]:
+        """Of each state the best of ``cfg.candidates`` draws with noise, and the values of all without it."""
+        k_draw, k_noise = jax.random.split(key)
+        chosen, values = dp.best(q, obs, dp.draw_candidates(cfg, actor, obs, cfg.candidates, k_draw))
+        return self.added(alpha, chosen, k_noise), values
+
+    def added(self, alpha: Scalar, actions: Actions, key: PRNGKeyArray) -> Actions:
+        """Actions with noise, in [-1, 1]."""
+        noise = jax.random.normal(key, actions.shape)
+        return jnp.clip(actions + self.noise * alpha * noise, -1.0, 1.0)
+
+    def follow(
+        self, temperature: Temperature, updates: Int[Array, ""], act_size: int
+    ) -> tuple[Temperature, Metrics]:
+        """One step of alpha, where it is due, by the entropy of the added noise alone.
+
+        That entropy depends on nothing but alpha, so this is a schedule: alpha goes to where
+        ``noise_entropy`` is the target, exp(target per dimension) / (noise sqrt(2 pi e)).
+        """
+        std = self.noise * temperature.alpha
+
+        def step(now: Temperature) -> Temperature:
+            return now.adjusted(self, noise_entropy(std, act_size), act_size)[0]
+
+        due = updates % self.delay == 0
+        moved = lax.cond(due, step, lambda same: same, temperature)
+        return moved, {"temperature/alpha": temperature.alpha, "policy/noise_std": std}
+
+
+class NoisyPolicy(DiffusionPolicy):
+    """What acts: the noise network, the critics that choose, and alpha, for the noise afterwards."""
+
+    alpha: Scalar
+
+
+def noise_entropy(std: Scalar, act_size: int) -> Scalar:
+    """Of N(0, std^2 I), nats."""
+    return 0.5 * act_size * jnp.log(2.0 * jnp.pi * jnp.e * std**2)
+
+
+def explore(
+    cfg: Any, policy: NoisyPolicy, action: Float[Array, "act"], noise: Float[Array, "act"]
+) -> Float[Array, "act"]:
+    """The action with noise; collecting clips it to the action bounds."""
+    return action + cfg.temperature.noise * policy.alpha * noise

@@ -1,0 +1,84 @@
+"""DACER: gradients through the sampler against finite differences, the measured entropy, its temperature."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fewstep.algos import dacer
+from tests.algos.common import batch, bump, changed, reached, same, tiny
+
+
+def test_the_actors_gradient_goes_through_every_step_of_the_sampler():
+    """The directional derivative of the loss against a central difference in float64."""
+    with jax.enable_x64(True):
+        _, cfg, state = tiny("dacer", **{"actor.steps": 4})
+        as64 = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)  # noqa: E731
+        actor = as64(state.actor.params)
+        noise = jax.random.normal(jax.random.key(1), (6, 4, 2), jnp.float64)
+        args = (cfg, bump, jnp.float64(0.1), batch(6).obs.astype(jnp.float64), noise, jax.random.key(2))
+        loss = lambda a: dacer.actor_loss(a, *args)[0]  # noqa: E731
+        keys = iter(jax.random.split(jax.random.key(3), 100))
+        way = jax.tree.map(lambda x: jax.random.normal(next(keys), x.shape, jnp.float64), actor)
+        _, slope = jax.jvp(loss, (actor,), (way,))
+        moved = lambda h: loss(jax.tree.map(lambda a, w: a + h * w, actor, way))  # noqa: E731
+        assert float(slope) == pytest.approx(float(moved(1e-6) - moved(-1e-6)) / 2e-6, rel=1e-5)
+        assert abs(float(slope)) > 1e-3
+
+
+def test_the_loss_is_the_value_of_noisy_actions_and_reaches_the_actor_alone():
+    _, cfg, state = tiny("dacer")
+    obs = batch(6).obs
+    noise = jax.random.normal(jax.random.key(1), (6, 3, 2))
+
+    def loss(groups):
+        q = groups["critics"].q(cfg.critic)
+        return dacer.actor_loss(groups["actor"], cfg, q, groups["alpha"], obs, noise, jax.random.key(2))[0]
+
+    # Improvement differentiates its first argument; that the value depends on the rest is no matter.
+    got = reached(loss, {"actor": state.actor.params, "critics": state.critics, "alpha": jnp.float32(0.1)})
+    assert "actor" in got
+    after, _ = jax.jit(lambda st: dacer.improve(cfg, st, bump, obs))(state)
+    assert same(after.critics, state.critics)
+    assert same(after.temperature, state.temperature)
+    assert not same(after.actor.params, state.actor.params)
+
+
+def test_it_climbs_a_known_critic():
+    _, cfg, state = tiny("dacer", **{"actor.learning_rate": 0.01, "temperature.initial": 0.01})
+    obs = batch(32).obs
+
+    def step(st, _):
+        st, metrics = dacer.improve(cfg, st, bump, obs)
+        return replace(st, updates=st.updates + 1), metrics["actor/loss"]
+
+    _, losses = jax.jit(lambda st: jax.lax.scan(step, st, None, 300))(state)
+    assert losses[0] > 0.3
+    assert losses[-20:].mean() < 0.01
+
+
+@pytest.mark.parametrize("estimator", ["samples", "bound"])
+def test_the_measured_entropy_of_known_actions(estimator):
+    cfg = dacer.EntropyConfig(samples=400, estimator=estimator)
+    actions = 0.1 * jax.random.normal(jax.random.key(0), (8, 400, 2))
+    exact = np.log(2 * np.pi * np.e * 0.01)
+    found = float(jax.jit(cfg.of)(actions))
+    assert found == pytest.approx(exact, abs=0.1) if estimator == "samples" else found > exact + 0.2
+
+
+def test_alpha_follows_the_measured_entropy_when_it_is_due():
+    algorithm, cfg, state = tiny("dacer", **{"temperature.delay": 2})
+    step = jax.jit(lambda st: algorithm.update(cfg, st, batch()))
+    first, metrics = step(state)
+    second, _ = step(first)
+    third, _ = step(second)
+    assert not same(first.temperature, state.temperature)
+    assert same(second.temperature, first.temperature)
+    assert second.entropy == first.entropy == metrics["policy/entropy"]
+    assert third.entropy != second.entropy
+    for target, raised in ((5.0, True), (-30.0, False)):
+        other = changed(cfg, {"temperature.target_entropy_per_dim": target})
+        after = jax.jit(lambda st, c=other: dacer.regulated(c, st, batch().obs))(state)
+        assert bool(after.temperature.alpha > state.temperature.alpha) == raised
