@@ -25,7 +25,7 @@ ROWS = (("smfp", "sample"), ("mfpo", "sample"), ("sac", "sample"), ("smfp", "nat
 
 def measure(algo: str, actions: str, only: str, chunks: int, calls: int) -> None:
     model = Model(algo, ENV, preset="small")
-    for runtime, times in acting.measure(model, actions, chunks, calls, only).items():
+    for runtime, times in acting.measure(model, actions, chunks, calls, (only,)).items():
         save(algo, actions, runtime, times)
     model.close()
 

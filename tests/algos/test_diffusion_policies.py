@@ -19,7 +19,7 @@ from tests.algos.common import SPEC, TARGET, batch, bump, changed, numbered, pro
 
 ALL = ("dacer", "dipo", "dpmd", "maxentdp", "qsm", "qvpo", "sdac")
 BATCHES = ("actor.steps", 4), ("actor.batch_size", 8), ("actor.delay", 3), ("actor.activation", "relu")
-SHARED = *BATCHES, ("actor.start", 0.5), ("actor.time_features", 6)
+SHARED = *BATCHES, ("actor.time_features", 6)
 
 
 # ---------------------------------------------------------------------------------- the shared policy

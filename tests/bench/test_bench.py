@@ -47,6 +47,18 @@ def test_acting_is_timed_in_every_runtime(capsys):
     assert min(map(float, times)) > 0
 
 
+def test_every_algorithm_acts_at_the_sizes_of_its_paper(capsys):
+    assert main(["bench", "act", "qsm", "sac", "--env", "Pendulum-v1", "--repeats", "1", "--all"]) == 0
+    _, head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[3:5] == ["evaluations", "predict"]
+    assert [row.split()[:3] for row in rows] == [
+        ["qsm", "sample", "5"],
+        ["qsm", "native", "5"],
+        ["sac", "sample", "1"],
+        ["sac", "native", "1"],
+    ]
+
+
 def test_environments(capsys):
     assert main(["bench", "envs", "Pendulum-v1"]) == 0
     assert "Pendulum-v1" in capsys.readouterr().out.splitlines()[2]
@@ -58,6 +70,7 @@ def test_environments(capsys):
         (["update", "ppo", "--env", "Pendulum-v1"], "ppo learns once per rollout"),
         (["update", "sacc", "--env", "Pendulum-v1"], "did you mean 'sac'"),
         (["train", "sac", "--env", "HalfCheeta-v4"], "HalfCheeta-v4"),
+        (["train", "sac", "--all"], "--all belongs to"),
         (["envs", "HalfCheeta-v4"], "HalfCheeta-v4"),
         (["act", "sac", "--set", "actor.hidden=8"], "leave --set out"),
         (["envs", "--repeats", "0"], "--repeats must be at least 1"),

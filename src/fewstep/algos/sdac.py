@@ -28,7 +28,6 @@ from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
-from fewstep.flows.diffusion import Schedule
 from fewstep.nets.noise_net import NoiseNet
 from fewstep.nets.trained import Trained, copied, descend, polyak
 from fewstep.types import Spec, Transition
@@ -47,7 +46,6 @@ class ActorConfig(DiffusionConfig):
     """
 
     time_features: Annotated[int, Range(2)] = 16
-    schedule: Schedule = "steep"
     delay: Count = 2
     tau: Share = 0.005
     candidates: Annotated[int, Range(1, 1024)] = 32

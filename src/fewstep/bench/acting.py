@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ FLAGS = {
     "c -O2": ["-std=c99", "-O2"],
     "c -O3 native": ["-std=c99", "-O3", "-march=native", "-ffp-contract=fast"],
 }
+DRAWN = {
+    "-DSTART": "fewstep_rng rng;fewstep_seed(&rng,0)",
+    "-DACT": "fewstep_act_seeded(&rng,obs[i%64],action)",
+}
+NOISE_FREE = {"-DSTART": "", "-DACT": "fewstep_act(obs[i%64],NULL,action)"}
 MAIN = """
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
@@ -33,15 +38,14 @@ int main(int argc, char **argv)
     const int chunks = argc > 1 ? atoi(argv[1]) : 1, calls = argc > 2 ? atoi(argv[2]) : 1;
     float action[FEWSTEP_ACT_SIZE], sum = 0.0f;
     struct timespec a, b;
-    fewstep_rng rng;
-    fewstep_seed(&rng, 0);
+    START;
     for (int i = 0; i < 64; i++)
         for (int j = 0; j < FEWSTEP_OBS_SIZE; j++)
             obs[i][j] = 0.1f * (float)((7 * i + 3 * j) % 41 - 20);
     for (int k = 0; k < chunks; k++) {
         clock_gettime(CLOCK_MONOTONIC, &a);
         for (int i = 0; i < calls; i++) {
-            fewstep_act_seeded(&rng, obs[i % 64], action);
+            ACT;
             sum += action[0];
         }
         clock_gettime(CLOCK_MONOTONIC, &b);
@@ -53,7 +57,9 @@ int main(int argc, char **argv)
 """
 
 
-def measure(model: Model, actions: str, chunks: int, calls: int, only: str = "") -> dict[str, list[float]]:
+def measure(
+    model: Model, actions: str, chunks: int, calls: int, only: Sequence[str] = ("",)
+) -> dict[str, list[float]]:
     """Microseconds per action, one number per chunk, for every runtime that is installed.
 
     ``predict`` is ``Model.predict`` as a user calls it, ``jax`` the jitted call inside it with the action
@@ -66,18 +72,22 @@ def measure(model: Model, actions: str, chunks: int, calls: int, only: str = "")
         actions: ``sample`` or ``native``.
         chunks: how many numbers.
         calls: actions per chunk; five times as many in C.
-        only: leave out runtimes whose name does not contain this.
+        only: leave out runtimes whose name contains none of these.
 
     Raises:
         UsageError: the algorithm cannot be exported.
     """
     config, trainer = model.config, model._trainer  # pyright: ignore[reportPrivateUsage]
-    own: Any = {"env_steps": 0, "updates": 0, "actions": actions, "noise": "inside"}
+    drawn = not trainer.algorithm.mode(config.algorithm, actions).noise_free
+    noise = "inside" if drawn and any(trainer.algorithm.noise(config.algorithm, trainer.policy)) else "input"
+    own: Any = {"env_steps": 0, "updates": 0, "actions": actions, "noise": noise}
     exported = pack(trainer.algorithm, config.algorithm, trainer.policy, trainer.info, **own)
+    wanted = lambda name: any(text in name for text in only)  # noqa: E731
     in_numpy = deploy.NumpyPolicy(exported, seed=0)
     acting = model._acting(trainer.algorithm.mode(config.algorithm, actions))  # pyright: ignore[reportPrivateUsage]
     obs = np.random.default_rng(0).normal(size=(64, 1, in_numpy.obs_size)).astype(np.float32)
-    noise = np.random.default_rng(1).normal(size=(64, 1, in_numpy.noise_size)).astype(np.float32)
+    draws = np.random.default_rng(1).normal(size=(64, 1, in_numpy.noise_size)).astype(np.float32)
+    given = {"obs": obs, **({"noise": draws} if in_numpy.noise_size else {})}
     timed: dict[str, Callable[[int], Any]] = {
         "predict": lambda i: model.predict(obs[i % 64, 0], deterministic=actions == "native"),
         "jax": lambda i: acting(obs[i % 64], i),
@@ -86,13 +96,14 @@ def measure(model: Model, actions: str, chunks: int, calls: int, only: str = "")
     if find_spec("onnx") and find_spec("onnxruntime"):
         in_onnx = _onnx(exported)
         run = in_onnx.session.run
-        timed["onnxruntime"] = lambda i: run(None, {"obs": obs[i % 64], "noise": noise[i % 64]})
+        timed["onnxruntime"] = lambda i: run(None, {name: each[i % 64] for name, each in given.items()})
         timed["onnx"] = lambda i: in_onnx.act(obs[i % 64, 0])
-    found = {name: microseconds(call, chunks, calls) for name, call in timed.items() if only in name}
+    found = {name: microseconds(call, chunks, calls) for name, call in timed.items() if wanted(name)}
+    defined = [f"{name}={text}" for name, text in (DRAWN if noise == "inside" else NOISE_FREE).items()]
     if shutil.which("gcc"):
         for name, flags in FLAGS.items():
-            if only in name:
-                found[name] = in_c(exported, flags, chunks, 5 * calls)
+            if wanted(name):
+                found[name] = in_c(exported, [*flags, *defined], chunks, 5 * calls)
     return found
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from fewstep.config import RunConfig
 
 ENVS = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4", "Ant-v4", "Humanoid-v4")
+PAPER_SIZES = {"smfp": "mujoco", "mfpo": "authors"}
+"""Presets with the sizes of the paper, where that is not ``default``."""
+RUNTIMES = ("predict", "onnxruntime", "c -O3 native")
 Row = dict[str, Any]
 
 
@@ -38,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="settings (`fewstep settings ALGO`)",
     )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="with act: every algorithm at the sizes of its paper, single samples and as it is evaluated",
+    )
     parser.add_argument("--repeats", type=whole, default=20, metavar="N", help="timings of each row")
     parser.add_argument("--json", type=rooted, metavar="FILE", help="also write rows and machine there")
 
@@ -48,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.repeats < 1:
         raise UsageError(f"--repeats must be at least 1, got {arguments.repeats}")
+    if arguments.all and arguments.what != "act":
+        raise UsageError("--all belongs to `fewstep bench act`")
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     rows: list[Row] = []
@@ -120,12 +130,33 @@ def _act(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
 
     if arguments.sets:
         raise UsageError("bench act times a preset as it is; leave --set out")
+    if arguments.all:
+        _every_act(arguments, show)
+        return
     for config in _configs(arguments, replay_only=False):
         model = Model(config.algo, arguments.env, preset=arguments.preset)
         found = acting.measure(model, "sample", chunks=50 * arguments.repeats, calls=2)
         model.close()
         # The fastest chunk: one that something else disturbed tells of that.
         show({"us per action": config.algo} | {name: round(min(times), 1) for name, times in found.items()})
+
+
+def _every_act(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:
+    """The inference table of the papers: evaluations of the network per action, and microseconds."""
+    from fewstep.algos import registry
+    from fewstep.api import Model
+    from fewstep.bench import acting
+
+    for name in arguments.names or registry.BUILT_IN:
+        model = Model(name, arguments.env, preset=PAPER_SIZES.get(name, "default"))
+        cfg = model.config.algorithm
+        candidates = registry.get(name).native(cfg).candidates
+        for actions, draws in (("sample", 1), ("native", candidates)):
+            found = acting.measure(model, actions, 10 * arguments.repeats, 1, RUNTIMES)
+            evaluations = draws * getattr(getattr(cfg, "actor", None), "steps", 1)
+            row = {"us per action": f"{name} {actions}", "evaluations": evaluations}
+            show(row | {runtime: round(min(times), 1) for runtime, times in found.items()})
+        model.close()
 
 
 def _train(arguments: argparse.Namespace, show: Callable[[Row], None]) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import QFunction
-from fewstep.config.settings import Count, Positive, Range, Sizes, Whole
+from fewstep.config.settings import Count, Range, Sizes, Whole
 from fewstep.critics.ensemble import Ensemble
 from fewstep.errors import require
 from fewstep.flows import diffusion
@@ -36,7 +36,6 @@ class DiffusionConfig(AdamConfig):
         time_features: sinusoids of the step that the network sees, an even number.
         steps: T, network evaluations per action.
         schedule: how the share of noise grows over the steps, see ``flows.diffusion.alphas_bar``.
-        start: standard deviation of x_T, where a draw begins.
         delay: one policy update per this many critic updates.
         batch_size: states of the batch used by a policy update; 0 means all. At least 0.
     """
@@ -46,7 +45,6 @@ class DiffusionConfig(AdamConfig):
     time_features: Annotated[int, Range(2)] = 32
     steps: Annotated[int, Range(1, 1000)] = 20
     schedule: Schedule = "cosine"
-    start: Positive = 1.0
     delay: Count = 1
     batch_size: Whole = 0
 
@@ -83,8 +81,7 @@ def noise_shape(cfg: Any, policy: DiffusionPolicy) -> tuple[int, int]:
 
 def draw(cfg: DiffusionConfig, actor: NoiseNet, s: Obs, noise: Steps) -> Vector:
     """The action of the noise, in [-1, 1], by ancestral sampling (``flows.diffusion.sample``)."""
-    start = noise if cfg.start == 1.0 else noise.at[0].multiply(cfg.start)
-    return diffusion.sample(cfg.alphas_bar, partial(actor, s), start)
+    return diffusion.sample(cfg.alphas_bar, partial(actor, s), noise)
 
 
 def draw_action(cfg: Any, policy: DiffusionPolicy, s: Obs, noise: Steps) -> Vector:

@@ -1,0 +1,262 @@
+"""What density does each policy learn on ``toy/bandit`` when its critic is the true reward?
+
+Only the policy side is tested: improvement, estimator, sampler. Methods with a temperature are to reach
+exp(reward / 0.2) / Z; the others have no such target, and the distance to it says how far from it they end,
+the shares of the four bumps which of them they keep. Samples are plain draws: no best-of-N, no added noise.
+Learning rates fall to a tenth for the last 30 % of the updates.
+
+    python -m benchmarks.bandit_systems                    # all rows, and the picture
+    python -m benchmarks.bandit_systems --only "MaxEntDP"  # rows whose name contains this text
+    python -m benchmarks.bandit_systems --picture          # the picture alone, of the samples that are there
+
+Samples go to ``--samples`` (a folder outside the repository), numbers to ``results/bandit_systems.json``, the
+picture of the rows without a parenthesis to ``results/bandit_systems.svg``.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import mfpo_boltzmann, record, smfp_bandit
+from fewstep.algos import dacer, dipo, dpmd, maxentdp, qsm, qvpo, registry, sac, sdac
+from fewstep.algos.contract import ActionMode
+from fewstep.algos.mfpo import learner as mfpo
+from fewstep.algos.smfp import learner as smfp
+from fewstep.analysis.figures import style
+from fewstep.analysis.figures import toys as toy_figures
+from fewstep.analysis.report import toy_comparison, toys
+from fewstep.config.run import resolve
+from fewstep.config.settings import build, flatten
+from fewstep.envs.toys import bandit
+from fewstep.types import Spec
+
+ALPHA = 0.2
+SAMPLES = 40_000
+ROWS_PER_UPDATE = 128
+CHUNK = 250
+SETTLING = 0.3
+SPEC = Spec(1, 2)
+reward = mfpo_boltzmann.reward
+OBS = jnp.ones((ROWS_PER_UPDATE, 1))
+
+Step = Callable[[Any, Any, jax.Array], Any]
+NET = {"actor.hidden": (128, 128, 128), "actor.learning_rate": 1e-3}
+FIXED = {"temperature.initial": ALPHA, "temperature.automatic": False}
+
+
+def uniform(key: jax.Array) -> jax.Array:
+    """Actions as a replay buffer would hold them at first."""
+    return jax.random.uniform(key, (ROWS_PER_UPDATE, 2), minval=-1.0, maxval=1.0)
+
+
+def on_states(improve: Callable[..., Any]) -> Step:
+    """Methods that draw their own actions."""
+    return lambda cfg, st, key: improve(cfg, st, reward, OBS)[0]
+
+
+def on_replay(improve: Callable[..., Any]) -> Step:
+    """Methods that start from replay actions."""
+    return lambda cfg, st, key: improve(cfg, st, reward, OBS, uniform(key))[0]
+
+
+def kept(cfg: dipo.DIPOConfig, st: dipo.State, key: jax.Array) -> dipo.State:
+    """DIPO on a replay buffer of a thousand uniform actions."""
+    number = jax.random.permutation(key, cfg.replay.capacity)[:ROWS_PER_UPDATE].astype(jnp.int32)
+    taken = jax.random.uniform(jax.random.key(7), (cfg.replay.capacity, 2), minval=-1.0, maxval=1.0)[number]
+    return dipo.improve(cfg, st, reward, OBS, taken, number)[0]
+
+
+def own(cfg: dpmd.DPMDConfig, st: dpmd.State, key: jax.Array) -> dpmd.State:
+    """DPMD on its own best-of-N actions with noise, and the statistics of their values."""
+    act, _ = cfg.temperature.best(cfg.actor, st.actor.params, reward, st.temperature.alpha, OBS, key)
+    values = jax.vmap(reward)(OBS, act)
+    rate = jnp.maximum(cfg.regression.rate, 1.0 / (st.updates + 1))
+    mean, std = (a + rate * (b - a) for a, b in ((st.q_mean, values.mean()), (st.q_std, values.std())))
+    return dpmd.improve(cfg, replace(st, q_mean=mean, q_std=std), reward, OBS, act)[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy: the algorithm, what is set in it, and one improvement."""
+
+    algo: str
+    step: Step
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    updates: int = 6000
+
+    def config(self) -> Any:
+        """Defaults of the algorithm with the settings."""
+        cls = registry.get(self.algo).config
+        return build(
+            cls, flatten(resolve(self.algo, cls, "none", preset="default").algorithm) | self.settings
+        )
+
+
+COSINE = NET | {"actor.schedule": "cosine"}
+MAXENT = COSINE | FIXED | {"regression.candidates": 64}
+SDAC = MAXENT | {"actor.candidates": 1, "regression.sharpness": 1.0, "temperature.noise": 0.0}
+NOISY = COSINE | FIXED
+PICTURED = {
+    "MaxEntDP": Row("maxentdp", on_replay(maxentdp.improve), MAXENT),
+    "SDAC": Row("sdac", on_states(sdac.improve), SDAC),
+    "QSM": Row("qsm", on_replay(qsm.improve), COSINE | {"actor.steps": 20, "actor.inverse_temperature": 5.0}),
+    "QVPO": Row("qvpo", on_states(qvpo.improve), COSINE | {"regression.uniform_updates": 6000}),
+    "DPMD": Row("dpmd", own, NOISY | {"temperature.initial": 0.984, "actor.candidates": 32}),
+    "DIPO": Row("dipo", kept, COSINE | {"actor.steps": 20, "replay.capacity": 1000}),
+    "DACER": Row("dacer", on_states(dacer.improve), COSINE | FIXED | {"temperature.initial": 0.984}),
+    "SAC": Row("sac", on_states(sac.improve), NET | FIXED),
+}
+VARIANTS = {
+    "MaxEntDP (5 steps)": Row("maxentdp", on_replay(maxentdp.improve), MAXENT | {"actor.steps": 5}),
+    "MaxEntDP (10 steps)": Row("maxentdp", on_replay(maxentdp.improve), MAXENT | {"actor.steps": 10}),
+    "MaxEntDP (regression.estimator=idem)": Row(
+        "maxentdp", on_replay(maxentdp.improve), MAXENT | {"regression.estimator": "idem"}
+    ),
+    "MaxEntDP (regression.estimator=idem, regression.proposals=clipped)": Row(
+        "maxentdp",
+        on_replay(maxentdp.improve),
+        MAXENT | {"regression.estimator": "idem", "regression.proposals": "clipped"},
+    ),
+    "MaxEntDP (regression.estimator=qsm)": Row(
+        "maxentdp", on_replay(maxentdp.improve), MAXENT | {"regression.estimator": "qsm"}
+    ),
+    "SDAC (regression.proposals=clipped, authors)": Row(
+        "sdac", on_states(sdac.improve), SDAC | {"regression.proposals": "clipped"}
+    ),
+    "SDAC (actor.schedule=steep, authors)": Row(
+        "sdac", on_states(sdac.improve), SDAC | {"actor.schedule": "steep"}
+    ),
+    "QSM (actor.factor=one, authors)": Row(
+        "qsm",
+        on_replay(qsm.improve),
+        COSINE | {"actor.steps": 20, "actor.inverse_temperature": 5.0, "actor.factor": "one"},
+    ),
+    "DPMD (regression.advantage=literal, authors)": Row(
+        "dpmd",
+        own,
+        NOISY
+        | {
+            "temperature.initial": 0.984,
+            "actor.candidates": 32,
+            "regression.advantage": "literal",
+        },
+    ),
+}
+
+
+def settled(cfg: Any) -> Any:
+    """The same with a tenth of the learning rates of the policy."""
+    flat = flatten(cfg)
+    rates = {
+        name: 0.1 * flat[name] for name in ("actor.learning_rate", "divergence.learning_rate") if name in flat
+    }
+    return build(type(cfg), flat | rates)
+
+
+def trained(cfg: Any, algo: str, step: Step, updates: int) -> tuple[Any, float]:
+    """The final state, and ms of processor time per update."""
+
+    @partial(jax.jit, static_argnums=0)
+    def chunk(cfg: Any, state: Any) -> Any:
+        def one(state: Any, _: None) -> tuple[Any, None]:
+            key = jax.random.fold_in(jax.random.key(99), state.updates)
+            state = step(cfg, state, key)
+            return replace(state, updates=state.updates + 1), None
+
+        return jax.lax.scan(one, state, None, CHUNK)[0]
+
+    state = registry.get(algo).init(cfg, SPEC, jax.random.key(0))
+    state = jax.block_until_ready(chunk(cfg, state))
+    began, late = time.process_time(), settled(cfg)
+    for done in range(CHUNK, updates, CHUNK):
+        state = chunk(cfg if done < (1 - SETTLING) * updates else late, state)
+    jax.block_until_ready(state)
+    return state, 1e3 * (time.process_time() - began) / (updates - CHUNK)
+
+
+def drawn(cfg: Any, algo: str, state: Any) -> np.ndarray:
+    """Plain samples."""
+    algorithm = registry.get(algo)
+    policy = algorithm.policy(state)
+    if hasattr(state, "target_actor"):  # what is judged is what was trained, not its average
+        policy = replace(policy, actor=state.actor.params)
+    act = jax.jit(lambda p, o, k: algorithm.act(cfg, p, o, k, ActionMode()))
+    return np.asarray(act(policy, jnp.ones((SAMPLES, 1)), jax.random.key(1234)))
+
+
+def measure(cfg: Any, algo: str, step: Step, updates: int) -> tuple[np.ndarray, dict[str, object]]:
+    """Samples and what they say."""
+    state, ms = trained(cfg, algo, step, updates)
+    actions = drawn(cfg, algo, state)
+    return actions, {
+        "total_variation": round(float(bandit.total_variation(actions, ALPHA)), 3),
+        "mode_shares": bandit.mode_shares(actions).round(3).tolist(),
+        "near_share": round(bandit.near_share(actions), 3),
+        "mean_reward": round(float(bandit.reward(actions).mean()), 3),
+        "cpu_ms_per_update": round(ms, 2),
+        "updates": updates,
+    }
+
+
+def few_step() -> dict[str, tuple[Any, str, Step, int]]:
+    """MFPO and SMFP ``soft`` in the configurations of their own benchmarks."""
+    row = smfp_bandit.Row(ALPHA, noise="stratified", **smfp_bandit.ANNEALED)  # pyright: ignore
+    obs, unused = jnp.ones((row.states, 1)), jnp.zeros((row.states, 2))
+    return {
+        "MFPO": (mfpo_boltzmann.BASE, "mfpo", on_states(mfpo.improve), 6000),
+        "SMFP soft": (
+            row.config(),
+            "smfp",
+            lambda cfg, st, key: smfp.improve(cfg, st, reward, obs, unused)[0],
+            row.updates,
+        ),
+    }
+
+
+def draw_picture(folder: Path) -> None:
+    """The truth and every system that has samples, one colour scale."""
+    names = [*few_step(), *PICTURED]
+    found = {name: folder / f"{name}.npy" for name in names if (folder / f"{name}.npy").exists()}
+    shown: list[toys.Density] = []
+    for name, path in found.items():
+        learned, true, *_ = toys.compare(np.load(path), ALPHA)
+        shown = shown or [true]
+        shown.append(toys.Density(name, learned.density, learned.total_variation, learned.shares))
+    with style.styled():
+        figure = toy_figures.densities_figure(
+            toy_comparison.titled(shown), 4, 8.0, toy_comparison.brightest(shown)
+        )
+        figure.set_facecolor("white")
+        (record.FOLDER / "bandit_systems.svg").write_bytes(style.to_file(figure, "svg"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="run only rows whose name contains this text")
+    parser.add_argument("--samples", type=Path, default=Path("/tmp/bandit_systems"))
+    parser.add_argument("--picture", action="store_true", help="nothing but the picture")
+    arguments = parser.parse_args()
+    arguments.samples.mkdir(parents=True, exist_ok=True)
+    everything = few_step() | {
+        name: (row.config(), row.algo, row.step, row.updates) for name, row in (PICTURED | VARIANTS).items()
+    }
+    for name, row in everything.items():
+        if arguments.only in name and not arguments.picture:
+            actions, result = measure(*row)
+            np.save(arguments.samples / f"{name}.npy", actions)
+            record.update("bandit_systems", name, result)
+    draw_picture(arguments.samples)
+
+
+if __name__ == "__main__":
+    main()
