@@ -10,7 +10,7 @@ Learning rates fall to a tenth for the last 30 % of the updates.
     python -m benchmarks.bandit_systems --picture          # the picture alone, of the samples that are there
 
 Samples go to ``--samples`` (a folder outside the repository), numbers to ``results/bandit_systems.json``, the
-picture of the rows without a parenthesis to ``results/bandit_systems.svg``.
+picture to ``results/bandit_systems.svg``.
 """
 
 import argparse
@@ -103,15 +103,21 @@ class Row:
 COSINE = NET | {"actor.schedule": "cosine"}
 MAXENT = COSINE | FIXED | {"regression.candidates": 64}
 SDAC = MAXENT | {"actor.candidates": 1, "regression.sharpness": 1.0, "temperature.noise": 0.0}
-NOISY = COSINE | FIXED
+NOISY = COSINE | FIXED | {"temperature.initial": 0.984}
+DPMD = NOISY | {"actor.candidates": 16}
 PICTURED = {
     "MaxEntDP": Row("maxentdp", on_replay(maxentdp.improve), MAXENT),
     "SDAC": Row("sdac", on_states(sdac.improve), SDAC),
     "QSM": Row("qsm", on_replay(qsm.improve), COSINE | {"actor.steps": 20, "actor.inverse_temperature": 5.0}),
-    "QVPO": Row("qvpo", on_states(qvpo.improve), COSINE | {"regression.uniform_updates": 6000}),
-    "DPMD": Row("dpmd", own, NOISY | {"temperature.initial": 0.984, "actor.candidates": 32}),
+    "QVPO": Row(
+        "qvpo",
+        on_states(qvpo.improve),
+        COSINE | {"regression.candidates": 16, "regression.uniform_updates": 4000},
+        4000,
+    ),
+    "DPMD": Row("dpmd", own, DPMD, 4000),
     "DIPO": Row("dipo", kept, COSINE | {"actor.steps": 20, "replay.capacity": 1000}),
-    "DACER": Row("dacer", on_states(dacer.improve), COSINE | FIXED | {"temperature.initial": 0.984}),
+    "DACER": Row("dacer", on_states(dacer.improve), NOISY),
     "SAC": Row("sac", on_states(sac.improve), NET | FIXED),
 }
 VARIANTS = {
@@ -140,15 +146,9 @@ VARIANTS = {
         COSINE | {"actor.steps": 20, "actor.inverse_temperature": 5.0, "actor.factor": "one"},
     ),
     "DPMD (regression.advantage=literal, authors)": Row(
-        "dpmd",
-        own,
-        NOISY
-        | {
-            "temperature.initial": 0.984,
-            "actor.candidates": 32,
-            "regression.advantage": "literal",
-        },
+        "dpmd", own, DPMD | {"regression.advantage": "literal"}, 4000
     ),
+    "DPMD (actor.candidates=1)": Row("dpmd", own, DPMD | {"actor.candidates": 1}, 4000),
 }
 
 
@@ -207,23 +207,24 @@ def measure(cfg: Any, algo: str, step: Step, updates: int) -> tuple[np.ndarray, 
 
 
 def few_step() -> dict[str, tuple[Any, str, Step, int]]:
-    """MFPO and SMFP ``soft`` in the configurations of their own benchmarks."""
-    row = smfp_bandit.Row(ALPHA, noise="stratified", **smfp_bandit.ANNEALED)  # pyright: ignore
-    obs, unused = jnp.ones((row.states, 1)), jnp.zeros((row.states, 2))
+    """MFPO, and SMFP with the bound H_K (``soft``) and with its own entropy, as in their benchmarks."""
+
+    def one_step(row: smfp_bandit.Row) -> tuple[Any, str, Step, int]:
+        obs, unused = jnp.ones((row.states, 1)), jnp.zeros((row.states, 2))
+        step: Step = lambda cfg, st, key: smfp.improve(cfg, st, reward, obs, unused)[0]  # noqa: E731
+        return row.config(), "smfp", step, row.updates
+
+    soft = smfp_bandit.Row(ALPHA, noise="stratified", **smfp_bandit.ANNEALED)  # pyright: ignore
     return {
+        "SMFP soft": one_step(soft),
         "MFPO": (mfpo_boltzmann.BASE, "mfpo", on_states(mfpo.improve), 6000),
-        "SMFP soft": (
-            row.config(),
-            "smfp",
-            lambda cfg, st, key: smfp.improve(cfg, st, reward, obs, unused)[0],
-            row.updates,
-        ),
+        "SMFP": one_step(smfp_bandit.Row(ALPHA, 0)),
     }
 
 
 def draw_picture(folder: Path) -> None:
     """The truth and every system that has samples, one colour scale."""
-    names = [*few_step(), *PICTURED]
+    names = ["SMFP soft", "MaxEntDP", "SDAC", "MFPO", "QSM", "DIPO", "DPMD", "QVPO", "DACER", "SMFP", "SAC"]
     found = {name: folder / f"{name}.npy" for name in names if (folder / f"{name}.npy").exists()}
     shown: list[toys.Density] = []
     for name, path in found.items():

@@ -58,6 +58,7 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return _rational_gelu(x) if x.dtype == jnp.float32 else jax.nn.gelu(x, approximate=True)
 
 
+@jax.custom_jvp
 def mish(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x tanh(log(1 + exp(x))) (Misra 2020, arXiv 1908.08681), with one exponential and a division.
 
@@ -66,6 +67,17 @@ def mish(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     e = jnp.exp(jnp.minimum(x, 20.0))
     y = e * (e + 2.0)
     return x * (y / (y + 2.0))
+
+
+@mish.defjvp
+def _mish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """With t = y / (y + 2) the slope is t + 4 x e (e + 1) / (y + 2)^2: no further division."""
+    (x,), (dx,) = primals, tangents
+    e = jnp.exp(jnp.minimum(x, 20.0))
+    y = e * (e + 2.0)
+    inverse = 1.0 / (y + 2.0)
+    t = y * inverse
+    return x * t, (t + 4.0 * x * (e * (e + 1.0) * inverse) * inverse) * dx
 
 
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
