@@ -10,7 +10,12 @@ from fewstep.flows import diffusion, likelihood
 M = np.array([0.2, -0.1])
 
 
-def estimated(v, a, steps=20, rule="trapezoid", samples=20_000, clip=False, key=0):
+def estimated(v, a, steps=20, rule="trapezoid", samples=20_000, clip=False):
+    noise = jax.random.normal(jax.random.key(0), (samples, steps, 2))
+    return float(estimate(v, a, steps, noise, rule, clip))
+
+
+def estimate(v, a, steps, noise, rule="trapezoid", clip=False):
     abs_ = diffusion.alphas_bar("cosine", steps)
     table = jnp.asarray(abs_)
 
@@ -18,8 +23,7 @@ def estimated(v, a, steps=20, rule="trapezoid", samples=20_000, clip=False, key=
         ab = table[t]
         return jnp.sqrt(1 - ab) * (x - jnp.sqrt(ab) * M) / (ab * v + 1 - ab)
 
-    noise = jax.random.normal(jax.random.key(key), (samples, steps, 2))
-    return float(likelihood.log_density(abs_, guess, jnp.asarray(a), noise, rule, clip))
+    return likelihood.log_density(abs_, guess, jnp.asarray(a), noise, rule, clip)
 
 
 def spread(v, plain):
@@ -28,7 +32,8 @@ def spread(v, plain):
     old = likelihood.TYPICAL_VARIANCE
     likelihood.TYPICAL_VARIANCE = 1e-9 if plain else old
     try:
-        return np.std([estimated(v, a, samples=1, key=k) for k in range(300)])
+        noise = jax.random.normal(jax.random.key(0), (2000, 1, 20, 2))
+        return np.std(jax.vmap(lambda each: estimate(v, a, 20, each))(noise))
     finally:
         likelihood.TYPICAL_VARIANCE = old
 
