@@ -77,10 +77,8 @@ def kept(cfg: dipo.DIPOConfig, st: dipo.State, key: jax.Array) -> dipo.State:
 def own(cfg: dpmd.DPMDConfig, st: dpmd.State, key: jax.Array) -> dpmd.State:
     """DPMD on its own best-of-N actions with noise, and the statistics of their values."""
     act, _ = cfg.temperature.best(cfg.actor, st.actor.params, reward, st.temperature.alpha, OBS, key)
-    values = jax.vmap(reward)(OBS, act)
-    rate = jnp.maximum(cfg.regression.rate, 1.0 / (st.updates + 1))
-    mean, std = (a + rate * (b - a) for a, b in ((st.q_mean, values.mean()), (st.q_std, values.std())))
-    return dpmd.improve(cfg, replace(st, q_mean=mean, q_std=std), reward, OBS, act)[0]
+    st = dpmd.followed(cfg, st, jax.vmap(reward)(OBS, act))
+    return dpmd.improve(cfg, st, reward, OBS, act)[0]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fewstep.algos import dacer
-from tests.algos.common import batch, bump, changed, reached, same, tiny
+from fewstep.algos.shared import diffusion_policy as dp
+from tests.algos.common import batch, bump, changed, same, tiny
 
 
 def test_the_actors_gradient_goes_through_every_step_of_the_sampler():
@@ -28,18 +29,14 @@ def test_the_actors_gradient_goes_through_every_step_of_the_sampler():
         assert abs(float(slope)) > 1e-3
 
 
-def test_the_loss_is_the_value_of_noisy_actions_and_reaches_the_actor_alone():
+def test_the_loss_is_minus_the_value_of_noisy_actions_and_an_improvement_moves_the_actor_alone():
     _, cfg, state = tiny("dacer")
-    obs = batch(6).obs
+    obs, actor, key = batch(6).obs, state.actor.params, jax.random.key(2)
     noise = jax.random.normal(jax.random.key(1), (6, 3, 2))
-
-    def loss(groups):
-        q = groups["critics"].q(cfg.critic)
-        return dacer.actor_loss(groups["actor"], cfg, q, groups["alpha"], obs, noise, jax.random.key(2))[0]
-
-    # Improvement differentiates its first argument; that the value depends on the rest is no matter.
-    got = reached(loss, {"actor": state.actor.params, "critics": state.critics, "alpha": jnp.float32(0.1)})
-    assert "actor" in got
+    drawn = jnp.stack([dp.draw(cfg.actor, actor, s, e) for s, e in zip(obs, noise, strict=True)])
+    noisy = cfg.temperature.added(jnp.float32(0.7), drawn, key)
+    loss, _ = dacer.actor_loss(actor, cfg, bump, jnp.float32(0.7), obs, noise, key)
+    np.testing.assert_allclose(loss, -np.mean([bump(None, a) for a in noisy]), rtol=1e-5)
     after, _ = jax.jit(lambda st: dacer.improve(cfg, st, bump, obs))(state)
     assert same(after.critics, state.critics)
     assert same(after.temperature, state.temperature)

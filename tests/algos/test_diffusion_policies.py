@@ -14,6 +14,7 @@ from fewstep.algos import dipo, qsm, qvpo
 from fewstep.algos.contract import use_key
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig, Noised
+from fewstep.errors import UsageError
 from fewstep.flows import diffusion
 from tests.algos.common import SPEC, TARGET, batch, bump, changed, numbered, program, reached, same, tiny
 
@@ -102,6 +103,12 @@ def test_every_option_changes_the_update(name, setting):
     data = numbered()
     start = algorithm.init(other, SPEC, jax.random.key(0))
     assert program(algorithm.update, cfg, state, data) != program(algorithm.update, other, start, data)
+
+
+def test_more_steps_than_float32_holds_of_the_steep_schedule_are_refused():
+    assert DiffusionConfig(schedule="steep", steps=100).alphas_bar[-1] > 0
+    with pytest.raises(UsageError, match="at most 100 steps, got .* 101"):
+        DiffusionConfig(schedule="steep", steps=101)
 
 
 # ---------------------------------------------------------------------------------------------- QVPO

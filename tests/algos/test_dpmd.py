@@ -50,15 +50,15 @@ def test_a_step_of_mirror_descent_on_a_gaussian():
 def test_running_statistics_are_plain_averages_first_and_exponential_later():
     _, cfg, state = tiny("dpmd", **{"regression.rate": 0.25})
     rows = [(batch(8, seed).obs, batch(8, seed).action) for seed in range(6)]
-    follow = jax.jit(lambda st, obs, a: dpmd.followed(cfg, st, obs, a))
+    follow = jax.jit(lambda st, values: dpmd.followed(cfg, st, values))
     values = [jax.vmap(state.critics.q(cfg.critic))(*row) for row in rows]
     means = [float(v.mean()) for v in values]
-    for n, row in enumerate(rows[:4]):
-        state = follow(replace(state, updates=jnp.int32(n)), *row)
+    for n, each in enumerate(values[:4]):
+        state = follow(replace(state, updates=jnp.int32(n)), each)
     assert float(state.q_mean) == pytest.approx(np.mean(means[:4]), rel=1e-4)
     assert float(state.q_std) == pytest.approx(np.mean([float(v.std()) for v in values[:4]]), rel=1e-4)
     before = float(state.q_mean)
-    state = follow(replace(state, updates=jnp.int32(4)), *rows[4])
+    state = follow(replace(state, updates=jnp.int32(4)), values[4])
     assert float(state.q_mean) == pytest.approx(0.75 * before + 0.25 * means[4], rel=1e-4)
 
 
@@ -87,6 +87,6 @@ def test_an_update_denoises_the_successors_action_that_its_critics_saw():
     nxt, _ = cfg.temperature.best(cfg.actor, state.actor.params, q, alpha, data.next_obs, key)
     fitted, _ = state.critics.fit(cfg.critic, cfg.discount, state.updates, data, nxt)
     middle = replace(state, critics=fitted, temperature=after.temperature)
-    middle = dpmd.followed(cfg, middle, data.next_obs, nxt)
+    middle = dpmd.followed(cfg, middle, jax.vmap(fitted.q(cfg.critic))(data.next_obs, nxt))
     _, expected = dpmd.improve(cfg, middle, fitted.q(cfg.critic), data.next_obs, nxt)
     np.testing.assert_allclose(metrics["actor/loss"], expected["actor/loss"], rtol=1e-4)

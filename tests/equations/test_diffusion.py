@@ -19,11 +19,11 @@ def gaussian_noise(ab, x, m=M, v=V):
     return jnp.sqrt(1 - ab) * (x - jnp.sqrt(ab) * m) / (ab * v + 1 - ab)
 
 
-@pytest.mark.parametrize("schedule", diffusion.SCHEDULES)
-@pytest.mark.parametrize("steps", [1, 5, 20, 100, 1000])
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [(s, n) for s in diffusion.SCHEDULES for n in (1, 5, 20, 100, 1000) if (s, n) != ("steep", 1000)],
+)
 def test_schedules_fall_from_one(schedule, steps):
-    if (schedule, steps) == ("steep", 1000):
-        pytest.skip("its product is below the smallest float32; a config refuses it")
     abs_ = diffusion.alphas_bar(schedule, steps)
     assert abs_.shape == (steps + 1,)
     assert abs_[0] == 1

@@ -11,7 +11,7 @@ Gaussian noise of standard deviation 0.1 alpha.
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -21,12 +21,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import added_noise
 from fewstep.algos.shared import diffusion_policy as dp
-from fewstep.algos.shared.added_noise import NoiseTemperatureConfig, NoisyPolicy
+from fewstep.algos.shared.added_noise import BestOfConfig, NoiseTemperatureConfig, NoisyPolicy
 from fewstep.algos.shared.delay import delayed, with_held
-from fewstep.algos.shared.diffusion_policy import DiffusionConfig, Noised
+from fewstep.algos.shared.diffusion_policy import Noised
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, Positive, Range, Section, Share
+from fewstep.config.settings import Positive, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.noise_net import NoiseNet
 from fewstep.nets.trained import Trained, copied, descend, polyak
@@ -36,21 +36,6 @@ Scalar = Float[Array, ""]
 Rows = Float[Array, "batch"]
 ObsRows = Float[Array, "batch obs"]
 ActRows = Float[Array, "batch act"]
-
-
-@dataclass(frozen=True)
-class ActorConfig(DiffusionConfig):
-    """The diffusion policy, Adam on it, and how it is used.
-
-    Attributes:
-        tau: Polyak rate of the policy that acts. The policy that is trained draws the successor's action.
-        candidates: N of the best-of-N behaviour, evaluation and successor's action. From 1 to 1024.
-    """
-
-    time_features: Annotated[int, Range(2)] = 16
-    delay: Count = 2
-    tau: Share = 0.005
-    candidates: Annotated[int, Range(1, 1024)] = 32
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,7 @@ class DPMDConfig(Section):
 
     discount: Share = 0.99
     replay: ReplayConfig = field(default_factory=ReplayConfig)
-    actor: ActorConfig = field(default_factory=ActorConfig)
+    actor: BestOfConfig = field(default_factory=BestOfConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)
     critic: CriticConfig = field(default_factory=lambda: CriticConfig(reward_scale=0.2, target_delay=2))
     temperature: NoiseTemperatureConfig = field(default_factory=NoiseTemperatureConfig)
@@ -148,7 +133,7 @@ def update(cfg: DPMDConfig, state: State, batch: Transition) -> tuple[State, Met
     temperature, found = cfg.temperature.follow(state.temperature, state.updates, batch.action.shape[1])
     part = slice(cfg.actor.batch_size or None)
     state = replace(state, critics=critics, temperature=temperature)
-    state = followed(cfg, state, batch.next_obs, nxt)
+    state = followed(cfg, state, jax.vmap(critics.q(cfg.critic))(batch.next_obs, nxt))
     state, held = delayed(
         cfg.actor.delay,
         state,
@@ -157,9 +142,8 @@ def update(cfg: DPMDConfig, state: State, batch: Transition) -> tuple[State, Met
     return state, metrics | found | held
 
 
-def followed(cfg: DPMDConfig, state: State, obs: ObsRows, action: ActRows) -> State:
-    """Running mean and spread of the trained critics' values: plain averages at first, then exponential."""
-    values = jax.vmap(state.critics.q(cfg.critic))(obs, action)
+def followed(cfg: DPMDConfig, state: State, values: Rows) -> State:
+    """Running mean and spread of the values of actions: plain averages at first, then exponential."""
     rate = jnp.maximum(cfg.regression.rate, 1.0 / (state.updates + 1))
     mean = state.q_mean + rate * (values.mean() - state.q_mean)
     return replace(state, q_mean=mean, q_std=state.q_std + rate * (values.std() - state.q_std))

@@ -10,7 +10,6 @@ What acts is the best of N draws with Gaussian noise of standard deviation 0.1 a
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -20,13 +19,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import added_noise
 from fewstep.algos.shared import diffusion_policy as dp
-from fewstep.algos.shared.added_noise import NoiseTemperatureConfig, NoisyPolicy
+from fewstep.algos.shared.added_noise import BestOfConfig, NoiseTemperatureConfig, NoisyPolicy
 from fewstep.algos.shared.boltzmann_noise import BoltzmannNoiseConfig
 from fewstep.algos.shared.delay import delayed, with_held
-from fewstep.algos.shared.diffusion_policy import DiffusionConfig, Noised
+from fewstep.algos.shared.diffusion_policy import Noised
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, Positive, Range, Section, Share
+from fewstep.config.settings import Positive, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.noise_net import NoiseNet
 from fewstep.nets.trained import Trained, copied, descend, polyak
@@ -34,21 +33,6 @@ from fewstep.types import Spec, Transition
 
 ObsRows = Float[Array, "batch obs"]
 ActRows = Float[Array, "batch act"]
-
-
-@dataclass(frozen=True)
-class ActorConfig(DiffusionConfig):
-    """The diffusion policy, Adam on it, and how it is used.
-
-    Attributes:
-        tau: Polyak rate of the policy that acts. The policy that is trained draws the successor's action.
-        candidates: N of the best-of-N behaviour, evaluation and successor's action. From 1 to 1024.
-    """
-
-    time_features: Annotated[int, Range(2)] = 16
-    delay: Count = 2
-    tau: Share = 0.005
-    candidates: Annotated[int, Range(1, 1024)] = 32
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,7 @@ class SDACConfig(Section):
 
     discount: Share = 0.99
     replay: ReplayConfig = field(default_factory=ReplayConfig)
-    actor: ActorConfig = field(default_factory=ActorConfig)
+    actor: BestOfConfig = field(default_factory=BestOfConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)
     critic: CriticConfig = field(default_factory=lambda: CriticConfig(reward_scale=0.2, target_delay=2))
     temperature: NoiseTemperatureConfig = field(default_factory=NoiseTemperatureConfig)

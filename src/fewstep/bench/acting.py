@@ -25,7 +25,9 @@ DRAWN = {
     "-DSTART": "fewstep_rng rng;fewstep_seed(&rng,0)",
     "-DACT": "fewstep_act_seeded(&rng,obs[i%64],action)",
 }
+"""Macros of ``MAIN`` for a policy that draws its noise."""
 NOISE_FREE = {"-DSTART": "", "-DACT": "fewstep_act(obs[i%64],NULL,action)"}
+"""The same for one that needs none."""
 MAIN = """
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>

@@ -5,7 +5,7 @@ temperature alpha moves the width of this noise.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import Metrics, QFunction
 from fewstep.algos.shared import diffusion_policy as dp
-from fewstep.algos.shared.diffusion_policy import DiffusionPolicy
+from fewstep.algos.shared.diffusion_policy import DiffusionConfig, DiffusionPolicy
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
-from fewstep.config.settings import Count, NonNegative, Positive
+from fewstep.config.settings import Count, NonNegative, Positive, Range, Share
 from fewstep.errors import require
 from fewstep.nets.noise_net import NoiseNet
 
@@ -24,6 +24,21 @@ Scalar = Float[Array, ""]
 Actions = Float[Array, "*batch act"]
 ObsRows = Float[Array, "batch obs"]
 ActRows = Float[Array, "batch act"]
+
+
+@dataclass(frozen=True)
+class BestOfConfig(DiffusionConfig):
+    """The diffusion policy, Adam on it, and how it is used.
+
+    Attributes:
+        tau: Polyak rate of the policy that acts. The policy that is trained draws the successor's action.
+        candidates: N of the best-of-N behaviour, evaluation and successor's action. From 1 to 1024.
+    """
+
+    time_features: Annotated[int, Range(2)] = 16
+    delay: Count = 2
+    tau: Share = 0.005
+    candidates: Annotated[int, Range(1, 1024)] = 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class NoiseTemperatureConfig(TemperatureConfig):
         )
 
     def best(
-        self, cfg: Any, actor: NoiseNet, q: QFunction, alpha: Scalar, obs: ObsRows, key: PRNGKeyArray
+        self, cfg: BestOfConfig, actor: NoiseNet, q: QFunction, alpha: Scalar, obs: ObsRows, key: PRNGKeyArray
     ) -> tuple[ActRows, Float[Array, "batch N"]]:
         """Of each state the best of ``cfg.candidates`` draws with noise, and the values of all without it."""
         k_draw, k_noise = jax.random.split(key)
