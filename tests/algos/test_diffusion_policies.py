@@ -107,7 +107,7 @@ def test_every_option_changes_the_update(name, setting):
 
 def test_more_steps_than_float32_holds_of_the_steep_schedule_are_refused():
     assert DiffusionConfig(schedule="steep", steps=100).alphas_bar[-1] > 0
-    with pytest.raises(UsageError, match="at most 100 steps, got .* 101"):
+    with pytest.raises(UsageError, match=r"at most 100 steps, got .* 101"):
         DiffusionConfig(schedule="steep", steps=101)
 
 

@@ -108,3 +108,13 @@ def test_quadrature_weights():
 @pytest.mark.parametrize(("v", "share"), [(0.1, 0.5), (1.0, 0.5)])
 def test_the_control_variate_halves_the_noise_and_leaves_the_mean(v, share):
     assert spread(v, plain=False) < share * spread(v, plain=True)
+
+
+@pytest.mark.parametrize(
+    ("v", "trapezoid", "right"),
+    [(0.3, 0.02, -0.06), (0.1, 0.01, -0.16), (0.01, -0.18, -0.64), (0.001, -1.05, -1.61)],
+)
+def test_the_errors_of_the_page_per_dimension(v, trapezoid, right):
+    """The table of docs/algorithms/maxentdp.md: at the mean, 20 steps."""
+    for rule, error in (("trapezoid", trapezoid), ("right", right)):
+        assert (estimated(v, M, rule=rule) - exact(v, M)) / 2 == pytest.approx(error, abs=0.025)
