@@ -6,7 +6,7 @@ the shares of the four bumps which of them they keep. Samples are plain draws: n
 Learning rates fall to a tenth for the last 30 % of the updates.
 
     python -m benchmarks.bandit_systems                    # all rows, and the picture
-    python -m benchmarks.bandit_systems --only "MaxEntDP"  # rows whose name contains this text
+    python -m benchmarks.bandit_systems --only "MaxEntDP"  # rows whose name contains this text, no picture
     python -m benchmarks.bandit_systems --picture          # the picture alone, of the samples that are there
 
 Samples go to ``--samples`` (a folder outside the repository), numbers to ``results/bandit_systems.json``, the
@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import mfpo_boltzmann, record, smfp_bandit
-from fewstep.algos import dacer, dipo, dpmd, maxentdp, qsm, qvpo, registry, sac, sdac
+from fewstep.algos import dacer, dipo, dpmd, flowrl, maxentdp, qsm, qvpo, registry, sac, sdac
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.mfpo import learner as mfpo
+from fewstep.algos.shared import path_policy
 from fewstep.algos.smfp import learner as smfp
 from fewstep.analysis.figures import style
 from fewstep.analysis.figures import toys as toy_figures
@@ -81,6 +82,12 @@ def own(cfg: dpmd.DPMDConfig, st: dpmd.State, key: jax.Array) -> dpmd.State:
     return dpmd.improve(cfg, st, reward, OBS, act)[0]
 
 
+def better(cfg: flowrl.FlowRLConfig, st: flowrl.State, key: jax.Array) -> flowrl.State:
+    """FlowRL on uniform replay actions whose values Q_b are their rewards."""
+    act = uniform(key)
+    return flowrl.improve(cfg, st, reward, OBS, act, jax.vmap(reward)(OBS, act))[0]
+
+
 @dataclass(frozen=True)
 class Row:
     """One policy: the algorithm, what is set in it, and one improvement."""
@@ -117,8 +124,21 @@ PICTURED = {
     "DIPO": Row("dipo", kept, COSINE | {"actor.steps": 20, "replay.capacity": 1000}),
     "DACER": Row("dacer", on_states(dacer.improve), NOISY),
     "SAC": Row("sac", on_states(sac.improve), NET | FIXED),
+    "DIME": Row("dime", on_states(path_policy.improve), NET | FIXED),
+    "SAC-Flow": Row("sacflow", on_states(path_policy.improve), NET | FIXED),
+    "FLAC": Row("flac", on_states(path_policy.improve), NET | FIXED),
+    "FlowRL": Row("flowrl", better, NET),
 }
 VARIANTS = {
+    "SAC-Flow (actor.noise=preserving)": Row(
+        "sacflow", on_states(path_policy.improve), NET | FIXED | {"actor.noise": "preserving"}
+    ),
+    "FlowRL (regression.average=batch, regression.target=action, authors)": Row(
+        "flowrl", better, NET | {"regression.average": "batch", "regression.target": "action"}
+    ),
+    "FlowRL (regression.weight=10)": Row(
+        "flowrl", better, NET | {"regression.weight": 10.0, "regression.largest": 100.0}
+    ),
     "MaxEntDP (5 steps)": Row("maxentdp", on_replay(maxentdp.improve), MAXENT | {"actor.steps": 5}),
     "MaxEntDP (10 steps)": Row("maxentdp", on_replay(maxentdp.improve), MAXENT | {"actor.steps": 10}),
     "MaxEntDP (regression.estimator=idem)": Row(
@@ -222,7 +242,8 @@ def few_step() -> dict[str, tuple[Any, str, Step, int]]:
 
 def draw_picture(folder: Path) -> None:
     """The truth and every system that has samples, one colour scale."""
-    names = ["SMFP soft", "MaxEntDP", "SDAC", "MFPO", "QSM", "DIPO", "DPMD", "QVPO", "DACER", "SMFP", "SAC"]
+    names = ["SMFP soft", "MaxEntDP", "SDAC", "MFPO", "DIME", "SAC-Flow", "FLAC", "FlowRL", "QSM", "DIPO"]
+    names += ["DPMD", "QVPO", "DACER", "SMFP", "SAC"]
     found = {name: folder / f"{name}.npy" for name in names if (folder / f"{name}.npy").exists()}
     shown: list[toys.Density] = []
     for name, path in found.items():
@@ -254,7 +275,8 @@ def main() -> None:
             actions, result = measure(*row)
             np.save(arguments.samples / f"{name}.npy", actions)
             record.update("bandit_systems", name, result)
-    draw_picture(arguments.samples)
+    if not arguments.only:
+        draw_picture(arguments.samples)
 
 
 if __name__ == "__main__":

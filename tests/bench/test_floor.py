@@ -101,6 +101,11 @@ def xla_count(algo, cfg, spec, batch):
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "idem"}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "qsm"}),
         ("dacer", "small", {"actor.delay": 1, "actor.steps": 1, "entropy.samples": 1}),
+        ("flac", "small", {"actor.delay": 1}),
+        ("flowrl", "small", {"actor.delay": 1}),
+        ("sacflow", "small", {"actor.delay": 1}),
+        ("sacflow", "small", {"actor.delay": 1, "actor.net": "mlp", "actor.noise": "preserving"}),
+        ("dime", "small", {"actor.delay": 1, "actor.steps": 1}),
     ],
 )
 def test_against_xlas_count(algo, name, settings):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Activation = Literal["gelu", "mish", "relu", "silu", "tanh"]
+Activation = Literal["elu", "gelu", "mish", "relu", "silu", "tanh"]
 
 GELU_END = 5.0
 """Beyond it tanh is within 1e-7 of 1, and below the negative of it GELU is constant to 3e-7."""
@@ -81,6 +81,7 @@ def _mish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
 
 
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "elu": jax.nn.elu,
     "gelu": gelu,
     "mish": mish,
     "relu": jax.nn.relu,

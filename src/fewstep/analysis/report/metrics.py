@@ -226,7 +226,7 @@ DIFFUSION = (
         "actor/weight_mean",
         "Mean weight of an action",
         "weight",
-        "exp(clipped advantage / α); 1 where all are the same.",
+        "DPMD: exp(clipped advantage / α), 1 where all are the same; FlowRL: of a replayed action.",
     ),
     Plain(
         "actor/weight_std",
@@ -281,6 +281,42 @@ DIFFUSION = (
         "From 1 to K; near 1 the estimate of the mean noise is one candidate.",
         1,
         0,
+    ),
+)
+FLOW = (
+    Plain(
+        "policy/path_cost",
+        "Cost of the policy's paths",
+        "nats or energy",
+        "What α weighs. DIME: a bound of log π from above; SAC-Flow: log-density of the path; FLAC: energy.",
+    ),
+    Plain(
+        "actor/velocity_error",
+        "Squared error of the velocity to replayed actions",
+        "velocity squared",
+        "Without weights, mean over dimensions.",
+        1,
+        0,
+    ),
+    Plain(
+        "behaviour/better_share",
+        "Replayed actions that are better than the policy's",
+        "actions (%)",
+        "By the critics of each; those actions pull.",
+        100,
+        0,
+    ),
+    Plain(
+        "behaviour/q_loss",
+        "Loss of the behaviour's critics",
+        "loss",
+        "Half the squared TD errors.",
+    ),
+    Plain(
+        "behaviour/v_loss",
+        "Loss of the behaviour's value",
+        "loss",
+        "Expectile loss.",
     ),
 )
 SHOWN_APART = (

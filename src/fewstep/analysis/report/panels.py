@@ -8,7 +8,16 @@ import numpy as np
 from fewstep.analysis.figures.curves import Line, lines, metric
 from fewstep.analysis.numbers import short
 from fewstep.analysis.report.html import Panel, Section
-from fewstep.analysis.report.metrics import COURSE, DIFFUSION, LOSSES, MIXTURE, SHOWN_APART, VALUES, Plain
+from fewstep.analysis.report.metrics import (
+    COURSE,
+    DIFFUSION,
+    FLOW,
+    LOSSES,
+    MIXTURE,
+    SHOWN_APART,
+    VALUES,
+    Plain,
+)
 from fewstep.analysis.runs.reading import Run
 from fewstep.analysis.runs.summary import Variant
 
@@ -16,7 +25,7 @@ from fewstep.analysis.runs.summary import Variant
 def sections(variant: Variant, prefix: str) -> list[Section]:
     """The metrics of one variant by what they are about; those it did not log leave no gap."""
     runs = variant.runs
-    known = {p.metric for p in (*LOSSES, *VALUES, *MIXTURE, *DIFFUSION, *COURSE)} | set(SHOWN_APART)
+    known = {p.metric for p in (*LOSSES, *VALUES, *MIXTURE, *DIFFUSION, *FLOW, *COURSE)} | set(SHOWN_APART)
     names = dict.fromkeys(name for run in runs for name in run.metric_names())
     others = tuple(Plain(name, name, "value", "") for name in names if name not in known)
     found = [
@@ -24,6 +33,7 @@ def sections(variant: Variant, prefix: str) -> list[Section]:
         ("Proposals of the velocity estimate", _proposals(runs, f"{prefix}p")),
         ("Mixture and mirror descent", _mixture(runs, f"{prefix}m")),
         ("Diffusion policy", _plain(DIFFUSION, runs, f"{prefix}d")),
+        ("Flow policy", _plain(FLOW, runs, f"{prefix}w")),
         ("Losses", _plain(LOSSES, runs, f"{prefix}l")),
         ("Values and actions", _plain(VALUES, runs, f"{prefix}v")),
         ("Course of training", _plain(COURSE, runs, f"{prefix}c")),
