@@ -15,7 +15,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "policy_delay": ("actor.delay",),
     "target_policy_noise": ("smoothing.noise",),
     "target_noise_clip": ("smoothing.clip",),
-    "n_steps": ("rollout.steps",),
+    "n_steps": ("rollout.steps", "replay.n_step"),
     "n_epochs": ("rollout.epochs",),
     "clip_range": ("actor.clip",),
     "clip_range_vf": ("critic.clip",),

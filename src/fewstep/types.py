@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 class Transition(NamedTuple):
     """One environment step, or many of them under any leading axes.
 
+    In a batch with ``replay.n_step`` above 1 it is the first of up to n steps: ``reward`` is their discounted
+    sum, ``terminated`` and ``next_obs`` are those of the last, and ``discount`` says how much the value of
+    ``next_obs`` counts.
+
     Attributes (trailing shapes; numpy on the host, jax arrays inside an update):
         obs: ``[obs_size]`` float32, the observation the action was chosen from.
         action: ``[act_size]`` float32 in [-1, 1].
@@ -20,6 +24,8 @@ class Transition(NamedTuple):
         next_obs: ``[obs_size]`` float32, the true successor, never the first observation of the next episode.
         number: ``[]`` int32, how many transitions the run had stored before this one. Only in batches for an
             algorithm that keeps something for each (``Algorithm.numbered``); None elsewhere.
+        discount: ``[]`` float32, gamma^m of the m steps that ``reward`` sums. Only with ``replay.n_step``
+            above 1; None where every transition is one step, whose discount is the algorithm's gamma.
     """
 
     obs: Any
@@ -28,6 +34,7 @@ class Transition(NamedTuple):
     terminated: Any
     next_obs: Any
     number: Any = None
+    discount: Any = None
 
 
 STORED = ("obs", "action", "reward", "terminated", "next_obs")

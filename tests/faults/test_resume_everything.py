@@ -103,8 +103,9 @@ def check_resume(algorithm, tmp_path, monkeypatch, **more):
     written, evaluated = {}, {}
     for cut in CUTS.values():
         go(whole, cut)
-        checkpoint.save(tmp_path, cut, *whole.snapshot(), keep=len(CUTS))
-        written[cut] = tmp_path / f"{cut:09d}"
+        steps = whole.env_steps  # beyond the cut, of several environments
+        checkpoint.save(tmp_path, steps, *whole.snapshot(), keep=len(CUTS))
+        written[cut] = tmp_path / f"{steps:09d}"
         evaluated[cut] = evaluation(whole)
     go(whole, STEPS)
     expected, expected_meta = described(whole)

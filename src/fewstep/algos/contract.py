@@ -96,7 +96,8 @@ class Algorithm(Generic[Config, State, Policy]):
         explore: ``(cfg, policy, action[act_size], noise[act_size]) -> action[act_size]``: what is done to an
             action while experience is collected, and only then, with standard normal noise. None: nothing.
         rollout: what an update eats. None: a batch from the replay buffer, a ``Transition`` with one leading
-            axis B. Otherwise ``cfg -> T``: a ``Rollout`` of T steps of each of the N environments, collected
+            axis B, whose ``discount`` stands in the place of gamma where it has one (``Critics.fit`` sees to
+            it). Otherwise ``cfg -> T``: a ``Rollout`` of T steps of each of the N environments, collected
             by the policy of the state it is given with, each step eaten once; one update is then all that is
             learned from it. The config of an algorithm without it has the section ``replay``
             (``config.ReplayConfig``), and ``discount``.

@@ -29,6 +29,10 @@ class ReplayConfig(Section):
         noise_repeat: while experience is collected the noise behind the policy's actions, and what is added
             for exploration, is held for up to so many steps, n of them with a probability proportional to
             n^-2; all environments of a run hold together. 1: new noise at every step.
+        n_step: rewards summed in front of the bootstrapped value, fewer where the episode ends or the stored
+            steps do: r_0 + ... + gamma^(n-1) r_(n-1) + gamma^n (Q(s_n, a') + bonus). The actions after the
+            first are those of earlier policies, without correction, and their states' entropy bonuses are
+            not summed: a soft value counts that of s_n alone.
     """
 
     capacity: Count = 1_000_000
@@ -38,6 +42,7 @@ class ReplayConfig(Section):
     overlap: bool = False
     reward: RewardScale = "raw"
     noise_repeat: Annotated[int, Range(1, 1000)] = 1
+    n_step: Annotated[int, Range(1, 100)] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

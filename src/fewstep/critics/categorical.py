@@ -36,7 +36,9 @@ def expected_value(logits: Atoms, z: Atoms) -> Scalar:
     return jax.nn.softmax(logits) @ z
 
 
-def soft_atoms(z: Atoms, reward: Scalar, terminated: Array, discount: float, bonus: Scalar | float) -> Atoms:
+def soft_atoms(
+    z: Atoms, reward: Scalar, terminated: Array, discount: Scalar | float, bonus: Scalar | float
+) -> Atoms:
     """Where the successor's atoms land: r + gamma (z + bonus), or r if terminated.
 
     ``bonus`` is the successor's entropy bonus, -alpha log pi(a'|s') for a soft backup.

@@ -177,9 +177,13 @@ class Critics(eqx.Module):
     ) -> tuple["Critics", Metrics]:
         """One Adam step towards r + gamma (Q(s', a') + bonus); then the target networks follow.
 
+        Where transitions sum several steps (``replay.n_step``) it is r_0 + ... + gamma^(m-1) r_(m-1) +
+        gamma^m (Q(s_m, a') + bonus): the bonus is that of the last successor alone, as no density of the
+        policies that chose the actions between is kept.
+
         Args:
             cfg: the settings.
-            discount: gamma in [0, 1].
+            discount: gamma in [0, 1]; ``batch.discount`` stands in its place where there is one.
             updates: updates done before this one, which ``target_delay`` counts by.
             batch: transitions, ``[B]``.
             next_action: ``[B, act_size]``, a' in [-1, 1].
@@ -239,10 +243,9 @@ def _loss(
     """Sum over the members of the batch-mean loss. Differentiates: nets, not through the target."""
     head = cfg.made_head
     outs, nxt, stats = (_jointly if cfg.sees_batches else _apart)(nets, critics, batch, next_action)
+    gamma, axis = (discount, None) if batch.discount is None else (batch.discount, 0)
     target = lax.stop_gradient(
-        jax.vmap(lambda r, end, b, out: head.target(r, end, discount, b, out))(
-            batch.reward, batch.terminated, bonus, nxt
-        )
+        jax.vmap(head.target, in_axes=(0, 0, axis, 0, 0))(batch.reward, batch.terminated, gamma, bonus, nxt)
     )
     spread = critics.spread if cfg.head == "gaussian" else jnp.ones(len(outs))
     by_member = jax.vmap(jax.vmap(head.loss, in_axes=(0, 0, None)), in_axes=(0, None, 0))

@@ -19,6 +19,8 @@ from fewstep.nets.layers import Linear
 Scalar = Float[Array, ""]
 Outputs = Float[Array, "outputs"]
 Members = Float[Array, "members outputs"]
+Discount = Float[Array, ""] | float
+"""gamma, or gamma^m behind a reward that sums m steps."""
 Reduce = Literal["min", "mean"]
 """How the values of an ensemble become one: the minimum (clipped double Q), or the mean."""
 
@@ -39,10 +41,13 @@ class Head(Protocol):
         """The expected return, in reward units."""
         ...
 
-    def target(self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members) -> Any:
+    def target(
+        self, reward: Scalar, terminated: Array, discount: Discount, bonus: Scalar, nxt: Members
+    ) -> Any:
         """What the ensemble regresses on, from its (target) networks' outputs at (s', a').
 
-        ``bonus`` is the successor's entropy bonus, 0 for a hard backup.
+        ``bonus`` is the successor's entropy bonus, 0 for a hard backup. ``reward`` may sum several steps;
+        ``discount`` is then that of the successor's value.
         """
         ...
 
@@ -65,7 +70,7 @@ def combine(values: Sequence[Scalar], reduce: Reduce) -> Scalar:
     return fold(jnp.add, values) * (1.0 / len(values))
 
 
-def td_target(reward: Array, terminated: Array, discount: float, next_value: Array) -> Array:
+def td_target(reward: Array, terminated: Array, discount: Array | float, next_value: Array) -> Array:
     """r + gamma V(s'), or r where the episode ended in a terminal state; any shape."""
     return reward + discount * (1.0 - terminated) * next_value
 
@@ -86,7 +91,7 @@ class ScalarHead:
         return out[0]
 
     def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members
+        self, reward: Scalar, terminated: Array, discount: Discount, bonus: Scalar, nxt: Members
     ) -> Scalar:
         """r + gamma (Q(s', a') + bonus)."""
         return td_target(reward, terminated, discount, combine(list(nxt[:, 0]), self.reduce) + bonus)
@@ -138,7 +143,7 @@ class CategoricalHead:
         return categorical.expected_value(out, self.grid)
 
     def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members
+        self, reward: Scalar, terminated: Array, discount: Discount, bonus: Scalar, nxt: Members
     ) -> tuple[Float[Array, "atoms"], Scalar]:
         """The target distribution, and the share of its mass that fell off the grid."""
         z = self.grid
@@ -173,7 +178,7 @@ class GaussianHead:
         return out[0]
 
     def target(
-        self, reward: Scalar, terminated: Array, discount: float, bonus: Scalar, nxt: Members
+        self, reward: Scalar, terminated: Array, discount: Discount, bonus: Scalar, nxt: Members
     ) -> tuple[Scalar, Scalar]:
         """Mean and standard deviation: those of the member with the lower mean, or the members' averages."""
         mean, std = jax.vmap(gaussian.moments)(nxt)

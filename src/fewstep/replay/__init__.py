@@ -5,5 +5,6 @@ generator, whose state is part of what is saved.
 """
 
 from fewstep.replay.buffer import ReplayBuffer
+from fewstep.replay.n_step import NStep
 
-__all__ = ["ReplayBuffer"]
+__all__ = ["NStep", "ReplayBuffer"]

@@ -1,4 +1,4 @@
-"""A ring of transitions in five preallocated arrays."""
+"""A ring of transitions in preallocated arrays."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -8,18 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep.errors import FewstepError, UsageError
+from fewstep.replay.n_step import NStep, window
 from fewstep.types import STORED, Spec, Transition
+
+FOLLOWS = "follows"
+"""The field of an n-step buffer that says whether a transition goes on from the one ``stride`` before it."""
+FLAGS = ("terminated", FOLLOWS)
 
 
 class ReplayBuffer:
     """Keeps the last ``capacity`` transitions and draws uniform batches of them, with replacement.
 
     Memory is reserved at once but committed by the operating system only as it fills. One transition costs
-    ``8 obs_size + 4 act_size + 5`` bytes (Humanoid-v4: 3.08 GB per million).
+    ``8 obs_size + 4 act_size + 5`` bytes (Humanoid-v4: 3.08 GB per million), one more with n-step returns.
     """
 
-    def __init__(self, capacity: int, spec: Spec, seed: int) -> None:
+    def __init__(self, capacity: int, spec: Spec, seed: int, n_step: NStep | None = None) -> None:
         """Reserve room for ``capacity`` transitions; ``seed`` (non-negative) starts the sampling stream.
+
+        With ``n_step`` a drawn transition sums several steps (``replay.n_step``), and whether one goes on
+        from the other is stored beside each: ``follows``.
 
         Raises UsageError if the capacity is below 1 or more than the machine can reserve.
         """
@@ -29,14 +37,15 @@ class ReplayBuffer:
             raise UsageError(f"the replay seed must not be negative, got {seed}")
         self._spec = spec
         self._capacity = int(capacity)
-        shapes = {"obs": (spec.obs_size,), "action": (spec.act_size,), "reward": (), "terminated": ()}
-        shapes["next_obs"] = shapes["obs"]
+        self._n_step = n_step
+        shapes = {"obs": (spec.obs_size,), "action": (spec.act_size,), "next_obs": (spec.obs_size,)}
+        names = STORED if n_step is None else (*STORED, FOLLOWS)
         try:
             self._fields: dict[str, NDArray[Any]] = {
                 name: np.empty(
-                    (self._capacity, *shapes[name]), np.bool_ if name == "terminated" else np.float32
+                    (self._capacity, *shapes.get(name, ())), np.bool_ if name in FLAGS else np.float32
                 )
-                for name in STORED
+                for name in names
             }
         except MemoryError:
             need = self._capacity * (8 * spec.obs_size + 4 * spec.act_size + 5) / 1e9
@@ -73,14 +82,19 @@ class ReplayBuffer:
         """Bytes reserved by the arrays, filled or not."""
         return sum(field.nbytes for field in self._fields.values())
 
-    def add(self, batch: Transition) -> None:
+    def add(self, batch: Transition, follows: NDArray[np.bool_] | None = None) -> None:
         """Copy ``N`` transitions in (fields ``[N, ...]``), over the oldest once full (after waiting, if those
         are held for another thread).
+
+        ``follows[N]`` is given where there are n-step returns, and there alone: whether each is the next step
+        of the episode of the transition ``stride`` before it.
 
         Raises UsageError for wrong shapes, more rows than the capacity, flags that are not bool, non-finite
         rewards or actions outside [-1, 1]. Nothing is written then.
         """
         arrays = {name: np.asarray(value) for name, value in zip(STORED, batch[: len(STORED)], strict=True)}
+        if self._n_step is not None:
+            arrays[FOLLOWS] = np.asarray(follows)
         count = len(arrays["reward"]) if arrays["reward"].ndim else 0
         for name, field in self._fields.items():
             if arrays[name].shape != (count, *field.shape[1:]):
@@ -90,8 +104,9 @@ class ReplayBuffer:
                 )
         if count > self._capacity:
             raise UsageError(f"{count} transitions at once do not fit a replay buffer of {self._capacity}")
-        if arrays["terminated"].dtype != np.bool_:
-            raise UsageError(f"transition field 'terminated' must be bool, got {arrays['terminated'].dtype}")
+        for name in FLAGS:
+            if name in arrays and arrays[name].dtype != np.bool_:
+                raise UsageError(f"transition field {name!r} must be bool, got {arrays[name].dtype}")
         if not (np.abs(arrays["action"]) <= 1.0).all():  # false for NaN too
             raise UsageError(
                 "transition field 'action' must lie in [-1, 1]; store the action as the policy gave it"
@@ -128,7 +143,7 @@ class ReplayBuffer:
 
     def sample(self, updates: int, batch: int, *, numbered: bool = False) -> Transition:
         """``updates`` batches of ``batch`` transitions each, as fresh arrays ``[updates, batch, ...]``, with
-        their numbers if ``numbered``.
+        their numbers if ``numbered``. The number of one that sums several steps is that of the first.
 
         All indices come from one call of the generator. Raises UsageError for an empty buffer or sizes below
         1.
@@ -138,12 +153,29 @@ class ReplayBuffer:
         if not self._added:
             raise UsageError("the replay buffer is empty; collect transitions before sampling")
         rows = self._rng.integers(0, len(self), size=(updates, batch))
+        if self._n_step is None and not numbered:
+            return self._rows(rows)
+        newest = self._added - 1
+        number = newest - (newest - rows) % self._capacity
+        drawn = self._rows(rows) if self._n_step is None else self._windows(self._n_step, rows, number)
+        return drawn._replace(number=number.astype(np.int32)) if numbered else drawn
+
+    def _rows(self, rows: NDArray[np.int64]) -> Transition:
         # take() gathers rows about three times faster than indexing with an array for small observations.
-        drawn = Transition(*(field.take(rows, axis=0) for field in self._fields.values()))
-        if not numbered:
-            return drawn
-        last = self._added - 1
-        return drawn._replace(number=(last - (last - rows) % self._capacity).astype(np.int32))
+        return Transition(*(field.take(rows, axis=0) for field in self._fields.values()))
+
+    def _windows(self, n_step: NStep, rows: NDArray[np.int64], number: NDArray[np.int64]) -> Transition:
+        """Transitions that reach over up to n steps."""
+        field = self._fields
+        reward, discount, last = window(n_step, number, self._added, field["reward"], field[FOLLOWS])
+        return Transition(
+            obs=field["obs"].take(rows, axis=0),
+            action=field["action"].take(rows, axis=0),
+            reward=reward,
+            terminated=field["terminated"].take(last),
+            next_obs=field["next_obs"].take(last, axis=0),
+            discount=discount,
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The filled part of every field, ``[len, ...]`` in storage order (views, not copies)."""

@@ -159,6 +159,13 @@ def _check_update(algorithm: Algorithm, cfg: Any, state: Any, data: Any) -> None
     count = list(before).index("updates")
     if program.jaxpr.outvars[count] is program.jaxpr.invars[count]:
         raise _uncounted(algorithm, "returns it as it was")
+    inputs = dict(zip([*before, *_leaves(data)], program.jaxpr.invars, strict=True))
+    used = {id(var) for equation in program.jaxpr.eqns for var in equation.invars}
+    if "discount" in _leaves(data) and id(inputs["discount"]) not in used:
+        raise _fault(
+            algorithm,
+            "update does not use batch.discount, which stands in gamma's place with replay.n_step above 1",
+        )
 
 
 def _check_metrics(algorithm: Algorithm, metrics: Any) -> None:

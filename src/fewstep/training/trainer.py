@@ -220,7 +220,9 @@ class Trainer:
             self.experience.restart(saved.env_steps)
         ahead = saved.groups.get("ahead")
         self._ahead = None if ahead is None else Transition(**ahead)
-        return self._episodes.restore(saved.groups["episodes"], meta, saved.env_steps)
+        notes = self._episodes.restore(saved.groups["episodes"], meta, saved.env_steps)
+        self.experience.cut(np.array([bool(note) for note in notes]))
+        return [note for note in notes if note]
 
     def close(self) -> None:
         """Close the environments."""

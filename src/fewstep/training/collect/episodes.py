@@ -154,7 +154,8 @@ class Episodes:
         return arrays, meta
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], steps: int) -> list[str]:
-        """Go back to a snapshot; one line for every episode that had to be abandoned.
+        """Go back to a snapshot; for every environment a line that says why its episode had to be abandoned,
+        empty where it goes on.
 
         Raises:
             FewstepError: the snapshot has another number of environments.
@@ -170,8 +171,7 @@ class Episodes:
         self._index = np.array(meta["episode_index"], np.int64) - 1
         self.obs = self._start(np.ones(self._envs.count, bool))
         lengths = meta["episode_lengths"]
-        notes = [self._play_again(index, length, arrays) for index, length in enumerate(lengths)]
-        return [note for note in notes if note]
+        return [self._play_again(index, length, arrays) for index, length in enumerate(lengths)]
 
     def _play_again(self, index: int, length: int, arrays: Mapping[str, NDArray[Any]]) -> str:
         """Bring one environment to where it was in its episode; why not, if that cannot be done."""

@@ -11,7 +11,7 @@ from fewstep.algos.contract import Algorithm
 from fewstep.config import ReplayConfig, TrainingConfig
 from fewstep.envs import StepResult
 from fewstep.errors import FewstepError
-from fewstep.replay import ReplayBuffer
+from fewstep.replay import NStep, ReplayBuffer
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import seeds
 from fewstep.training.collect import held_noise
@@ -19,6 +19,8 @@ from fewstep.training.collect.return_scale import ReturnScale
 from fewstep.types import STORED, Rollout, Spec, Transition
 
 Arrays = Mapping[str, NDArray[Any]]
+NONE = -(2**62)
+"""In place of a transition's number: no transition is ``stride`` after it."""
 
 
 def _fields(spec: Spec, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -101,15 +103,17 @@ class Replay:
         discount: float = 0.99,
         numbered: bool = False,
     ) -> None:
-        """``discount`` is that of the returns which rewards may be scaled by; ``numbered``: batches come with
-        the numbers of their transitions."""
+        """``discount`` is that of n-step returns and of those which rewards may be scaled by; ``numbered``:
+        batches come with the numbers of their transitions."""
         self._cfg, self._envs, self._spec, self._numbered = cfg, envs, spec, numbered
         self._seed = seed
         self._scale = ReturnScale(cfg.reward, discount, envs)
         self._warm_up = seeds.generator(seed, seeds.Draw.WARM_UP)
         self._began = 0
         self._stored: list[Part] = []
-        self.buffer = ReplayBuffer(cfg.capacity, spec, seeds.integer(seed, seeds.Draw.REPLAY))
+        n_step = None if cfg.n_step == 1 else NStep(cfg.n_step, discount, envs)
+        self.buffer = ReplayBuffer(cfg.capacity, spec, seeds.integer(seed, seeds.Draw.REPLAY), n_step)
+        self._last = np.full(envs, NONE)
 
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
         """Uniform in [-1, 1], until ``learning_starts`` steps."""
@@ -126,13 +130,22 @@ class Replay:
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
         """Store the transitions; a time limit is not a terminal state."""
         batch = Transition(obs, action, result.reward, result.terminated, result.obs)
+        ended = result.terminated | result.truncated
+        kept = ~result.lost
         if result.lost.any():
-            batch = Transition(*(field[~result.lost] for field in batch[: len(STORED)]))
-        self.buffer.add(batch)
-        self._scale.observe(result.reward, result.terminated | result.truncated, result.lost)
+            batch = Transition(*(field[kept] for field in batch[: len(STORED)]))
+        if self._cfg.n_step == 1:
+            self.buffer.add(batch)
+        else:
+            number = self.buffer.added + np.cumsum(kept) - 1
+            # Where a lost environment's row is missing the stride is another, and windows end.
+            self.buffer.add(batch, (number - self._last == self._envs)[kept])
+            self._last = np.where(kept & ~ended, number, NONE)
+        self._scale.observe(result.reward, ended, result.lost)
 
     def cut(self, mask: NDArray[np.bool_]) -> None:
-        """Every transition stands alone; the running returns begin anew."""
+        """No window of n steps reaches over it; the running returns begin anew."""
+        self._last[mask] = NONE
         self._scale.cut(mask)
 
     def due(self, steps: int) -> Transition | None:
@@ -165,6 +178,7 @@ class Replay:
                 for name, (shape, dtype) in _fields(self._spec, STORED).items()
             },
             number=jax.ShapeDtypeStruct(rows, np.int32) if self._numbered else None,
+            discount=None if self._cfg.n_step == 1 else jax.ShapeDtypeStruct(rows, np.float32),
         )
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
@@ -176,6 +190,7 @@ class Replay:
             "began": self._began,
             "warm_up_rng": self._warm_up.bit_generator.state,
             "return_scale": self._scale.snapshot(),
+            **({} if self._cfg.n_step == 1 else {"last": self._last.tolist()}),
         }
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
@@ -186,6 +201,8 @@ class Replay:
         self._stored = list(arrays.stored)
         self._scale.restore(meta["return_scale"])
         self._began = meta["began"]
+        if self._cfg.n_step > 1:
+            self._last = np.array(meta["last"], np.int64)
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
 
     def restart(self, steps: int) -> None:
