@@ -122,6 +122,8 @@ class Model:
     ) -> Self:
         """Take (at least) this many more environment steps; may be called again to go on, whatever it raised.
 
+        A model with ``replay.dataset.path`` first makes the updates on recorded data that are still to come.
+
         Args:
             total_timesteps: environment steps, over all environments. At least 1.
             callback: gets the row of metrics of every ``training.log_every`` steps and of the rest.
@@ -150,18 +152,18 @@ class Model:
         self, goal: int, screen: Screen, interrupt: Callable[[], None], callback: Callback | None
     ) -> None:
         trainer, every = self._trainer, self.config.training.log_every
-        logged, began = trainer.env_steps, time.monotonic()
+        logged, began = trainer.clock, time.monotonic()
         while trainer.env_steps < goal:
             trainer.advance()
             screen.step(trainer.env_steps, trainer.updates)
             interrupt()
-            if trainer.env_steps // every > logged // every or trainer.env_steps >= goal:
-                row, now = trainer.interval(), time.monotonic()
-                rate = {"wall_env_steps_per_second": (trainer.env_steps - logged) / max(now - began, 1e-9)}
-                logged, began = trainer.env_steps, now
+            if trainer.clock // every > logged // every or trainer.env_steps >= goal:
+                row, now, steps = trainer.interval(), time.monotonic(), trainer.env_steps
+                rate = {"wall_env_steps_per_second": (steps - max(0, logged)) / max(now - began, 1e-9)}
+                logged, began = trainer.clock, now
                 for name, value in row.items():
-                    require_finite(name, value, logged)
-                screen.progress(interval_line(row | rate, goal), logged, about(row))
+                    require_finite(name, value, steps)
+                screen.progress(interval_line(row | rate, goal), steps, about(row))
                 if callback is not None:
                     at_once(callback, row)
 

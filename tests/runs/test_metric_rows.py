@@ -43,16 +43,22 @@ def test_a_torn_last_line_is_left_out_and_then_dropped(path):
     with open(path, "a") as file:
         file.write('{"env_steps": 3, "lo')
     assert [row["env_steps"] for row in read_rows(path)] == [1, 2]
-    truncate_rows(path, 10)
+    truncate_rows(path, 10, 0)
     write(path, {"env_steps": 3})
     assert [row["env_steps"] for row in read_rows(path)] == [1, 2, 3]
 
 
 def test_rows_after_the_checkpoint_are_dropped_and_the_rest_kept_to_the_byte(path):
-    write(path, *({"env_steps": steps, "x": steps / 3} for steps in (10, 20, 30)))
+    write(path, *({"env_steps": steps, "updates": steps, "x": steps / 3} for steps in (10, 20, 30)))
     before = path.read_bytes().splitlines()
-    truncate_rows(path, 20)
+    truncate_rows(path, 20, 25)
     assert path.read_bytes().splitlines() == before[:2]
+
+
+def test_before_the_first_step_rows_after_the_checkpoint_have_more_updates(path):
+    write(path, *({"env_steps": 0, "updates": updates} for updates in (10, 20, 30)))
+    truncate_rows(path, 0, 20)
+    assert [row["updates"] for row in read_rows(path)] == [10, 20]
 
 
 def test_a_damaged_line_in_the_middle_names_itself(path):

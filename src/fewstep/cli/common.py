@@ -77,6 +77,14 @@ def resolved(arguments: argparse.Namespace) -> RunConfig:
 
     algorithm = registry.get(arguments.algo)
     overrides = {} if arguments.steps is None else {"training.steps": arguments.steps}
+    dataset = getattr(arguments, "dataset", None)
+    if dataset is not None:
+        if algorithm.rollout is not None:
+            raise UsageError(
+                f"{arguments.algo} learns from its own steps alone; --dataset needs an algorithm with a "
+                "replay buffer"
+            )
+        overrides["replay.dataset.path"] = dataset if dataset.startswith("minari:") else str(rooted(dataset))
     return resolve(
         arguments.algo,
         algorithm.config,

@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=whole, metavar="S", help="seed of the episodes (default: the run's seed)"
     )
     parser.add_argument("--video", type=rooted, metavar="FILE", help="also film one episode, .mp4 or .gif")
+    parser.add_argument(
+        "--save-episodes",
+        type=rooted,
+        metavar="DIR",
+        help="also write every episode to a new folder, which `fewstep train --dataset` takes",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line per mode instead of a table")
 
 
@@ -31,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate the run's newest saved policy."""
     from fewstep import foreign
     from fewstep.config import seed_of
+    from fewstep.data import Folder
     from fewstep.envs.rendering import choose_backend
     from fewstep.errors import UsageError
     from fewstep.runs.layout import RunDir
@@ -55,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     modes = arguments.actions or training.eval_modes
     if arguments.video:
         video.writable(arguments.video)
+    folder = None if arguments.save_episodes is None else Folder(arguments.save_episodes)
     with watched() as check:
         evaluator = Evaluator(
             saved.algorithm,
@@ -67,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             longest=training.eval_max_steps,
             shared=training.eval_env == "shared",
         )
-        rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check)
+        rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check, keep=folder)
         evaluator.close()
         if arguments.json:
             for row in rows:

@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="run directory (default runs/ENV/ALGO/seed-S); with --seeds the folder of the seed-S",
     )
+    parser.add_argument(
+        "--dataset",
+        metavar="FOLDER",
+        help="start from recorded episodes: a folder of them, or minari:ID (replay.dataset.path)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the run's path")
 
 

@@ -3,10 +3,31 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fewstep.config.settings import Count, Positive, Range, Section
+from fewstep.config.settings import Count, Positive, Range, Section, Share, Whole
 from fewstep.errors import UsageError
 
 RewardScale = Literal["raw", "std", "bounded"]
+
+
+@dataclass(frozen=True)
+class DatasetConfig(Section):
+    """Recorded episodes that a run starts from (docs/data.md).
+
+    Attributes:
+        path: a folder of episodes, or ``minari:ID``; ``fewstep train --dataset`` sets it.
+        updates: updates on the data alone before the first environment step.
+        share: of every later batch that is drawn from the data; the rest is from the replay buffer.
+    """
+
+    path: str | None = None
+    updates: Whole = 0
+    share: Share = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("updates", "share"):
+            if self.path is None and getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"replay.dataset.{name} needs replay.dataset.path")
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,7 @@ class ReplayConfig(Section):
             steps do: r_0 + ... + gamma^(n-1) r_(n-1) + gamma^n (Q(s_n, a') + bonus). The actions after the
             first are those of earlier policies, without correction, and their states' entropy bonuses are
             not summed: a soft value counts that of s_n alone.
+        dataset: recorded episodes to start from.
     """
 
     capacity: Count = 1_000_000
@@ -43,6 +65,7 @@ class ReplayConfig(Section):
     reward: RewardScale = "raw"
     noise_repeat: Annotated[int, Range(1, 1000)] = 1
     n_step: Annotated[int, Range(1, 100)] = 1
+    dataset: DatasetConfig = DatasetConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +74,11 @@ class ReplayConfig(Section):
                 f"replay.batch_size ({self.batch_size}) is larger than replay.capacity ({self.capacity}); "
                 "raise the capacity"
             )
+
+    @property
+    def data_rows(self) -> int:
+        """Transitions of each batch that are from the data."""
+        return 0 if self.dataset.path is None else round(self.dataset.share * self.batch_size)
 
     def updates_per_iteration(self, envs: int) -> int:
         """Updates after each joint step of the environments (one dispatch).

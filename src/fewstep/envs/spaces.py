@@ -324,3 +324,8 @@ class ActionView:
         # This form gives exactly `low` at -1 and `high` at 1.
         scaled = 0.5 * (1.0 - a) * self.low + 0.5 * (1.0 + a) * self.high
         return scaled.astype(self._dtype).reshape(self._shape)
+
+    def from_env(self, actions: NDArray[Any]) -> NDArray[np.float64]:
+        """The inverse for rows ``[B, size]`` in the environment's units, also outside its bounds."""
+        rows = actions.astype(np.float64)
+        return rows if self._unit else (2.0 * rows - (self.high + self.low)) / (self.high - self.low)

@@ -201,6 +201,10 @@ class ReplayBuffer:
         """State of the sampling generator, of plain values that JSON can hold (with 128-bit integers)."""
         return dict(self._rng.bit_generator.state)
 
+    @rng_state.setter
+    def rng_state(self, state: Mapping[str, Any]) -> None:
+        self._rng = _generator(state)
+
     def refill(
         self,
         start: int,
@@ -217,7 +221,7 @@ class ReplayBuffer:
             raise FewstepError(
                 f"saved replay holds transitions {start} to {stop}, this buffer fits {self._capacity}"
             )
-        self._rng = _generator(rng_state)
+        self.rng_state = rng_state
         due = start
         for number, arrays in pieces:
             count = self._checked(arrays)

@@ -78,7 +78,10 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def truncate_rows(path: Path, env_steps: int) -> None:
-    """Drop the rows after ``env_steps`` and a torn last line, so that a resumed run adds to its own past."""
-    kept = [row for row in read_rows(path) if row["env_steps"] <= env_steps]
+def truncate_rows(path: Path, env_steps: int, updates: int) -> None:
+    """Drop the rows after ``env_steps`` or ``updates`` and a torn last line, so that a resumed run adds to
+    its own past. Rows of updates on recorded data, before the first step, differ in their updates alone."""
+    kept = [
+        row for row in read_rows(path) if row["env_steps"] <= env_steps and row.get("updates", 0) <= updates
+    ]
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))

@@ -89,7 +89,7 @@ class Learner:
             self._state = None
             self._leaves, self._totals = self._update_leaves(self._leaves, self._totals, data)
             self._stop("update", start, updates)
-            self._count(updates)
+            self.count(updates)
 
     @contextmanager
     def careful(self) -> Generator[None]:
@@ -152,7 +152,8 @@ class Learner:
             self._times[f"wall_{what}_ms"] = round(1e3 * (time.perf_counter() - start) / count, 4)
             self._to_time.discard(what)
 
-    def _count(self, updates: int) -> None:
+    def count(self, updates: int) -> None:
+        """So many updates have been made: by ``learn``, or on what was lent."""
         self.updates += updates
         self._in_interval += updates
 
@@ -162,10 +163,9 @@ class Learner:
         self._state, self._leaves, self._totals = None, [], None
         return lent
 
-    def take_back(self, state: Any, totals: Any, updates: int) -> None:
-        """What ``lend`` gave, with this many updates more."""
+    def take_back(self, state: Any, totals: Any) -> None:
+        """What ``lend`` gave, after the updates that ``count`` was told of."""
         self.state, self._totals = state, totals
-        self._count(updates)
 
     def take_means(self) -> dict[str, float]:
         """Mean of every metric over the updates since the last call, nothing if there were none.

@@ -25,7 +25,7 @@ class Stream(IntEnum):
 
 class Draw(IntEnum):
     """numpy generators and integers: warm-up actions, replay sampling, training resets, evaluation resets,
-    toy probes, how long noise is held."""
+    toy probes, how long noise is held, sampling from recorded data."""
 
     WARM_UP = 0
     REPLAY = 1
@@ -33,6 +33,7 @@ class Draw(IntEnum):
     EVALUATION = 3
     PROBE = 4
     HELD_NOISE = 5
+    DATASET = 6
 
 
 @numerics.own

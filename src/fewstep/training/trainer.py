@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep import envs
+from fewstep import data, envs
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
+from fewstep.envs.interface import Interface
 from fewstep.errors import FewstepError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training.collect import experience
@@ -27,6 +28,7 @@ class Trainer:
     Attributes:
         learner: the state and what acts.
         experience: what the updates are made from.
+        dataset: the recorded episodes that the run starts from (``replay.dataset``), or None.
     """
 
     def __init__(self, config: RunConfig, algorithm: Algorithm, env: Any = None) -> None:
@@ -42,7 +44,11 @@ class Trainer:
         )
         self.spec = self.envs.spec
         try:
-            self.experience = experience.make(algorithm, config.algorithm, training, self.spec, config.seed)
+            source = None if config.replay is None else config.replay.dataset.path
+            self.dataset = None if source is None else data.load(source, Interface(self.envs))
+            self.experience = experience.make(
+                algorithm, config.algorithm, training, self.spec, config.seed, self.dataset
+            )
             example = self.experience.example()
             self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, example)
             self._episodes = Episodes(self.envs, config.seed, training.max_episode_steps)
@@ -67,14 +73,30 @@ class Trainer:
         return self.learner.updates
 
     @property
+    def clock(self) -> int:
+        """What a run's duties are timed by: the environment steps taken; before the first one, minus the
+        updates on recorded data (``replay.dataset.updates``) that are still to come."""
+        replay = self.config.replay
+        left = 0 if replay is None else max(0, replay.dataset.updates - self.updates)
+        return self.env_steps - left
+
+    @property
+    def progress(self) -> str:
+        """How far the run is, in words."""
+        if self.clock < 0:
+            return f"update {self.updates:,} on recorded data"
+        return f"step {self.env_steps:,}"
+
+    @property
     def episodes(self) -> int:
         """Episodes finished."""
         return self._episodes.count
 
     @property
     def largest_reward(self) -> float:
-        """The largest size of a reward so far."""
-        return self._episodes.largest_reward
+        """The largest size of a reward so far, and of those of the data."""
+        recorded = 0.0 if self.dataset is None else float(np.abs(self.dataset.steps.reward).max())
+        return max(self._episodes.largest_reward, recorded)
 
     @property
     def policy(self) -> Any:
@@ -82,7 +104,8 @@ class Trainer:
         return self.learner.policy
 
     def advance(self) -> None:
-        """One step of every environment, and the updates that belong to it.
+        """One step of every environment, and the updates that belong to it; before the first step as many
+        updates on recorded data, until ``replay.dataset.updates`` are made.
 
         With ``replay.overlap`` these wait until the next action has been chosen: the device computes them
         while the environments step, the step is stored and the next batch is drawn.
@@ -91,6 +114,10 @@ class Trainer:
         not experience, and the episodes that it belonged to are abandoned (``Episodes.recover``). One that
         was has been counted, stored and learned from, whatever became of the reset after it.
         """
+        recorded = self.offline()
+        if recorded is not None:
+            self._learn(recorded)
+            return
         self.begin()
         action = self.warm_up_action()
         if action is None:
@@ -143,6 +170,10 @@ class Trainer:
         """The data of the updates that are due now, None if none is."""
         return self.experience.due(self.env_steps)
 
+    def offline(self) -> Any | None:
+        """The data of the updates that come before the first step, None if they are made."""
+        return self.experience.offline(self.updates)
+
     @contextmanager
     def lent(self) -> Generator[envs.VectorEnv | None]:
         """The environments, for an evaluation on the first of them, with ``training.eval_env=shared``; else
@@ -181,6 +212,8 @@ class Trainer:
         running, episodes = self._episodes.snapshot()
         groups: dict[str, Group] = {"state": state, "episodes": running}
         meta: dict[str, Any] = {"algo": self.config.algo, "env": self.config.env, **counters, **episodes}
+        if self.dataset is not None:
+            meta["dataset"] = self.dataset.sha256
         if experience:
             name = self.experience.group
             groups[name], meta[name] = self.experience.snapshot()
@@ -212,6 +245,7 @@ class Trainer:
                 raise FewstepError(
                     f"the checkpoint is of {name} {meta[name]!r}, the run's config says {own!r}"
                 )
+        self.refuse_other_data(meta.get("dataset"))
         self.learner.restore(saved.groups["state"], meta, f"checkpoint {saved.env_steps}")
         name = self.experience.group
         if name in saved.groups:
@@ -223,6 +257,16 @@ class Trainer:
         notes = self._episodes.restore(saved.groups["episodes"], meta, saved.env_steps)
         self.experience.cut(np.array([bool(note) for note in notes]))
         return [note for note in notes if note]
+
+    def refuse_other_data(self, sha256: str | None) -> None:
+        """Raise a FewstepError unless the recorded data are those with this hash (None: no data)."""
+        own = None if self.dataset is None else self.dataset.sha256
+        if own != sha256:
+            source = "replay.dataset.path" if self.dataset is None else self.dataset.source
+            raise FewstepError(
+                f"the data of {source} are not those that the run was started with (SHA-256 {own or 'none'}, "
+                f"then {sha256 or 'none'}): bring those back, or start a new run"
+            )
 
     def close(self) -> None:
         """Close the environments."""

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from fewstep.algos.contract import Algorithm
 from fewstep.config import ReplayConfig, TrainingConfig
+from fewstep.data import Dataset
 from fewstep.envs import StepResult
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.replay import NStep, ReplayBuffer
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import seeds
 from fewstep.training.collect import held_noise
+from fewstep.training.collect.mixture import mixed
 from fewstep.training.collect.return_scale import ReturnScale
 from fewstep.types import STORED, Rollout, Spec, Transition
 
@@ -60,6 +62,11 @@ class Experience(Protocol):
         """The data of the updates that are due now, one leading axis for the updates; None if none is."""
         ...
 
+    def offline(self, updates: int) -> Any | None:
+        """The data of the next updates of a run that has made ``updates`` and is to learn from recorded data
+        alone before its first step; None if that is over, or was not asked for."""
+        ...
+
     def first_update(self) -> tuple[int, str]:
         """The step before which no update can happen, and what it is that decides it."""
         ...
@@ -102,9 +109,14 @@ class Replay:
         *,
         discount: float = 0.99,
         numbered: bool = False,
+        dataset: Dataset | None = None,
     ) -> None:
         """``discount`` is that of n-step returns and of those which rewards may be scaled by; ``numbered``:
-        batches come with the numbers of their transitions."""
+        batches come with the numbers of their transitions; ``dataset``: that of ``replay.dataset``.
+
+        Raises:
+            UsageError: numbered data leave no room in the replay buffer.
+        """
         self._cfg, self._envs, self._spec, self._numbered = cfg, envs, spec, numbered
         self._seed = seed
         self._scale = ReturnScale(cfg.reward, discount, envs)
@@ -112,7 +124,21 @@ class Replay:
         self._began = 0
         self._stored: list[Part] = []
         n_step = None if cfg.n_step == 1 else NStep(cfg.n_step, discount, envs)
-        self.buffer = ReplayBuffer(cfg.capacity, spec, seeds.integer(seed, seeds.Draw.REPLAY), n_step)
+        self._data, self._numbered_data = None, 0
+        if dataset is not None:
+            self._data = _buffer_of(
+                dataset, spec, seed, None if n_step is None else n_step._replace(stride=1)
+            )
+            self._numbered_data = len(dataset) if numbered else 0
+            if cfg.reward != "raw":
+                self._scale.begin_with(dataset.steps.reward, dataset.first)
+        room = cfg.capacity - self._numbered_data
+        if room < envs:
+            raise UsageError(
+                f"replay.capacity ({cfg.capacity:,}) has no room beside the data's {self._numbered_data:,} "
+                "transitions, which count in it where an algorithm keeps an action for each; raise it"
+            )
+        self.buffer = ReplayBuffer(room, spec, seeds.integer(seed, seeds.Draw.REPLAY), n_step)
         self._last = np.full(envs, NONE)
 
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
@@ -153,19 +179,43 @@ class Replay:
         cfg = self._cfg
         if steps - self._began < cfg.learning_starts:
             return None
-        data = self.buffer.sample(
-            cfg.updates_per_iteration(self._envs), cfg.batch_size, numbered=self._numbered
-        )
-        if cfg.reward == "raw":
+        return self._drawn(cfg.updates_per_iteration(self._envs), cfg.data_rows)
+
+    def offline(self, updates: int) -> Transition | None:
+        """``[U, B]`` transitions of the data, as many updates as belong to one step later on."""
+        left = self._cfg.dataset.updates - updates
+        if left <= 0:
+            return None
+        return self._drawn(min(left, self._cfg.updates_per_iteration(self._envs)), self._cfg.batch_size)
+
+    def _drawn(self, updates: int, data_rows: int) -> Transition:
+        """Batches of which ``data_rows`` are from the data."""
+        rows = self._cfg.batch_size - data_rows
+        drawn: list[Transition] = []
+        if data_rows and self._data is not None:
+            drawn.append(self._data.sample(updates, data_rows, numbered=self._numbered))
+        if rows:
+            new = self.buffer.sample(updates, rows, numbered=self._numbered)
+            drawn.append(new if new.number is None else new._replace(number=self._own(new.number)))
+        data = drawn[0] if len(drawn) == 1 else mixed(*drawn)
+        if self._cfg.reward == "raw":
             return data
         return data._replace(reward=(data.reward / self._scale.divisor).astype(np.float32))
+
+    def _own(self, number: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The numbers of transitions of the ring beside those of the data, which are the first: modulo
+        ``replay.capacity`` no two held at once are equal. Without data each is as it is."""
+        rounds, place = np.divmod(number, self.buffer.capacity)
+        return (self._cfg.capacity * rounds + self._numbered_data + place).astype(np.int32)
 
     def metrics(self) -> dict[str, float]:
         """The divisor of rewards, where they are divided."""
         return {} if self._cfg.reward == "raw" else {"reward/divisor": self._scale.divisor}
 
     def first_update(self) -> tuple[int, str]:
-        """``learning_starts``."""
+        """``learning_starts``; 0 with updates on recorded data."""
+        if self._cfg.dataset.updates:
+            return 0, "replay.dataset.updates"
         return self._cfg.learning_starts, "replay.learning_starts"
 
     def example(self) -> Transition:
@@ -191,6 +241,7 @@ class Replay:
             "warm_up_rng": self._warm_up.bit_generator.state,
             "return_scale": self._scale.snapshot(),
             **({} if self._cfg.n_step == 1 else {"last": self._last.tolist()}),
+            **({} if self._data is None else {"data_rng_state": self._data.rng_state}),
         }
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
@@ -203,11 +254,20 @@ class Replay:
         self._began = meta["began"]
         if self._cfg.n_step > 1:
             self._last = np.array(meta["last"], np.int64)
+        if self._data is not None:
+            self._data.rng_state = meta["data_rng_state"]
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
 
     def restart(self, steps: int) -> None:
         """Updates begin again once ``learning_starts`` new steps are in the ring."""
         self._began = steps
+
+
+def _buffer_of(dataset: Dataset, spec: Spec, seed: int, n_step: NStep | None) -> ReplayBuffer:
+    """The data as a buffer that is full and stays as it is."""
+    made = ReplayBuffer(len(dataset), spec, seeds.integer(seed, seeds.Draw.DATASET), n_step)
+    made.add(dataset.steps, None if n_step is None else ~dataset.first)
+    return made
 
 
 class Rollouts:
@@ -254,6 +314,10 @@ class Rollouts:
         # Copies: the update may still be reading while the next steps are written.
         return Rollout(**{name: field[None].copy() for name, field in self._fields.items()})
 
+    def offline(self, updates: int) -> None:
+        """None: recorded actions have no density under the policy."""
+        return
+
     def first_update(self) -> tuple[int, str]:
         """One full rollout."""
         return self._length * self._envs, "one rollout (rollout length x training.envs)"
@@ -293,9 +357,18 @@ class Rollouts:
         return {}
 
 
-def make(algorithm: Algorithm, cfg: Any, training: TrainingConfig, spec: Spec, seed: int) -> Experience:
+def make(
+    algorithm: Algorithm,
+    cfg: Any,
+    training: TrainingConfig,
+    spec: Spec,
+    seed: int,
+    dataset: Dataset | None = None,
+) -> Experience:
     """The kind of experience that the algorithm's updates are made from."""
     if algorithm.rollout is None:
         discount, numbered = float(cfg.discount), algorithm.numbered
-        return Replay(cfg.replay, training.envs, spec, seed, discount=discount, numbered=numbered)
+        return Replay(
+            cfg.replay, training.envs, spec, seed, discount=discount, numbered=numbered, dataset=dataset
+        )
     return Rollouts(algorithm.rollout(cfg), training.envs, spec)

@@ -60,6 +60,15 @@ class ReturnScale:
             self._largest = max(self._largest, abs(float(value)))
         self._g[ended] = 0.0
 
+    def begin_with(self, reward: NDArray[Any], first: NDArray[np.bool_]) -> None:
+        """Take in recorded episodes, one after another; ``first`` is True where one begins."""
+        running, self._g = self._g, np.zeros(1)
+        for value, begins in zip(reward, first, strict=True):
+            if begins:
+                self._g[:] = 0.0
+            self.observe(value, np.zeros(1, bool))
+        self._g = running
+
     def cut(self, mask: NDArray[np.bool_]) -> None:
         """The episodes where ``mask[N]`` is True were abandoned."""
         self._g[mask] = 0.0

@@ -10,6 +10,8 @@ import numpy as np
 from fewstep import envs, foreign
 from fewstep.algos.contract import ActionMode, Algorithm, mode_name
 from fewstep.config import RunConfig
+from fewstep.data import Folder, Tape
+from fewstep.envs.interface import Interface
 from fewstep.envs.registry import resolve
 from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.training import seeds
@@ -42,11 +44,14 @@ def rollout(
     longest: int,
     check: Check = never,
     watch: Watch | None = None,
+    tapes: Sequence[Tape] = (),
 ) -> Rollout:
     """Play one episode of at most ``longest`` steps on every environment, side by side; the finished ones
-    wait for the rest."""
+    wait for the rest. ``tapes``, one per episode or none, record them."""
     obs = vector.reset(episode_seeds)
     running = np.ones(vector.count, bool)
+    for tape, first in zip(tapes, obs, strict=False):
+        tape.begin(first)
     returns, lengths = np.zeros(vector.count), np.zeros(vector.count, np.int64)
     if watch:
         watch(vector, running)
@@ -58,6 +63,9 @@ def rollout(
         result = vector.step(actions, running)
         returns += result.reward  # zero for those that have finished
         lengths += running
+        for index in np.flatnonzero(running).tolist() if tapes else ():
+            ended = result.terminated[index]
+            tapes[index].step(actions[index], result.reward[index], ended, result.obs[index])
         if watch:
             watch(vector, running)
         running = running & ~(result.terminated | result.truncated)
@@ -71,6 +79,8 @@ def in_turn(
     episode_seeds: Sequence[int],
     longest: int,
     check: Check = never,
+    watch: None = None,
+    tapes: Sequence[Tape] = (),
 ) -> Rollout:
     """The episodes of ``rollout``, with the same draws, one after another on the first environment alone."""
     count = len(episode_seeds)
@@ -81,6 +91,8 @@ def in_turn(
     obs = np.zeros((count, vector.spec.obs_size), np.float32)
     for episode, seed in enumerate(episode_seeds):
         obs[episode] = vector.reset([seed] * vector.count, first)[0]
+        if tapes:
+            tapes[episode].begin(obs[episode])
         while running[episode] and lengths[episode] < longest:
             check()
             actions = act(obs, int(lengths[episode]))
@@ -88,11 +100,15 @@ def in_turn(
             if result.lost[0]:  # its process was replaced: the episode begins anew
                 returns[episode], lengths[episode] = 0.0, 0
                 obs[episode] = vector.reset([seed] * vector.count, first)[0]
+                if tapes:
+                    tapes[episode].begin(obs[episode])
                 continue
             returns[episode] += result.reward[0]
             lengths[episode] += 1
             running[episode] = not (result.terminated[0] or result.truncated[0])
             obs[episode] = result.obs[0]
+            if tapes:
+                tapes[episode].step(actions[episode], result.reward[0], result.terminated[0], obs[episode])
     return Rollout(returns, lengths, running)
 
 
@@ -160,6 +176,7 @@ class Evaluator:
         updates: int,
         check: Check = never,
         on: envs.VectorEnv | None = None,
+        keep: Folder | None = None,
     ) -> list[Row]:
         """One row of ``evaluations.jsonl`` per action mode.
 
@@ -168,6 +185,7 @@ class Evaluator:
             env_steps, updates: how long it has learned; ``env_steps`` also addresses its draws.
             check: called at every step.
             on: where it is played if ``shared``; without it on an environment of its own.
+            keep: where the episodes are written, ``MODE-00000.npz``.
         """
         vector = on or self._own()
         if not self._told and vector.max_episode_steps is None and vector.toy is None:
@@ -177,7 +195,7 @@ class Evaluator:
                 "an episode has a return only once it ends; training.max_episode_steps sets a limit for both"
             )
             self._told = True
-        return [self._evaluate(vector, policy, mode, env_steps, updates, check) for mode in self._modes]
+        return [self._evaluate(vector, policy, mode, env_steps, updates, check, keep) for mode in self._modes]
 
     def _evaluate(
         self,
@@ -187,13 +205,19 @@ class Evaluator:
         env_steps: int,
         updates: int,
         check: Check,
+        keep: Folder | None,
     ) -> Row:
         began = time.monotonic()
         key = seeds.fold_in(self._key, env_steps)
         act = bind(self._algorithm, self._cfg, vector.spec, mode, policy, key)
         play = in_turn if self._shared else rollout
         longest = vector.longest_episode(self._longest)
-        played = play(vector, act, self._seeds, longest, check)
+        tapes = [] if keep is None else [Tape() for _ in self._seeds]
+        played = play(vector, act, self._seeds, longest, check, None, tapes)
+        if keep is not None:
+            interface = Interface(vector)
+            for number, tape in enumerate(tapes):
+                keep.write(f"{mode_name(mode)}-{number:05d}", tape.episode(interface))
         return {
             "env_steps": env_steps,
             "updates": updates,

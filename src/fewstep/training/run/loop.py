@@ -28,7 +28,7 @@ def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trai
     RunDir.refuse_existing(run_path)
     trainer = build(config, algorithm)
     try:
-        return trainer, create(config, run_path)
+        return trainer, create(trainer, run_path)
     except BaseException:
         trainer.close()
         raise
@@ -52,10 +52,13 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
         raise
 
 
-def create(config: RunConfig, run_path: Path) -> RunDir:
+def create(trainer: Trainer, run_path: Path) -> RunDir:
     """A new run directory with all that is known before the first step."""
+    config = trainer.config
     run = RunDir.create(run_path, config.to_toml())
     found = provenance.collect(config.sha256, numerics.device(), mujoco=uses_mujoco(config.env))
+    if trainer.dataset is not None:
+        found["dataset"] = trainer.dataset.about
     write_text(run.provenance, json.dumps(found, indent=1) + "\n")
     return run
 
@@ -74,12 +77,12 @@ def train(
         FewstepError: the environment failed, or the disk did.
     """
     with foreign.heard_by(reporter.note):
-        _train(trainer, run, reporter, check, marks or Marks())
+        _train(trainer, run, reporter, check, marks or Marks.now(trainer))
 
 
 def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
     total = trainer.config.training.steps
-    note_if_nothing_will_be_learned(trainer, reporter)
+    note_what_is_ahead(trainer, reporter)
     recorder = Recorder(trainer, run, reporter, marks)
     try:
         while True:
@@ -104,8 +107,14 @@ def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, mark
         recorder.close()
 
 
-def note_if_nothing_will_be_learned(trainer: Trainer, reporter: Reporter) -> None:
-    """Say so if the run ends before its first update."""
+def note_what_is_ahead(trainer: Trainer, reporter: Reporter) -> None:
+    """Say so if the run begins with recorded data, or ends before its first update."""
+    if trainer.clock < 0 and trainer.dataset is not None:
+        data = trainer.dataset
+        reporter.note(
+            f"{-trainer.clock:,} updates on recorded data before the first step: {data.episodes:,} episodes, "
+            f"{len(data):,} transitions of {data.source}"
+        )
     total = trainer.config.training.steps
     first, cause = trainer.experience.first_update()
     if first > total:

@@ -101,7 +101,7 @@ class Screen:
 
     def step(self, env_steps: int, updates: int) -> None:
         """Move the bar, several times a second; called at every step."""
-        if self._bar is None:
+        if self._bar is None or not env_steps:  # before the first step there is no rate of steps
             return
         now = time.monotonic()
         self._pace.step(env_steps, updates, now)

@@ -25,12 +25,17 @@ SLOW_SECONDS, SLOW_SHARE = 10.0, 0.05
 
 @dataclass
 class Marks:
-    """Environment step at which each recurring duty was last done, and seconds the run has taken so far."""
+    """``Trainer.clock`` when each recurring duty was last done, and seconds the run has taken so far."""
 
     logged: int = 0
     evaluated: int = 0
     saved: int = 0
     wall_seconds: float = 0.0
+
+    @staticmethod
+    def now(trainer: Trainer) -> "Marks":
+        """Nothing is due: a run that begins, or goes on where none of its own marks were kept."""
+        return Marks(trainer.clock, trainer.clock, trainer.clock)
 
 
 class Recorder:
@@ -58,24 +63,23 @@ class Recorder:
 
     def due(self, check: Check, *, final: bool) -> None:
         """Do what has come due since the last time; at the end (``final``) all that was not just done."""
-        steps = self._trainer.env_steps
         self._tell()
         if self._writing.failed:
             self._writing.finish()
         log, evaluate, save = self._duties(final)
         if log:
-            self._log(steps)
+            self._log()
         if evaluate:
-            self._evaluate(steps, check)
+            self._evaluate(check)
         if save:
             self.save(wait=final)
 
     def _duties(self, final: bool) -> tuple[bool, bool, bool]:
-        """Whether to log, to evaluate and to save at this step."""
-        steps, training, marks = self._trainer.env_steps, self._trainer.config.training, self._marks
+        """Whether to log, to evaluate and to save now."""
+        clock, training, marks = self._trainer.clock, self._trainer.config.training, self._marks
 
         def is_due(every: int, last: int) -> bool:
-            return (every > 0 and steps // every > last // every) or (final and steps > last)
+            return (every > 0 and clock // every > last // every) or (final and clock > last)
 
         return (
             is_due(training.log_every, marks.logged),
@@ -87,18 +91,18 @@ class Recorder:
         """Time in which another run used this process; it does not count in the rate of training."""
         self._interval_began += seconds
 
-    def _log(self, steps: int) -> None:
-        row = self._trainer.interval()
+    def _log(self) -> None:
+        row, steps = self._trainer.interval(), self._trainer.env_steps
         now = time.monotonic()
         row["wall_seconds"] = round(now - self._began, 3)
         elapsed = max(now - self._interval_began, 1e-9)
-        row["wall_env_steps_per_second"] = round((steps - self._marks.logged) / elapsed, 2)
+        row["wall_env_steps_per_second"] = round((steps - max(0, self._marks.logged)) / elapsed, 2)
         row |= self._trainer.learner.take_times()
         try:
             self._metrics.append(row)
         except NonFiniteError as error:
             raise self._diverged(str(error)) from error
-        self._interval_began, self._marks.logged = now, steps
+        self._interval_began, self._marks.logged = now, self._trainer.clock
         self._reporter.interval(row)
         warning = self._explosion.warning(row, self._trainer.largest_reward)
         if warning is not None:
@@ -110,12 +114,12 @@ class Recorder:
         with suppress(FewstepError):
             self._writing.finish()  # the checkpoint to start from
         trainer = self._trainer
-        found = crash.Crash(message, trainer.env_steps, trainer.updates, self._saved)
+        found = crash.Crash(message, trainer.env_steps, trainer.updates, max(0, self._saved))
         path = crash.write(self._run, found)
         return Diverged(f"{message}; `fewstep replay-crash {path}` finds the update")
 
-    def _evaluate(self, steps: int, check: Check) -> None:
-        began = time.monotonic()
+    def _evaluate(self, check: Check) -> None:
+        began, steps = time.monotonic(), self._trainer.env_steps
         policy = self._trainer.policy
         with self._trainer.lent() as shared:
             rows = self._evaluator.evaluate(policy, steps, self._trainer.updates, check, shared)
@@ -124,7 +128,7 @@ class Recorder:
             self._reporter.evaluated(row)
         self._tell()
         self._probes.write(policy, steps, check)
-        self._marks.evaluated = steps
+        self._marks.evaluated = self._trainer.clock
         self._interval_began += time.monotonic() - began  # the interval's rate is that of training alone
 
     def _tell(self) -> None:
@@ -164,9 +168,9 @@ class Recorder:
 
     def _begin_save(self) -> None:
         groups, meta = self._trainer.snapshot()
-        steps = self._trainer.env_steps
+        steps, clock = self._trainer.env_steps, self._trainer.clock
         marks = Marks(
-            self._marks.logged, self._marks.evaluated, steps, round(time.monotonic() - self._began, 3)
+            self._marks.logged, self._marks.evaluated, clock, round(time.monotonic() - self._began, 3)
         )
         meta["marks"] = asdict(marks)
         bad = state_io.first_non_finite(groups["state"])
@@ -181,9 +185,9 @@ class Recorder:
         def both() -> None:
             write()
             write_policy()
-            self._saved = steps
+            self._saved = clock
 
-        self._marks.saved = steps
+        self._marks.saved = clock
         self._writing.start(both)
 
     def rescue(self) -> None:
@@ -195,10 +199,11 @@ class Recorder:
         """
         with suppress(FewstepError):  # then it is not on disk
             self._writing.finish()
-        steps = self._trainer.env_steps
-        if steps > self._saved and not self._crashed:
+        if self._trainer.clock > self._saved and not self._crashed:
             self.save()
-            self._reporter.note(f"saved at step {steps:,}; continue with `fewstep resume {self._run.path}`")
+            self._reporter.note(
+                f"saved at {self._trainer.progress}; continue with `fewstep resume {self._run.path}`"
+            )
 
     def close(self) -> None:
         """Finish what is being written, close files and environments."""

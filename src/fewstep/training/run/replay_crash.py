@@ -59,9 +59,10 @@ def replay(path: Path, check: Check, tell: Callable[[str], None]) -> Finding | N
             saved = checkpoint.load(run.checkpoints / f"{found.checkpoint:09d}")
             for note in trainer.restore(saved):
                 tell(note)
-        tell(f"from step {trainer.env_steps:,} to step {found.env_steps:,}: {found.message}")
+        tell(f"from {trainer.progress} to step {found.env_steps:,}: {found.message}")
         watch = _Watch(trainer, run.crash)
-        while trainer.env_steps < found.env_steps and watch.finding is None:
+        reached = (found.env_steps, found.updates)
+        while (trainer.env_steps, trainer.updates) < reached and watch.finding is None:
             check()
             try:
                 trainer.advance()

@@ -1,6 +1,7 @@
 """Going on with a run that was stopped, killed or finished."""
 
 import dataclasses
+from contextlib import suppress
 from typing import Any
 
 from fewstep.algos import registry
@@ -8,7 +9,7 @@ from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig, from_toml
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
-from fewstep.runs.files import write_text
+from fewstep.runs.files import read_json, write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import truncate_rows
 from fewstep.training.run import loop
@@ -46,10 +47,16 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience
             if steps is not None:
                 refuse_fewer(run, trainer, steps)
                 write_text(run.config, config.to_toml())
-            reporter.note(f"resumed at step {trainer.env_steps:,} of {total:,}")
+            reporter.note(resumed(trainer))
             loop.train(trainer, run, reporter, check, marks)
         finally:
             trainer.close()
+
+
+def resumed(trainer: Trainer) -> str:
+    """The line that says where a run goes on."""
+    of = f" of {trainer.config.training.steps:,}" if trainer.clock >= 0 else ""
+    return f"resumed at {trainer.progress}{of}"
 
 
 def with_steps(config: RunConfig, steps: int) -> RunConfig:
@@ -68,6 +75,17 @@ def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:
     text = run.config.read_text(encoding="utf-8")
     config = from_toml(text, lambda name: registry.get(name).config, str(run.config))
     return config, registry.get(config.algo)
+
+
+def _refuse_other_data(run: RunDir, trainer: Trainer) -> None:
+    """Without a checkpoint it is the provenance that knows what data the run was started with."""
+    if trainer.dataset is None or not run.provenance.is_file():
+        return
+    sha256 = None
+    with suppress(OSError, ValueError, KeyError, TypeError):  # damaged: it has nothing to compare with
+        sha256 = str(read_json(run.provenance)["dataset"]["sha256"])
+    if sha256 is not None:
+        trainer.refuse_other_data(sha256)
 
 
 def _marks(saved: Any) -> Marks:
@@ -92,20 +110,21 @@ def reopen(
         wanted=lambda group: experience or group in ("state", "episodes"),
     )
     trainer = Trainer(config, algorithm)
-    marks = Marks()
+    marks = Marks.now(trainer)
     if saved is None:
+        _refuse_other_data(run, trainer)
         reporter.note("no checkpoint was saved yet; starting from step 0")
     else:
         try:
             for note in trainer.restore(saved):
                 reporter.note(note)
-            steps = saved.env_steps
             # A model saved from Python has no marks: it was logged and evaluated wherever its user did so.
-            marks = _marks(saved.meta["marks"]) if "marks" in saved.meta else Marks(steps, steps, steps)
+            marks = _marks(saved.meta["marks"]) if "marks" in saved.meta else Marks.now(trainer)
         except BaseException:
             trainer.close()
             raise
         checkpoint.set_aside_newer(run.checkpoints, saved.env_steps)
-    truncate_rows(run.metrics, marks.logged)
-    truncate_rows(run.evaluations, marks.evaluated)
+    # Before the first step the rows differ in their updates alone.
+    truncate_rows(run.metrics, max(0, marks.logged), trainer.updates)
+    truncate_rows(run.evaluations, max(0, marks.evaluated), trainer.updates)
     return trainer, marks

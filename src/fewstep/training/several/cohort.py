@@ -32,7 +32,6 @@ class Cohort:
         self.trainers: list[Trainer] = []
         self._joined: tuple[Any, Any] | None = None
         self._keys: Any = None
-        self._updates = 0
         for trainer in trainers:
             self.add(trainer)
 
@@ -44,7 +43,7 @@ class Cohort:
     @property
     def updates(self) -> int:
         """Updates that each trainer has made."""
-        return self.trainers[0].updates + (0 if self._joined is None else self._updates)
+        return self.trainers[0].updates
 
     def add(self, trainer: Trainer) -> None:
         """Take in one more.
@@ -77,7 +76,7 @@ class Cohort:
             parts = [(stacked.lane(state, i), stacked.lane(totals, i)) for i in range(len(self.trainers))]
         self._joined = None
         for trainer, own in zip(self.trainers, parts, strict=True):
-            trainer.learner.take_back(*own, self._updates)
+            trainer.learner.take_back(*own)
 
     @contextmanager
     def _careful(self) -> Generator[None]:
@@ -96,7 +95,8 @@ class Cohort:
             raise
 
     def advance(self) -> dict[Trainer, FewstepError | OSError]:
-        """One step of every trainer's environments, and the updates that belong to it.
+        """One step of every trainer's environments, and the updates that belong to it; before the first step
+        the updates on recorded data.
 
         Gives the trainers whose environment failed at this step, with the error. They have parted, with what
         they had learned until then, and the others have gone on without them.
@@ -105,10 +105,14 @@ class Cohort:
             KeyboardInterrupt: an environment raised it; all else is as above.
             FewstepError: the device failed; the message says whether the networks are left.
         """
+        recorded = [data for trainer in self.trainers if (data := trainer.offline()) is not None]
+        if recorded:
+            self._learn(recorded)
+            return {}
         actions = dict(zip(self.trainers, self._actions(), strict=True))
         failed, interrupted = self._each(lambda trainer: trainer.take(actions[trainer]))
         if self.trainers:
-            self._learn()
+            self._learn([due for trainer in self.trainers if (due := trainer.due()) is not None])
             failed_later, interrupted_later = self._each(Trainer.begin)
             failed |= failed_later
             interrupted += interrupted_later
@@ -145,7 +149,6 @@ class Cohort:
         states, totals = zip(*(trainer.learner.lend() for trainer in self.trainers), strict=True)
         self._joined = stacked.stack(states), stacked.stack(totals)
         self._keys = jnp.stack([trainer.learner.act_key for trainer in self.trainers])
-        self._updates = 0
 
     def _actions(self) -> Sequence[NDArray[np.float32]]:
         """Every trainer's next action, from its own stream whoever computes it."""
@@ -160,8 +163,7 @@ class Cohort:
             counters = np.array([trainer.noise_counter for trainer in self.trainers], np.uint32)
             return list(np.asarray(act(states, obs, self._keys, counters)))
 
-    def _learn(self) -> None:
-        data = [due for trainer in self.trainers if (due := trainer.due()) is not None]
+    def _learn(self, data: Sequence[Any]) -> None:
         if not data:
             return
         if len(data) < len(self.trainers):
@@ -173,4 +175,5 @@ class Cohort:
         rows = jax.tree.map(lambda *leaves: np.stack(leaves), *data)
         with self._careful():
             self._joined = update(*self._together(), rows)
-        self._updates += len(jax.tree.leaves(data[0])[0])
+        for trainer in self.trainers:
+            trainer.learner.count(len(jax.tree.leaves(data[0])[0]))

@@ -8,7 +8,7 @@ from fewstep.config import RunConfig
 from fewstep.errors import UsageError
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
-from fewstep.training.run.resume import read_config, refuse_fewer, reopen, with_steps
+from fewstep.training.run.resume import read_config, refuse_fewer, reopen, resumed, with_steps
 from fewstep.training.several import together
 from fewstep.training.several.together import Failure, Member
 from fewstep.training.signals import Check
@@ -47,7 +47,7 @@ def resume_together(
             for member in members:
                 write_text(member.run.config, member.trainer.config.to_toml())
         for member in members:
-            member.reporter.note(f"resumed at step {member.trainer.env_steps:,} of {total:,}")
+            member.reporter.note(resumed(member.trainer))
         return together.train(members, check)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fewstep import foreign
@@ -26,7 +26,7 @@ class Member:
     trainer: Trainer
     run: RunDir
     reporter: Reporter
-    marks: Marks = field(default_factory=Marks)
+    marks: Marks
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,13 @@ def start(
                 raise
             stack.callback(trainers[-1].close)
         steps = configs[0].training.steps
-        runs = [loop.create(config, path) for config, path in zip(configs, paths, strict=True)]
+        runs = [loop.create(trainer, path) for trainer, path in zip(trainers, paths, strict=True)]
         reporters = stack.enter_context(reporting(runs, [c.seed for c in configs], steps, quiet))
-        members = [Member(*each) for each in zip(trainers, runs, reporters, strict=True)]
-        loop.note_if_nothing_will_be_learned(trainers[0], reporters[0])
+        members = [
+            Member(trainer, run, reporter, Marks.now(trainer))
+            for trainer, run, reporter in zip(trainers, runs, reporters, strict=True)
+        ]
+        loop.note_what_is_ahead(trainers[0], reporters[0])
         return train(members, check)
 
 
@@ -116,7 +119,7 @@ class _Session:
     """The cohort, those that wait to join it, and the recorders of those in it."""
 
     def __init__(self, members: Sequence[Member], check: Check) -> None:
-        self._waiting = sorted(members, key=lambda member: member.trainer.env_steps)
+        self._waiting = sorted(members, key=lambda member: member.trainer.clock)
         self._total = members[0].trainer.config.training.steps
         self._check = check
         self._cohort = Cohort([])
@@ -156,7 +159,7 @@ class _Session:
         """Those that wait at the cohort's step; at the next step of any, where there is no cohort."""
         while self._waiting:
             trainer = self._waiting[0].trainer
-            if self._cohort.trainers and trainer.env_steps > self._cohort.env_steps:
+            if self._cohort.trainers and trainer.clock > self._cohort.trainers[0].clock:
                 return
             self._cohort.add(trainer)
             member = self._waiting.pop(0)
