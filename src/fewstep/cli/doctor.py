@@ -28,6 +28,7 @@ EXTRAS = {
     "stablehlo": ("flatbuffers",),
     "tensorboard": ("tensorboardX",),
     "wandb": ("wandb",),
+    "data": ("minari", "h5py"),
 }
 """Extra -> the modules it brings."""
 

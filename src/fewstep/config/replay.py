@@ -15,8 +15,9 @@ class DatasetConfig(Section):
 
     Attributes:
         path: a folder of episodes, or ``minari:ID``; ``fewstep train --dataset`` sets it.
-        updates: updates on the data alone before the first environment step.
-        share: of every later batch that is drawn from the data; the rest is from the replay buffer.
+        updates: updates on the data alone before the first environment step. They need ``path``.
+        share: of every later batch that is drawn from the data; the rest is from the replay buffer. It needs
+            ``path``.
     """
 
     path: str | None = None

@@ -25,7 +25,8 @@ def read(name: str) -> Iterator[tuple[str, Episode]]:
         dataset = minari.load_dataset(name)
     except Exception as error:  # whatever its storage raises
         raise UsageError(
-            f"minari cannot open {name!r}: {brief(error)}; `minari download {name}` fetches a published one"
+            f"minari cannot open {name!r}: {brief(error).rstrip('.')}; `minari download {name}` fetches one "
+            "that is published"
         ) from error
     for episode in dataset.iterate_episodes():
         yield (
