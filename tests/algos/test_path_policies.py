@@ -256,6 +256,29 @@ def test_flowrls_behaviour_learns_from_replayed_actions_alone():
     assert not same(after.target, b.target)
 
 
+def test_flowrls_behaviour_bootstraps_by_each_rows_own_discount():
+    """Of rewards that sum several steps: the mean over rows of losses with one discount each."""
+    _, cfg, state = tiny("flowrl")
+    data, discounts = batch(8), jnp.array([0.9, 0.81] * 4, jnp.float32)
+    fit = jax.jit(
+        lambda discount, b: b.fit(cfg.behaviour, discount, state.updates, data)[1]["behaviour/q_loss"]
+    )
+
+    def alone(row):
+        rows = jax.tree.map(lambda x: x[row : row + 1], data)
+        loss = jax.jit(
+            lambda b: b.fit(cfg.behaviour, discounts[row], state.updates, rows)[1]["behaviour/q_loss"]
+        )
+        return float(loss(state.behaviour))
+
+    own = data._replace(discount=discounts)
+    _, metrics = jax.jit(lambda b: b.fit(cfg.behaviour, 0.5, state.updates, own))(state.behaviour)
+    assert float(metrics["behaviour/q_loss"]) == pytest.approx(
+        np.mean([alone(n) for n in range(8)]), rel=1e-4
+    )
+    assert float(metrics["behaviour/q_loss"]) != pytest.approx(float(fit(0.5, state.behaviour)), rel=1e-3)
+
+
 @pytest.mark.parametrize("target", ["latent", "action"])
 def test_flowrls_regression_row_by_row(target):
     _, _, state = tiny("flowrl")

@@ -143,7 +143,8 @@ class Behaviour(eqx.Module):
     ) -> tuple["Behaviour", Metrics]:
         """Q_b towards r + gamma V_b(s'), V_b towards the expectile of the target networks' Q_b(s, a)."""
         ahead = jax.vmap(self.v.params)(batch.next_obs)[:, 0]
-        wanted = td_target(batch.reward, batch.terminated, discount, ahead)
+        gamma = discount if batch.discount is None else batch.discount
+        wanted = td_target(batch.reward, batch.terminated, gamma, ahead)
         held = jax.vmap(partial(_lower, self.target))(batch.obs, batch.action)
         q, q_loss, _ = descend(cfg, self.q, _q_loss, batch, wanted)
         v, v_loss, _ = descend(cfg, self.v, _v_loss, cfg.expectile, batch.obs, held)
