@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import mfpo_boltzmann, record, smfp_bandit
-from fewstep.algos import dacer, dipo, dpmd, flowrl, maxentdp, qsm, qvpo, registry, sac, sdac
+from fewstep.algos import dacer, dipo, dpmd, flowrl, fpmd, maxentdp, qsm, qvpo, registry, sac, sdac
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.mfpo import learner as mfpo
 from fewstep.algos.shared import path_policy
@@ -88,21 +88,28 @@ def better(cfg: flowrl.FlowRLConfig, st: flowrl.State, key: jax.Array) -> flowrl
     return flowrl.improve(cfg, st, reward, OBS, act, jax.vmap(reward)(OBS, act))[0]
 
 
+def own_flow(cfg: fpmd.FPMDConfig, st: fpmd.State, key: jax.Array) -> fpmd.State:
+    """FPMD on its own best-of-N actions with noise, and the spread of their values."""
+    act = fpmd.successor(cfg, st, reward, OBS, key)
+    st = fpmd.followed(cfg, st, jax.vmap(reward)(OBS, act))
+    return fpmd.improve(cfg, st, reward, OBS, act)[0]
+
+
 @dataclass(frozen=True)
 class Row:
-    """One policy: the algorithm, what is set in it, and one improvement."""
+    """One policy: the algorithm, what is set in it, one improvement, and what is set for its samples alone."""
 
     algo: str
     step: Step
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     updates: int = 6000
+    sampled: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def config(self) -> Any:
+    def config(self, **more: Any) -> Any:
         """Defaults of the algorithm with the settings."""
         cls = registry.get(self.algo).config
-        return build(
-            cls, flatten(resolve(self.algo, cls, "none", preset="default").algorithm) | self.settings
-        )
+        known = flatten(resolve(self.algo, cls, "none", preset="default").algorithm)
+        return build(cls, known | self.settings | more)
 
 
 COSINE = NET | {"actor.schedule": "cosine"}
@@ -110,6 +117,8 @@ MAXENT = COSINE | FIXED | {"regression.candidates": 64}
 SDAC = MAXENT | {"actor.candidates": 1, "regression.sharpness": 1.0, "temperature.noise": 0.0}
 NOISY = COSINE | FIXED | {"temperature.initial": 0.984}
 DPMD = NOISY | {"actor.candidates": 16}
+FPMD_R = NET | FIXED | {"temperature.initial": 0.54, "actor.candidates": 16}
+FPMD_M = FPMD_R | {"actor.flow": "meanflow", "actor.steps": 1}
 PICTURED = {
     "MaxEntDP": Row("maxentdp", on_replay(maxentdp.improve), MAXENT),
     "SDAC": Row("sdac", on_states(sdac.improve), SDAC),
@@ -167,6 +176,18 @@ VARIANTS = {
         "dpmd", own, DPMD | {"regression.advantage": "literal"}, 4000
     ),
     "DPMD (actor.candidates=1)": Row("dpmd", own, DPMD | {"actor.candidates": 1}, 4000),
+    "FPMD-R": Row("fpmd", own_flow, FPMD_R, 4000),
+    "FPMD-R (samples in one step)": Row("fpmd", own_flow, FPMD_R, 4000, {"actor.steps": 1}),
+    "FPMD-M": Row("fpmd", own_flow, FPMD_M, 4000),
+    "FPMD-M (actor.equal_share=0, authors)": Row("fpmd", own_flow, FPMD_M | {"actor.equal_share": 0.0}, 4000),
+    "FPMD-M (actor.start=0.5, authors)": Row("fpmd", own_flow, FPMD_M | {"actor.start": 0.5}, 4000),
+    "FPMD-M (regression.weights=literal, authors)": Row(
+        "fpmd", own_flow, FPMD_M | {"regression.weights": "literal"}, 4000
+    ),
+    "FPMD-M (actor.target_noise=candidates, authors)": Row(
+        "fpmd", own_flow, FPMD_M | {"actor.target_noise": "candidates"}, 4000
+    ),
+    "FPMD-M (actor.candidates=1)": Row("fpmd", own_flow, FPMD_M | {"actor.candidates": 1}, 4000),
 }
 
 
@@ -210,10 +231,12 @@ def drawn(cfg: Any, algo: str, state: Any) -> np.ndarray:
     return np.asarray(act(policy, jnp.ones((SAMPLES, 1)), jax.random.key(1234)))
 
 
-def measure(cfg: Any, algo: str, step: Step, updates: int) -> tuple[np.ndarray, dict[str, object]]:
-    """Samples and what they say."""
+def measure(
+    cfg: Any, algo: str, step: Step, updates: int, sampler: Any = None
+) -> tuple[np.ndarray, dict[str, object]]:
+    """Samples, by the config ``sampler`` if there is one, and what they say."""
     state, ms = trained(cfg, algo, step, updates)
-    actions = drawn(cfg, algo, state)
+    actions = drawn(sampler or cfg, algo, state)
     return actions, {
         "total_variation": round(float(bandit.total_variation(actions, ALPHA)), 3),
         "mode_shares": bandit.mode_shares(actions).round(3).tolist(),
@@ -224,7 +247,7 @@ def measure(cfg: Any, algo: str, step: Step, updates: int) -> tuple[np.ndarray, 
     }
 
 
-def few_step() -> dict[str, tuple[Any, str, Step, int]]:
+def few_step() -> dict[str, tuple[Any, ...]]:
     """MFPO, and SMFP with the bound H_K (``soft``) and with its own entropy, as in their benchmarks."""
 
     def one_step(row: smfp_bandit.Row) -> tuple[Any, str, Step, int]:
@@ -268,7 +291,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.samples.mkdir(parents=True, exist_ok=True)
     everything = few_step() | {
-        name: (row.config(), row.algo, row.step, row.updates) for name, row in (PICTURED | VARIANTS).items()
+        name: (row.config(), row.algo, row.step, row.updates, row.config(**row.sampled))
+        for name, row in (PICTURED | VARIANTS).items()
     }
     for name, row in everything.items():
         if arguments.only in name and not arguments.picture:

@@ -34,6 +34,7 @@ BUILT_IN = {
     "dpmd": Entry("fewstep.algos.dpmd:ALGORITHM", "DPMD"),
     "flac": Entry("fewstep.algos.flac:ALGORITHM", "FLAC"),
     "flowrl": Entry("fewstep.algos.flowrl:ALGORITHM", "FlowRL"),
+    "fpmd": Entry("fewstep.algos.fpmd:ALGORITHM", "FPMD"),
     "maxentdp": Entry("fewstep.algos.maxentdp:ALGORITHM", "MaxEntDP"),
     "mfpo": Entry("fewstep.algos.mfpo:ALGORITHM", "MFPO"),
     "ppo": Entry("fewstep.algos.ppo:ALGORITHM", "PPO"),

@@ -37,6 +37,13 @@ def logit_normal_pair(key: PRNGKeyArray, rows: int, mean: float, std: float) -> 
     return draws.min(0), draws.max(0)
 
 
+def uniform_pairs(key: PRNGKeyArray, rows: int, equal: int) -> tuple[Times, Times]:
+    """``(r, t)``, draws of U(0, 1): one, r = t, in the first ``equal`` rows, in the others two in order."""
+    first, second = jax.random.uniform(key, (2, rows))
+    second = jnp.where(jnp.arange(rows) < equal, first, second)
+    return jnp.minimum(first, second), jnp.maximum(first, second)
+
+
 def sample_times(
     key: PRNGKeyArray, rows: TimeRows, *, mean: float, std: float, clamp: float, steps: int
 ) -> tuple[Times, Times]:

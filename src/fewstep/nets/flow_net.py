@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
 from fewstep.nets.time_features import TimeEmbedding
 
@@ -30,13 +31,17 @@ class FlowNet(eqx.Module):
         hidden: Sequence[int],
         time_features: int,
         time_embed: int,
+        activation: Activation = "gelu",
+        norm: bool = True,
     ) -> "FlowNet":
-        """``outputs`` is the action size for a velocity, 1 for a divergence."""
+        """``outputs`` is the action size for a velocity, 1 for a divergence; ``norm`` as in ``MLP``."""
         k_t, k_h, k_body = jax.random.split(key, 3)
         return FlowNet(
             TimeEmbedding.create(k_t, time_features, time_embed),
             TimeEmbedding.create(k_h, time_features, time_embed),
-            MLP.create(k_body, act_size + obs_size + time_embed, hidden, outputs),
+            MLP.create(
+                k_body, act_size + obs_size + time_embed, hidden, outputs, activation=activation, norm=norm
+            ),
         )
 
     def __call__(

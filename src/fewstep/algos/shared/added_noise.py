@@ -1,11 +1,11 @@
 """Gaussian noise added to an action that was already chosen, as wide as the temperature says.
 
-DACER, SDAC and DPMD explore by it: their diffusion policies have no entropy that could be had cheaply, so the
+DACER, SDAC, DPMD and FPMD explore by it: their policies have no entropy that could be had cheaply, so the
 temperature alpha moves the width of this noise.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,15 @@ Scalar = Float[Array, ""]
 Actions = Float[Array, "*batch act"]
 ObsRows = Float[Array, "batch obs"]
 ActRows = Float[Array, "batch act"]
+Candidates = Float[Array, "batch N act"]
+
+
+class BestOf(Protocol):
+    """The settings of a policy that is used as the best of N."""
+
+    def drawn(self, actor: Any, obs: ObsRows, key: PRNGKeyArray) -> Candidates:
+        """N actions of each state, in [-1, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,10 @@ class BestOfConfig(DiffusionConfig):
     delay: Count = 2
     tau: Share = 0.005
     candidates: Annotated[int, Range(1, 1024)] = 32
+
+    def drawn(self, actor: NoiseNet, obs: ObsRows, key: PRNGKeyArray) -> Candidates:
+        """``candidates`` actions of each state."""
+        return dp.draw_candidates(self, actor, obs, self.candidates, key)
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,11 @@ class NoiseTemperatureConfig(TemperatureConfig):
         )
 
     def best(
-        self, cfg: BestOfConfig, actor: NoiseNet, q: QFunction, alpha: Scalar, obs: ObsRows, key: PRNGKeyArray
+        self, cfg: BestOf, actor: Any, q: QFunction, alpha: Scalar, obs: ObsRows, key: PRNGKeyArray
     ) -> tuple[ActRows, Float[Array, "batch N"]]:
-        """Of each state the best of ``cfg.candidates`` draws with noise, and the values of all without it."""
+        """Of each state the best of N draws with noise, and the values of all without it."""
         k_draw, k_noise = jax.random.split(key)
-        chosen, values = dp.best(q, obs, dp.draw_candidates(cfg, actor, obs, cfg.candidates, k_draw))
+        chosen, values = dp.best(q, obs, cfg.drawn(actor, obs, k_draw))
         return self.added(alpha, chosen, k_noise), values
 
     def added(self, alpha: Scalar, actions: Actions, key: PRNGKeyArray) -> Actions:
@@ -107,7 +120,7 @@ def noise_entropy(std: Scalar, act_size: int) -> Scalar:
 
 
 def explore(
-    cfg: Any, policy: NoisyPolicy, action: Float[Array, "act"], noise: Float[Array, "act"]
+    cfg: Any, policy: Any, action: Float[Array, "act"], noise: Float[Array, "act"]
 ) -> Float[Array, "act"]:
-    """The action with noise; collecting clips it to the action bounds."""
+    """The action with the noise of ``policy.alpha``; collecting clips it to the action bounds."""
     return action + cfg.temperature.noise * policy.alpha * noise
