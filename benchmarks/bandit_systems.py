@@ -17,7 +17,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def own_flow(cfg: fpmd.FPMDConfig, st: fpmd.State, key: jax.Array) -> fpmd.State
 
 @dataclass(frozen=True)
 class Row:
-    """One policy: the algorithm, what is set in it, one improvement, and what is set for its samples alone."""
+    """One policy: the algorithm, one improvement, what is set in it, and what is set for its samples alone."""
 
     algo: str
     step: Step
@@ -200,8 +200,9 @@ def settled(cfg: Any) -> Any:
     return build(type(cfg), flat | rates)
 
 
+@lru_cache(maxsize=1)
 def trained(cfg: Any, algo: str, step: Step, updates: int) -> tuple[Any, float]:
-    """The final state, and ms of processor time per update."""
+    """The final state, and ms of processor time per update; rows that differ in their samples share it."""
 
     @partial(jax.jit, static_argnums=0)
     def chunk(cfg: Any, state: Any) -> Any:
