@@ -97,7 +97,7 @@ def own_flow(cfg: fpmd.FPMDConfig, st: fpmd.State, key: jax.Array) -> fpmd.State
 
 @dataclass(frozen=True)
 class Row:
-    """One policy: the algorithm, one improvement, what is set in it, and what is set for its samples alone."""
+    """One policy: the algorithm, one improvement, what is set in it, and what is set for samples alone."""
 
     algo: str
     step: Step
