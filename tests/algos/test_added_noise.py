@@ -1,4 +1,4 @@
-"""Noise on chosen actions and the temperature behind it (DACER, DPMD, SDAC)."""
+"""Noise on chosen actions and the temperature behind it (DACER, DPMD, FPMD, SDAC)."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_added_noise_has_its_width_and_stays_in_the_box():
     assert np.abs(wide).max() == 1
 
 
-@pytest.mark.parametrize("name", ["dacer", "dpmd", "sdac"])
+@pytest.mark.parametrize("name", ["dacer", "dpmd", "fpmd", "sdac"])
 def test_collecting_adds_the_noise_and_evaluating_does_not(name):
     algorithm, cfg, state = tiny(name, **{"temperature.noise": 0.3, "temperature.initial": 2.0})
     policy = algorithm.policy(state)
@@ -53,7 +53,7 @@ def test_collecting_adds_the_noise_and_evaluating_does_not(name):
     assert not same(evaluated, collected)
 
 
-@pytest.mark.parametrize("name", ["dpmd", "sdac"])
+@pytest.mark.parametrize("name", ["dpmd", "fpmd", "sdac"])
 def test_the_best_of_the_candidates_is_taken(name):
     _, cfg, state = tiny(name, **{"actor.candidates": 50, "temperature.noise": 1e-6})
     obs = batch(6).obs

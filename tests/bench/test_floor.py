@@ -97,6 +97,8 @@ def xla_count(algo, cfg, spec, batch):
         ("dipo", "small", {"actor.delay": 1, "actor.steps": 1, "relabel.steps": 1}),
         ("sdac", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("dpmd", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("fpmd", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("fpmd", "small-meanflow", {"actor.delay": 1}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "idem"}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "qsm"}),

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep.flows.times import TimeRows, sample_times
+from fewstep.flows.times import TimeRows, sample_times, uniform_pairs
 
 AUTHORS = {"mean": -0.4, "std": 1.0, "clamp": 1e-3, "steps": 2}
 
@@ -77,3 +77,16 @@ def test_row_counts_are_floors():
     assert jnp.all(
         jnp.array([TimeRows.split(n, 0.75, 0.0).equal for n in range(5)]) == jnp.array([0, 0, 1, 2, 3])
     )
+
+
+@pytest.mark.parametrize("equal", [0, 3000, 10_000])
+def test_uniform_pairs_are_one_draw_or_two_in_order(equal):
+    r, t = map(np.asarray, uniform_pairs(jax.random.key(0), 10_000, equal))
+    np.testing.assert_array_equal(r[:equal], t[:equal])
+    assert (r[equal:] < t[equal:]).all()
+    quantiles = np.array([0.1, 0.5, 0.9])
+    if equal:
+        np.testing.assert_allclose(np.quantile(t[:equal], quantiles), quantiles, atol=0.03)
+    if equal < 10_000:  # the smaller and the larger of two draws
+        np.testing.assert_allclose(np.quantile(t[equal:], quantiles), np.sqrt(quantiles), atol=0.03)
+        np.testing.assert_allclose(np.quantile(1 - r[equal:], quantiles), np.sqrt(quantiles), atol=0.03)

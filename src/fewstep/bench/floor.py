@@ -16,6 +16,7 @@ from fewstep.algos.dipo import DIPOConfig
 from fewstep.algos.dpmd import DPMDConfig
 from fewstep.algos.flac import FLACConfig
 from fewstep.algos.flowrl import FlowRLConfig
+from fewstep.algos.fpmd import FPMDConfig
 from fewstep.algos.maxentdp import MaxEntDPConfig
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.qsm import QSMConfig
@@ -123,8 +124,6 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
     a, embed = cfg.actor, cfg.actor.time_embed
     net = [Perceptron(spec.obs_size, spec.act_size, a.hidden, n, embed) for n in (spec.act_size, 1)]
     critic = critic_network(cfg.critic, spec)
-    # An embedder has no state; its features count as a row's own inputs. Two of them, of t and of t - r.
-    times = Perceptron(0, a.time_features, (embed,), embed)
 
     def drawn(states: int, each: int) -> int:
         more_steps = (a.steps - 1) * sum(n.forward(0, states * each) for n in net)
@@ -132,11 +131,7 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
 
     def regression(n: Perceptron, states: int, rows: int) -> int:
         apart = rows - int(cfg.times.equal_share * rows)
-        tangent = n.tangent(apart, own_conditions=True) + 2 * times.tangent(apart)
-        # The frequencies learn, so gradients go back to the features.
-        embedding = times.forward(0, rows) + times.weight_gradient(0, rows)
-        embedding += times.input_gradient(rows, wanted=a.time_features)
-        return n.training(states, rows, own_conditions=True) + tangent + 2 * embedding
+        return _averaged(n, a.time_features, states, rows, apart)
 
     critics = drawn(batch, 1) + temporal_difference(cfg.critic, spec, batch)
     states = min(a.batch_size or batch, batch)
@@ -148,6 +143,17 @@ def mfpo(cfg: MFPOConfig, spec: Spec, batch: int) -> float:
     improvement += net[0].forward(states, points, own_conditions=True)
     improvement += cfg.divergence.probes * net[0].tangent(points)
     return critics + improvement / a.delay
+
+
+def _averaged(net: Perceptron, features: int, states: int, rows: int, apart: int) -> int:
+    """A MeanFlow regression, in ``apart`` of whose rows r < t."""
+    # An embedder has no state; its features count as a row's own inputs. Two of them, of t and of t - r.
+    times = Perceptron(0, features, (net.conditions,), net.conditions)
+    tangent = net.tangent(apart, own_conditions=True) + 2 * times.tangent(apart)
+    # The frequencies learn, so gradients go back to the features.
+    embedding = times.forward(0, rows) + times.weight_gradient(0, rows)
+    embedding += times.input_gradient(rows, wanted=features)
+    return net.training(states, rows, own_conditions=True) + tangent + 2 * embedding
 
 
 def _denoiser(cfg: DiffusionConfig, spec: Spec) -> Perceptron:
@@ -204,6 +210,19 @@ def dpmd(cfg: DPMDConfig, spec: Spec, batch: int) -> float:
     critics = cfg.critic.ensemble * critic.forward(batch, batch) + _best_of(cfg, spec, batch)
     critics += temporal_difference(cfg.critic, spec, batch)
     return critics + improvement / cfg.actor.delay
+
+
+def fpmd(cfg: FPMDConfig, spec: Spec, batch: int) -> float:
+    """FPMD: the best of N for the target, the value of each again for the spread, one regression."""
+    a, critic = cfg.actor, critic_network(cfg.critic, spec)
+    net = Perceptron(spec.obs_size, spec.act_size, a.hidden, spec.act_size, a.time_embed)
+    candidates = batch * a.candidates
+    critics = net.forward(batch, candidates) + (a.steps - 1) * net.forward(0, candidates)
+    critics += cfg.critic.ensemble * (critic.forward(batch, candidates) + critic.forward(batch, batch))
+    critics += temporal_difference(cfg.critic, spec, batch)
+    rows = min(a.batch_size or batch, batch)
+    improvement = _averaged(net, a.time_features, rows, rows, rows - a.equal_rows(rows))
+    return critics + improvement / a.delay
 
 
 def dacer(cfg: DACERConfig, spec: Spec, batch: int) -> float:
@@ -343,6 +362,7 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     DIPOConfig: dipo,
     DACERConfig: dacer,
     DPMDConfig: dpmd,
+    FPMDConfig: fpmd,
     MaxEntDPConfig: maxentdp,
     SDACConfig: sdac,
     FLACConfig: flac,

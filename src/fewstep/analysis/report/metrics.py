@@ -226,7 +226,8 @@ DIFFUSION = (
         "actor/weight_mean",
         "Mean weight of an action",
         "weight",
-        "DPMD: exp(clipped advantage / α), 1 where all are the same; FlowRL: of a replayed action.",
+        "DPMD: exp(clipped advantage / α), 1 where all are the same; FlowRL: of a replayed action; "
+        "FPMD: 1, unless its weights are literal.",
     ),
     Plain(
         "actor/weight_std",
@@ -292,9 +293,9 @@ FLOW = (
     ),
     Plain(
         "actor/velocity_error",
-        "Squared error of the velocity to replayed actions",
+        "Squared error of the velocity",
         "velocity squared",
-        "Without weights, mean over dimensions.",
+        "Without weights, mean over dimensions; FlowRL: to replayed actions, FPMD: to its own.",
         1,
         0,
     ),
