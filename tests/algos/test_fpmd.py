@@ -23,6 +23,11 @@ def flat(s, a):
     return 0.0 * a.sum()
 
 
+def worth(actions):
+    """``bump`` of many."""
+    return -((np.asarray(actions) - np.asarray(TARGET)) ** 2).sum(-1)
+
+
 # ------------------------------------------------------------------------------------------- weights
 
 
@@ -134,7 +139,7 @@ def test_the_loss_by_a_loop_over_rows(share):
     data, actor = batch(6), state.actor.params
     after, metrics = jax.jit(lambda st: fpmd.improve(cfg, st, bump, data.obs, data.action))(state)
     at = fpmd.Noised.of(use_key(state, fpmd.Use.NOISE), data.action, int(share * 6))
-    values = np.array([bump(None, a) for a in data.action])
+    values = worth(data.action)
     weight = np.exp(values / 0.9) / np.exp(values / 0.9).mean()
     errors = []
     for s, x, v, r, t in zip(data.obs, at.x, at.v, at.r, at.t, strict=True):
@@ -219,20 +224,21 @@ def test_an_odd_number_of_time_features_is_refused():
 def test_the_noise_of_the_target_is_added_after_the_choice_or_before(where):
     """By a loop. Before, it is chosen for its value as the draws are: Q of what comes out is higher."""
     _, cfg, state = tiny("fpmd", **{"actor.candidates": 20, "actor.target_noise": where})
-    obs, key, alpha = batch(64).obs, jax.random.key(3), state.temperature.alpha
-    found = fpmd.successor(cfg, state, bump, obs, key)
+    obs, key, std = batch(64).obs, jax.random.key(3), 0.1 * float(state.temperature.alpha)
+    successor = jax.jit(lambda c: fpmd.successor(c, state, bump, obs, key), static_argnums=0)
+    found = np.asarray(successor(cfg))
     k_draw, k_noise = jax.random.split(key)
     drawn = np.asarray(cfg.actor.drawn(state.actor.params, obs, k_draw))
     noise = np.asarray(jax.random.normal(k_noise, found.shape if where == "chosen" else drawn.shape))
     for row in range(64):
         if where == "chosen":
-            expected = drawn[row, np.argmax([bump(None, a) for a in drawn[row]])] + 0.1 * alpha * noise[row]
+            expected = drawn[row, worth(drawn[row]).argmax()] + std * noise[row]
         else:
-            noisy = np.clip(drawn[row] + 0.1 * alpha * noise[row], -1, 1)
-            expected = noisy[np.argmax([bump(None, a) for a in noisy])]
+            noisy = np.clip(drawn[row] + std * noise[row], -1, 1)
+            expected = noisy[worth(noisy).argmax()]
         np.testing.assert_allclose(found[row], np.clip(expected, -1, 1), rtol=1e-5, atol=1e-6)
-    after = fpmd.successor(changed(cfg, {"actor.target_noise": "chosen"}), state, bump, obs, key)
-    higher = jax.vmap(bump)(obs, found).mean() - jax.vmap(bump)(obs, after).mean()
+    after = successor(changed(cfg, {"actor.target_noise": "chosen"}))
+    higher = worth(found).mean() - worth(after).mean()
     assert higher > 0.1 if where == "candidates" else higher == 0
 
 
