@@ -188,3 +188,10 @@ def test_cosine_widths_fall_from_one():
     assert widths[0] == pytest.approx(1, abs=1e-3)
     assert np.all(np.diff(widths) < 0)
     assert np.all(np.asarray(paths.cosine_widths(1000)) >= 1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_eulers_method_by_its_end_alone_is_that_of_meanflow(steps):
+    e, v = jnp.array([1.5, -0.2]), lambda x, t: jnp.sin(x) * t  # noqa: E731
+    found = meanflow.euler(v, e, steps)
+    np.testing.assert_allclose(found, paths.solve(v, e, steps, "euler").x, rtol=1e-5)
