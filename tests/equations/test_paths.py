@@ -192,6 +192,6 @@ def test_cosine_widths_fall_from_one():
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_eulers_method_by_its_end_alone_is_that_of_meanflow(steps):
-    e, v = jnp.array([1.5, -0.2]), lambda x, t: jnp.sin(x) * t  # noqa: E731
+    e, v = jnp.array([1.5, -0.2]), lambda x, t: jnp.sin(x) * t
     found = meanflow.euler(v, e, steps)
     np.testing.assert_allclose(found, paths.solve(v, e, steps, "euler").x, rtol=1e-5)
