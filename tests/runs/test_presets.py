@@ -64,6 +64,8 @@ AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in
 
 NO_NUMBER = {
     "proposals.block",  # the order of work, not its result
+    *(f"replay.dataset.{name}" for name in ("path", "updates", "share")),  # none
+    "replay.n_step",  # one
     "replay.noise_repeat",  # new noise at every step
     "replay.reward",  # the environment's own
     "training.checkpoint_every",
