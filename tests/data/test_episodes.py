@@ -52,7 +52,7 @@ def test_two_episodes_become_transitions(pendulum, tmp_path):
         folder(tmp_path / "d", episode(), episode(20, terminated=flags, truncated=~flags & False)), pendulum
     )
     steps = found.steps
-    assert (len(found), found.episodes) == (10, 2)
+    assert len(found) == 10
     assert np.flatnonzero(found.first).tolist() == [0, 5]
     np.testing.assert_array_equal(steps.obs[:, 0], [0, 1, 2, 3, 4, 20, 21, 22, 23, 24])
     np.testing.assert_array_equal(
@@ -62,12 +62,8 @@ def test_two_episodes_become_transitions(pendulum, tmp_path):
     np.testing.assert_array_equal(steps.reward, [*np.arange(1, 6) / 2, *np.arange(21, 26) / 2])
     assert np.flatnonzero(steps.terminated).tolist() == [9]
     assert [field.dtype for field in steps[:5]] == [np.float32, np.float32, np.float32, np.bool_, np.float32]
-    assert found.about == {
-        "source": str(tmp_path / "d"),
-        "episodes": 2,
-        "transitions": 10,
-        "sha256": found.sha256,
-    }
+    about = found.summary
+    assert about == data.Summary(str(tmp_path / "d"), 2, 10, about.sha256, 12.5)
 
 
 def test_actions_go_to_the_environment_and_back(pendulum):
@@ -137,11 +133,11 @@ def test_files_that_are_no_episodes_are_one_line(pendulum, tmp_path):
 
 def test_the_hash_is_that_of_the_content(pendulum, tmp_path):
     """Not of names of files or their compression; of every value, and of where episodes end."""
-    first = data.load(folder(tmp_path / "a", episode(), episode(3)), pendulum).sha256
+    first = data.load(folder(tmp_path / "a", episode(), episode(3)), pendulum).summary.sha256
     (tmp_path / "b").mkdir()
     np.savez_compressed(tmp_path / "b" / "x.npz", **episode())
     np.savez(tmp_path / "b" / "y.npz", **episode(3))
-    assert data.load(str(tmp_path / "b"), pendulum).sha256 == first
+    assert data.load(str(tmp_path / "b"), pendulum).summary.sha256 == first
     others = [
         [episode(3), episode()],
         [episode()],
@@ -151,7 +147,7 @@ def test_the_hash_is_that_of_the_content(pendulum, tmp_path):
         [episode(), episode(4)],
     ]
     found = {
-        data.load(folder(tmp_path / f"c{number}", *each), pendulum).sha256
+        data.load(folder(tmp_path / f"c{number}", *each), pendulum).summary.sha256
         for number, each in enumerate(others)
     }
     assert len(found) == len(others)
@@ -204,8 +200,11 @@ def fake(*episodes):
 def test_minari_gives_what_the_same_files_give(pendulum, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", fake(episode(), episode(3)))
     found = data.load("minari:pendulum/test-v0", pendulum)
-    assert found.sha256 == data.load(folder(tmp_path / "d", episode(), episode(3)), pendulum).sha256
-    assert found.source == "minari:pendulum/test-v0"
+    assert (
+        found.summary.sha256
+        == data.load(folder(tmp_path / "d", episode(), episode(3)), pendulum).summary.sha256
+    )
+    assert found.summary.source == "minari:pendulum/test-v0"
     with pytest.raises(
         UsageError, match=r"minari cannot open 'other': .*not found locally.* `minari down"
     ) as e:
@@ -280,7 +279,7 @@ def test_an_evaluation_writes_its_episodes(run, pendulum, tmp_path, capsys):
         for action, after in zip(one.actions, one.observations[1:], strict=True):
             np.testing.assert_array_equal(env.step(action)[0], after)
         env.close()
-    assert data.load(str(tmp_path / "d"), pendulum).episodes == 3
+    assert data.load(str(tmp_path / "d"), pendulum).summary.episodes == 3
     assert main([*words, "--save-episodes", str(tmp_path / "d")]) == 2
     one_line(capsys.readouterr().err, "d is not empty")
 

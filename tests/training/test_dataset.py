@@ -89,9 +89,17 @@ def watched(one, advances):
     return seen, counts
 
 
-def recorded(one, batch):
+def loaded(folder):
+    """The data by themselves."""
+    vector = envs.make("toy/multigoal")
+    found = data.load(folder, Interface(vector))
+    vector.close()
+    return found
+
+
+def recorded(folder, batch):
     """Which rows of a batch are from the data (a random state of the toy is never met twice)."""
-    known = {row.tobytes() for row in one.dataset.steps.obs}
+    known = {row.tobytes() for row in loaded(folder).steps.obs}
     return np.array([[row.tobytes() in known for row in rows] for rows in batch.obs])
 
 
@@ -129,8 +137,8 @@ def test_first_updates_on_the_data_alone_then_a_share_of_each_batch(folder):
     assert counts[:UPDATES] == [(0, k) for k in range(1, UPDATES + 1)]
     assert counts[UPDATES + 8] == (9, UPDATES)
     assert counts[-1] == (20, UPDATES + 11)
-    assert all(recorded(one, batch).all() for batch in seen[:UPDATES])
-    assert [int(recorded(one, batch).sum()) for batch in seen[UPDATES:]] == [2] * 11
+    assert all(recorded(folder, batch).all() for batch in seen[:UPDATES])
+    assert [int(recorded(folder, batch).sum()) for batch in seen[UPDATES:]] == [2] * 11
     one.close()
 
 
@@ -139,15 +147,16 @@ def test_shares_at_the_ends(folder, share, count):
     one = trainer(folder, **{"replay.dataset.share": share, "replay.dataset.updates": 0})
     seen, counts = watched(one, 15)
     assert counts[0] == (1, 0)
-    assert [int(recorded(one, batch).sum()) for batch in seen] == [count] * 6
+    assert [int(recorded(folder, batch).sum()) for batch in seen] == [count] * 6
     one.close()
 
 
 def test_every_transition_of_the_data_is_drawn_alike(folder):
     one = trainer(folder)
     drawn = np.concatenate([one.experience.offline(0).obs for _ in range(2000)])
-    size = len(one.dataset)
-    index = {row.tobytes(): place for place, row in enumerate(one.dataset.steps.obs)}
+    dataset = loaded(folder)
+    size = len(dataset)
+    index = {row.tobytes(): place for place, row in enumerate(dataset.steps.obs)}
     counts = np.bincount([index[row.tobytes()] for row in drawn.reshape(-1, 2)], minlength=size)
     mean = 16_000 / size
     assert ((counts - mean) ** 2 / mean).sum() < size + 4 * np.sqrt(2 * size)  # chi-squared
@@ -183,8 +192,8 @@ def test_windows_of_the_data_end_with_their_episodes(folder):
 
 def test_the_scale_of_rewards_begins_with_the_data(folder):
     one = trainer(folder, **{"replay.reward": "std"})
-    steps, by_hand = one.dataset.steps, ReturnScale("std", 0.9, 1)
-    last = np.append(one.dataset.first[1:], True)
+    dataset, by_hand = loaded(folder), ReturnScale("std", 0.9, 1)
+    steps, last = dataset.steps, np.append(dataset.first[1:], True)
     for reward, ended in zip(steps.reward, last, strict=True):
         by_hand.observe(np.array([reward]), np.array([ended]))
     assert one.experience.metrics()["reward/divisor"] == by_hand.divisor != 1.0

@@ -3,7 +3,7 @@
 Values in the files are in the environment's own units. Nothing in this room imports jax.
 """
 
-from fewstep.data.dataset import Dataset, load
+from fewstep.data.dataset import Dataset, Summary, load
 from fewstep.data.episodes import Episode, Folder, Tape
 
-__all__ = ["Dataset", "Episode", "Folder", "Tape", "load"]
+__all__ = ["Dataset", "Episode", "Folder", "Summary", "Tape", "load"]

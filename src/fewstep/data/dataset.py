@@ -17,38 +17,39 @@ from fewstep.types import STORED, Transition
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What a run remembers of its data, once they lie in a buffer, and says in its provenance.
+
+    Attributes:
+        source: where they are from, as the user named it.
+        episodes, transitions: how many there are.
+        sha256: of all values, so that the same name with other content is noticed.
+        largest_reward: the largest size of a reward.
+    """
+
+    source: str
+    episodes: int
+    transitions: int
+    sha256: str
+    largest_reward: float
+
+
+@dataclass(frozen=True)
 class Dataset:
     """All episodes, one after another.
 
     Attributes:
-        source: where they are from, as the user named it.
+        summary: what there is.
         steps: ``[n]`` transitions, actions in [-1, 1].
         first: ``[n]`` bool, the first step of each episode.
-        sha256: of all values, so that the same name with other content is noticed.
     """
 
-    source: str
+    summary: Summary
     steps: Transition
     first: NDArray[np.bool_]
-    sha256: str
 
     def __len__(self) -> int:
         return len(self.first)
-
-    @property
-    def episodes(self) -> int:
-        """How many there are."""
-        return int(self.first.sum())
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What the provenance of a run says of it."""
-        return {
-            "source": self.source,
-            "episodes": self.episodes,
-            "transitions": len(self),
-            "sha256": self.sha256,
-        }
 
 
 def load(source: str, interface: Interface) -> Dataset:
@@ -75,7 +76,8 @@ def load(source: str, interface: Interface) -> Dataset:
     first[np.cumsum([0, *lengths[:-1]])] = True
     digest.update(first.tobytes())
     steps = Transition(*(np.concatenate([getattr(part, name) for part in parts]) for name in STORED))
-    return Dataset(source, steps, first, digest.hexdigest())
+    largest = float(np.abs(steps.reward).max())
+    return Dataset(Summary(source, len(parts), len(first), digest.hexdigest(), largest), steps, first)
 
 
 def _episodes(source: str) -> Iterator[tuple[str, Episode]]:

@@ -28,7 +28,7 @@ class Trainer:
     Attributes:
         learner: the state and what acts.
         experience: what the updates are made from.
-        dataset: the recorded episodes that the run starts from (``replay.dataset``), or None.
+        dataset: what the recorded episodes are that the run starts from (``replay.dataset``), or None.
     """
 
     def __init__(self, config: RunConfig, algorithm: Algorithm, env: Any = None) -> None:
@@ -45,9 +45,10 @@ class Trainer:
         self.spec = self.envs.spec
         try:
             source = None if config.replay is None else config.replay.dataset.path
-            self.dataset = None if source is None else data.load(source, Interface(self.envs))
+            dataset = None if source is None else data.load(source, Interface(self.envs))
+            self.dataset = None if dataset is None else dataset.summary
             self.experience = experience.make(
-                algorithm, config.algorithm, training, self.spec, config.seed, self.dataset
+                algorithm, config.algorithm, training, self.spec, config.seed, dataset
             )
             example = self.experience.example()
             self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, example)
@@ -95,7 +96,7 @@ class Trainer:
     @property
     def largest_reward(self) -> float:
         """The largest size of a reward so far, and of those of the data."""
-        recorded = 0.0 if self.dataset is None else float(np.abs(self.dataset.steps.reward).max())
+        recorded = 0.0 if self.dataset is None else self.dataset.largest_reward
         return max(self._episodes.largest_reward, recorded)
 
     @property

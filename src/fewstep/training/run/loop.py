@@ -1,6 +1,7 @@
 """A recorded run: advance and, when due, log, evaluate and save; whatever happens, leave it resumable."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from fewstep import foreign
@@ -58,7 +59,7 @@ def create(trainer: Trainer, run_path: Path) -> RunDir:
     run = RunDir.create(run_path, config.to_toml())
     found = provenance.collect(config.sha256, numerics.device(), mujoco=uses_mujoco(config.env))
     if trainer.dataset is not None:
-        found["dataset"] = trainer.dataset.about
+        found["dataset"] = asdict(trainer.dataset)
     write_text(run.provenance, json.dumps(found, indent=1) + "\n")
     return run
 
@@ -113,7 +114,7 @@ def note_what_is_ahead(trainer: Trainer, reporter: Reporter) -> None:
         data = trainer.dataset
         reporter.note(
             f"{-trainer.clock:,} updates on recorded data before the first step: {data.episodes:,} episodes, "
-            f"{len(data):,} transitions of {data.source}"
+            f"{data.transitions:,} transitions of {data.source}"
         )
     total = trainer.config.training.steps
     first, cause = trainer.experience.first_update()
