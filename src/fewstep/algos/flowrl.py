@@ -159,8 +159,8 @@ def _lower(nets: tuple[MLP, MLP], s: Obs, a: Vector) -> Scalar:
 
 def _q_loss(nets: tuple[MLP, MLP], batch: Transition, wanted: Rows) -> tuple[Scalar, None]:
     """Sum over the two of half the mean squared error. Differentiates: nets."""
-    found = [jax.vmap(net)(batch.obs, batch.action)[:, 0] for net in nets]
-    return sum(0.5 * jnp.mean((q - wanted) ** 2) for q in found), None
+    found = jnp.stack([jax.vmap(net)(batch.obs, batch.action)[:, 0] for net in nets])
+    return 0.5 * jnp.sum(jnp.mean((found - wanted) ** 2, axis=1)), None
 
 
 def _v_loss(net: MLP, level: float, obs: ObsRows, held: Rows) -> tuple[Scalar, None]:

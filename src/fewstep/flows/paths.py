@@ -114,7 +114,9 @@ def controlled(
     start = meanflow.normal_log_density(noise[0]) - x.shape[-1] * jnp.log(prior_std)
     pull = prior_std**-2
 
-    def step(now: tuple[Vector, Scalar], given: tuple[Array, Vector, Vector]) -> tuple[tuple, None]:
+    def step(
+        now: tuple[Vector, Scalar], given: tuple[Array, Vector, Vector]
+    ) -> tuple[tuple[Vector, Scalar], None]:
         (x, cost), (k, eta, e) = now, given
         y = x + eta * (control(x, k) - pull * x) + jnp.sqrt(2.0 * eta) * e
         back = y - eta * pull * y

@@ -40,31 +40,30 @@ class Drawn(NamedTuple):
     cost: Scalar
 
 
-class PathConfig(Protocol):
-    """What the section ``actor`` of an algorithm gives, beside Adam."""
-
-    delay: int
-
-    def create(self, key: PRNGKeyArray, spec: Spec) -> Any:
-        """Fresh networks, a module with ``act_size``."""
-        ...
-
-    def noise_shape(self, act_size: int) -> tuple[int, ...]:
-        """Of the standard normal noise of one action."""
-        ...
-
-    def draw(self, actor: Any, s: Obs, noise: Float[Array, "*noise"]) -> Drawn:
-        """The action of the noise; gradients flow through all steps."""
-        ...
-
-
 class Config(Protocol):
     """The settings of an algorithm of this kind."""
 
-    discount: float
-    actor: Any  # PathConfig & AdamConfig
-    critic: CriticConfig
-    temperature: TemperatureConfig
+    @property
+    def discount(self) -> float:
+        """gamma."""
+        ...
+
+    @property
+    def actor(self) -> Any:
+        """Adam's settings with ``delay`` and three functions: ``create(key, spec)``, fresh networks with
+        ``act_size``; ``noise_shape(act_size)``, of the standard normal noise of one action; and
+        ``draw(networks, s, noise) -> Drawn``, through which gradients flow."""
+        ...
+
+    @property
+    def critic(self) -> CriticConfig:
+        """Of the critics."""
+        ...
+
+    @property
+    def temperature(self) -> TemperatureConfig:
+        """Of alpha."""
+        ...
 
 
 class PathPolicy(eqx.Module):
