@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import mfpo_boltzmann, record, smfp_bandit
-from fewstep.algos import dacer, dipo, dpmd, flowrl, fpmd, maxentdp, qsm, qvpo, registry, sac, sdac
+from fewstep.algos import dacer, dipo, dpmd, flowrl, fpmd, maxentdp, mdpo, mpo, qsm, qvpo, registry, sac, sdac
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.mfpo import learner as mfpo
 from fewstep.algos.shared import path_policy
@@ -119,6 +119,14 @@ NOISY = COSINE | FIXED | {"temperature.initial": 0.984}
 DPMD = NOISY | {"actor.candidates": 16}
 FPMD_R = NET | FIXED | {"temperature.initial": 0.54, "actor.candidates": 16}
 FPMD_M = FPMD_R | {"actor.flow": "meanflow", "actor.steps": 1}
+MDPO = NET | {"mirror.entropy": ALPHA, "mirror.period": 250}
+MPO = NET | {
+    "actor.period": 25,
+    "improvement.epsilon_std": 1e-4,
+    "dual.initial_temperature": 1.0,
+    "dual.initial_mean": 1.0,
+    "dual.initial_std": 10.0,
+}
 PICTURED = {
     "MaxEntDP": Row("maxentdp", on_replay(maxentdp.improve), MAXENT),
     "SDAC": Row("sdac", on_states(sdac.improve), SDAC),
@@ -139,6 +147,12 @@ PICTURED = {
     "FlowRL": Row("flowrl", better, NET),
 }
 VARIANTS = {
+    "MDPO": Row("mdpo", on_states(mdpo.improve), MDPO),
+    "MDPO (mirror.entropy=0)": Row("mdpo", on_states(mdpo.improve), MDPO | {"mirror.entropy": 0.0}),
+    "MDPO (mirror.entropy=0, mirror.kl=0.1)": Row(
+        "mdpo", on_states(mdpo.improve), MDPO | {"mirror.entropy": 0.0, "mirror.kl": 0.1}
+    ),
+    "MPO": Row("mpo", on_states(mpo.improve), MPO),
     "SAC-Flow (actor.noise=preserving)": Row(
         "sacflow", on_states(path_policy.improve), NET | FIXED | {"actor.noise": "preserving"}
     ),

@@ -13,7 +13,7 @@ from fewstep.training import state_io
 from fewstep.types import Spec, Transition
 from tests.algos.common import changed, same
 
-ACTORS = ("sac", "td3", "crossq", "smfp", "mfpo")
+ACTORS = ("sac", "td3", "crossq", "smfp", "mfpo", "mpo")
 TRUNKS = ("mlp", "layernorm", "crossq", "xqc", "flash")
 HEADS = ("scalar", "categorical", "gaussian")
 DIAGONAL = [
@@ -24,6 +24,8 @@ DIAGONAL = [
     ("crossq", "layernorm", "scalar"),
     ("smfp", "layernorm", "gaussian"),
     ("mfpo", "mlp", "scalar"),
+    ("mpo", "crossq", "categorical"),
+    ("mpo", "mlp", "gaussian"),
 ]
 """Each actor on a critic that is not its own; each trunk and each head among them."""
 REST = [each for each in product(ACTORS, TRUNKS, HEADS) if each not in DIAGONAL]

@@ -89,6 +89,10 @@ def xla_count(algo, cfg, spec, batch):
         ("crossq", "small", {"actor.delay": 1}),
         ("sac", "small", {"critic.trunk": "xqc", "critic.head": "categorical"}),
         ("sac", "small", {"critic.trunk": "flash", "critic.head": "categorical"}),
+        ("mdpo", "small", {}),
+        ("mdpo", "small", {"actor.value": "first"}),
+        ("mpo", "small", {"actor.delay": 1}),
+        ("mpo", "small", {"actor.delay": 1, "improvement.samples": 2, "critic.trunk": "crossq"}),
         ("smfp", "small", {"actor.delay": 1}),
         ("smfp", "soft", {"actor.delay": 1}),
         # XLA counts what is inside of a loop once, so there is one step of each.

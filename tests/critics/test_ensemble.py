@@ -322,6 +322,64 @@ def test_where_a_categorical_head_starts_on_a_lopsided_grid(init, value):
         assert abs(float(q(s, a)) - value) < 0.5
 
 
+# -------------------------------------------------------------------------- several successor actions
+
+SEVERAL = jnp.stack([NEXT_ACTION, -NEXT_ACTION, 0.3 * NEXT_ACTION], axis=1)
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "layernorm"])
+def test_the_target_of_several_successor_actions_is_the_mean_of_theirs(trunk):
+    """Expected SARSA: the twins' minimum of each action first, then the mean over actions."""
+    cfg, b = config(trunk=trunk), batch()
+    critics = started(cfg)
+    each = [expected(cfg, DISCOUNT, critics, b, SEVERAL[:, k], BONUS)[1] for k in range(3)]
+    target = np.mean(each, axis=0)
+    q = np.stack([jax.vmap(net)(b.obs, b.action)[:, 0] for net in critics.online.params])
+    _, metrics = fit(cfg, critics, b, SEVERAL, BONUS)
+    loss = 0.5 * ((q - target) ** 2).mean(axis=1).sum()
+    np.testing.assert_allclose(metrics["critic/loss"], loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["critic/q_std"], target.std(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_several_equal_successor_actions_are_one(head):
+    cfg = config(head=head)
+    one = fit(cfg, started(cfg), batch(), NEXT_ACTION, BONUS)
+    for copies in (1, 4):
+        same_ones = jnp.repeat(NEXT_ACTION[:, None], copies, axis=1)
+        assert_close(fit(cfg, started(cfg), batch(), same_ones, BONUS), one, rtol=1e-4, atol=1e-5)
+
+
+def test_targets_of_several_actions_are_mixed_as_distributions():
+    """Of a categorical head their mean; of Gaussians the mixture's first two moments, here by draws."""
+    rows = jax.nn.softmax(jax.random.normal(jax.random.key(0), (3, 11)))
+    mixture, share = config(head="categorical").made_head.mixed((rows, jnp.array([0.0, 0.1, 0.5])))
+    np.testing.assert_allclose(mixture, np.asarray(rows).mean(0), rtol=1e-6)
+    assert float(share) == pytest.approx(0.2)
+    means, stds = np.array([1.0, -2.0, 0.5]), np.array([0.3, 1.0, 0.7])
+    draws = means + stds * np.random.default_rng(0).normal(size=(200_000, 3))
+    found = config(head="gaussian").made_head.mixed((jnp.asarray(means), jnp.asarray(stds)))
+    np.testing.assert_allclose(found, [draws.mean(), draws.std()], rtol=0.01, atol=0.005)
+
+
+def test_a_joint_batch_has_all_successor_actions():
+    """Statistics and values of one training forward of (s, a) and of every (s', a')."""
+    cfg, b = config(trunk="crossq", target="none"), batch()
+    critics = started(cfg)
+    after, metrics = fit(cfg, critics, b, SEVERAL, BONUS)
+    ahead = jnp.hstack([jnp.repeat(b.next_obs, 3, axis=0), SEVERAL.reshape(48, 2)])
+    rows = jnp.concatenate([jnp.hstack([b.obs, b.action]), ahead])
+    outs = []
+    for net, before, found in zip(critics.online.params, critics.stats, after.stats, strict=True):
+        out, stats = net.train(before, rows)
+        outs.append(np.asarray(out)[:, 0])
+        assert_close(found, stats)
+    value = np.min(outs, axis=0)[16:].reshape(16, 3).mean(axis=1)
+    target = b.reward + DISCOUNT * (1.0 - b.terminated) * (value + BONUS)
+    loss = 0.5 * ((np.stack(outs)[:, :16] - np.asarray(target)) ** 2).mean(axis=1).sum()
+    np.testing.assert_allclose(metrics["critic/loss"], loss, rtol=1e-4)
+
+
 # -------------------------------------------------------------------------------- batch statistics
 
 

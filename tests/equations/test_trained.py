@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from fewstep.errors import UsageError
-from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
+from fewstep.nets.trained import AdamConfig, Trained, copied, descend, periodic, polyak
 from tests.algos.common import assert_close, same
 
 
@@ -140,3 +140,9 @@ def test_a_copy_is_no_alias():
 def test_impossible_settings_are_refused_by_name(name, value):
     with pytest.raises(UsageError, match=name):
         AdamConfig(**{name: value})
+
+
+def test_periodic_copies_at_multiples_of_the_period_only():
+    old, new = params(), params(seed=1)
+    for steps, copies in ((1, False), (2, False), (3, True), (4, False), (6, True)):
+        assert same(periodic(old, new, jnp.int32(steps), 3), new if copies else old)

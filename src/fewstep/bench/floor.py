@@ -18,7 +18,9 @@ from fewstep.algos.flac import FLACConfig
 from fewstep.algos.flowrl import FlowRLConfig
 from fewstep.algos.fpmd import FPMDConfig
 from fewstep.algos.maxentdp import MaxEntDPConfig
+from fewstep.algos.mdpo import MDPOConfig
 from fewstep.algos.mfpo.config import MFPOConfig
+from fewstep.algos.mpo import MPOConfig
 from fewstep.algos.qsm import QSMConfig
 from fewstep.algos.qvpo import QVPOConfig
 from fewstep.algos.sac import SACConfig
@@ -29,33 +31,12 @@ from fewstep.algos.shared.diffusion_policy import DiffusionConfig
 from fewstep.algos.shared.flow_policy import FlowConfig
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.td3 import TD3Config
-from fewstep.bench.gemms import Perceptron, Residual
+from fewstep.bench.critic_floor import critic_network, temporal_difference
+from fewstep.bench.gemms import Perceptron
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import UsageError
 from fewstep.nets.time_features import LOW_FREQUENCIES
-from fewstep.nets.unit_nets import EXPANSION
 from fewstep.types import Spec
-
-
-def critic_network(cfg: CriticConfig, spec: Spec) -> Perceptron:
-    """The sizes of one critic."""
-    if cfg.trunk == "flash":
-        width, blocks = cfg.hidden[0], len(cfg.hidden)
-        sizes = (width, *((EXPANSION * width, width) * blocks))
-        return Residual(spec.obs_size, spec.act_size, sizes, cfg.made_head.outputs)
-    return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, cfg.made_head.outputs)
-
-
-def temporal_difference(cfg: CriticConfig, spec: Spec, batch: int) -> int:
-    """Operations of all critics: values of the successors, then one regression of each."""
-    net = critic_network(cfg, spec)
-    if cfg.sees_batches:
-        # One forward of both halves; the loss sees the values of one, and through the statistics both learn.
-        joint = net.forward(2 * batch, 2 * batch) + net.weight_gradient(2 * batch, 2 * batch)
-        head = 2 * batch * cfg.hidden[-1] * cfg.made_head.outputs
-        target = net.forward(2 * batch, 2 * batch) if cfg.target == "polyak" else 0
-        return cfg.ensemble * (joint + target + net.input_gradient(2 * batch) - 2 * head)
-    return cfg.ensemble * (net.forward(batch, batch) + net.training(batch, batch))
 
 
 def sac(cfg: SACConfig | CrossQConfig, spec: Spec, batch: int) -> float:
@@ -73,6 +54,26 @@ def td3(cfg: TD3Config, spec: Spec, batch: int) -> float:
     actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, spec.act_size)
     improvement = actor.training(batch, batch) + critic_network(cfg.critic, spec).pathwise(batch, batch)
     critics = actor.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def mdpo(cfg: MDPOConfig, spec: Spec, batch: int) -> float:
+    """MDPO: SAC's, climbing one critic or all, and the old policy at the states of a policy update."""
+    actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
+    climbed = cfg.critic.ensemble if cfg.actor.value == "critics" else 1
+    improvement = actor.training(batch, batch) + actor.forward(batch, batch)
+    improvement += climbed * critic_network(cfg.critic, spec).pathwise(batch, batch)
+    critics = actor.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch)
+    return critics + improvement / cfg.actor.delay
+
+
+def mpo(cfg: MPOConfig, spec: Spec, batch: int) -> float:
+    """MPO: values of K actions of every successor and, at a policy update, of every state."""
+    actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
+    k = cfg.improvement.samples
+    improvement = actor.training(batch, batch) + actor.forward(batch, batch)
+    improvement += cfg.critic.ensemble * critic_network(cfg.critic, spec).forward(batch, batch * k)
+    critics = actor.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch, k)
     return critics + improvement / cfg.actor.delay
 
 
@@ -355,6 +356,8 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     SACConfig: sac,
     CrossQConfig: sac,
     TD3Config: td3,
+    MDPOConfig: mdpo,
+    MPOConfig: mpo,
     SMFPConfig: smfp,
     MFPOConfig: mfpo,
     QVPOConfig: qvpo,

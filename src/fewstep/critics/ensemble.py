@@ -6,7 +6,9 @@ Polyak averages of the networks, or none. An actor sees values (``q``, ``target_
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple
+from functools import partial
+from math import prod
+from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -29,6 +31,7 @@ Rows = Float[Array, "batch"]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
 Nets = tuple[trunks.Net, ...]
+NextAction = Float[Array, "batch act"] | Float[Array, "batch K act"]
 Metrics = dict[str, Scalar]
 QFunction = Callable[[Obs, Vector], Scalar]
 """Value of one action in one state, in reward units."""
@@ -172,7 +175,7 @@ class Critics(eqx.Module):
         discount: float,
         updates: Int[Array, ""],
         batch: Transition,
-        next_action: Float[Array, "batch act"],
+        next_action: NextAction,
         bonus: Rows | None = None,
     ) -> tuple["Critics", Metrics]:
         """One Adam step towards r + gamma (Q(s', a') + bonus); then the target networks follow.
@@ -186,7 +189,8 @@ class Critics(eqx.Module):
             discount: gamma in [0, 1]; ``batch.discount`` stands in its place where there is one.
             updates: updates done before this one, which ``target_delay`` counts by.
             batch: transitions, ``[B]``.
-            next_action: ``[B, act_size]``, a' in [-1, 1].
+            next_action: ``[B, act_size]``, a' in [-1, 1]; or ``[B, K, act_size]``, K of them alike likely,
+                whose expectation is the target (expected SARSA).
             bonus: ``[B]``, the successor's entropy bonus; None: no bonus.
         """
         bonus = jnp.zeros(batch.reward.shape) if bonus is None else bonus
@@ -237,16 +241,15 @@ def _loss(
     cfg: CriticConfig,
     discount: float,
     batch: Transition,
-    next_action: Float[Array, "batch act"],
+    next_action: NextAction,
     bonus: Rows,
 ) -> tuple[Scalar, Found]:
     """Sum over the members of the batch-mean loss. Differentiates: nets, not through the target."""
     head = cfg.made_head
     outs, nxt, stats = (_jointly if cfg.sees_batches else _apart)(nets, critics, batch, next_action)
     gamma, axis = (discount, None) if batch.discount is None else (batch.discount, 0)
-    target = lax.stop_gradient(
-        jax.vmap(head.target, in_axes=(0, 0, axis, 0, 0))(batch.reward, batch.terminated, gamma, bonus, nxt)
-    )
+    target = jax.vmap(partial(_target, head), in_axes=(0, 0, axis, 0, 0))
+    target = lax.stop_gradient(target(batch.reward, batch.terminated, gamma, bonus, nxt))
     spread = critics.spread if cfg.head == "gaussian" else jnp.ones(len(outs))
     by_member = jax.vmap(jax.vmap(head.loss, in_axes=(0, 0, None)), in_axes=(0, None, 0))
     losses = by_member(jnp.stack(outs), target, spread)
@@ -262,35 +265,53 @@ def _loss(
     return jnp.sum(jnp.mean(losses, axis=1)), Found(stats, lax.stop_gradient(std), metrics)
 
 
+def _target(
+    head: Head,
+    reward: Scalar,
+    end: Array,
+    discount: Scalar | float,
+    bonus: Scalar,
+    nxt: Float[Array, "*K members outputs"],
+) -> Any:
+    """What one transition regresses on, from the outputs at its successor's action, or at its K."""
+    if nxt.ndim == 2:
+        return head.target(reward, end, discount, bonus, nxt)
+    return head.mixed(jax.vmap(lambda out: head.target(reward, end, discount, bonus, out))(nxt))
+
+
 class Passed(NamedTuple):
     """Outputs of the members at (s, a) and of their (target) networks at (s', a'), and the new statistics."""
 
     outs: list[Float[Array, "batch outputs"]]
-    nxt: Float[Array, "batch members outputs"]
+    nxt: Float[Array, "batch *K members outputs"]
     stats: tuple[NetStats, ...]
 
 
-def _apart(nets: Nets, critics: Critics, batch: Transition, next_action: Float[Array, "batch act"]) -> Passed:
+def _apart(nets: Nets, critics: Critics, batch: Transition, next_action: NextAction) -> Passed:
     """(s, a) and (s', a') apart, each row by itself."""
     ahead = critics.target_ensemble
-    nxt = jax.vmap(lambda s, a: jnp.stack(ahead.outputs(s, a)))(batch.next_obs, next_action)
+
+    def members(s: Obs, a: Float[Array, "*K act"]) -> Float[Array, "*K members outputs"]:
+        return jnp.stack(ahead.outputs(s, a)) if a.ndim == 1 else jax.vmap(partial(members, s))(a)
+
+    nxt = jax.vmap(members)(batch.next_obs, next_action)
     online = Ensemble(nets, critics.stats)
     return Passed(list(jax.vmap(online.outputs)(batch.obs, batch.action)), nxt, critics.stats)
 
 
-def _jointly(
-    nets: Nets, critics: Critics, batch: Transition, next_action: Float[Array, "batch act"]
-) -> Passed:
+def _jointly(nets: Nets, critics: Critics, batch: Transition, next_action: NextAction) -> Passed:
     """(s, a) and (s', a') as one batch, normalised by the statistics of their mixture.
 
     Gradients pass through the joint statistics. Apart, the two halves, which come from different
     distributions of actions, would be normalised differently (Bhatt et al. 2024). Target networks see the
-    same joint batch; what it does to their statistics is forgotten.
+    same joint batch; what it does to their statistics is forgotten. Of K successor actions all are in it.
     """
+    several = prod(next_action.shape[1:-1])
+    next_obs = jnp.repeat(batch.next_obs, several, axis=0)
     rows = jnp.concatenate(
         [
             jnp.concatenate([batch.obs, batch.action], axis=1),
-            jnp.concatenate([batch.next_obs, next_action], axis=1),
+            jnp.concatenate([next_obs, next_action.reshape(len(next_obs), -1)], axis=1),
         ]
     )
     count = batch.obs.shape[0]
@@ -300,4 +321,5 @@ def _jointly(
         pairs = zip(critics.target, critics.stats, strict=True)
         ahead = [trunks.train(net, stats, rows)[0] for net, stats in pairs]
     nxt = jnp.stack([out[count:] for out in ahead], axis=1)
+    nxt = nxt.reshape(*next_action.shape[:-1], *nxt.shape[1:])
     return Passed([out[:count] for out, _ in found], nxt, tuple(stats for _, stats in found))

@@ -51,6 +51,10 @@ class Head(Protocol):
         """
         ...
 
+    def mixed(self, targets: Any) -> Any:
+        """The target of a successor's action drawn evenly from several, from the targets of each (axis 0)."""
+        ...
+
     def loss(self, out: Outputs, target: Any, spread: Scalar) -> Scalar:
         """Of one member at (s, a). Differentiates: out.
 
@@ -95,6 +99,10 @@ class ScalarHead:
     ) -> Scalar:
         """r + gamma (Q(s', a') + bonus)."""
         return td_target(reward, terminated, discount, combine(list(nxt[:, 0]), self.reduce) + bonus)
+
+    def mixed(self, targets: Float[Array, "K"]) -> Scalar:
+        """Their mean: expected SARSA."""
+        return targets.mean()
 
     def loss(self, out: Outputs, target: Scalar, spread: Scalar) -> Scalar:
         """Half the squared error."""
@@ -153,6 +161,12 @@ class CategoricalHead:
         target = categorical.combine_targets(projected, z, self.reduce)
         return target, jnp.mean(categorical.saturated_share(members, values, z))
 
+    def mixed(
+        self, targets: tuple[Float[Array, "K atoms"], Float[Array, "K"]]
+    ) -> tuple[Float[Array, "atoms"], Scalar]:
+        """The mixture of their distributions, and the mean of the shares."""
+        return targets[0].mean(axis=0), targets[1].mean()
+
     def loss(self, out: Outputs, target: tuple[Float[Array, "atoms"], Scalar], spread: Scalar) -> Scalar:
         """Cross-entropy, nats."""
         return categorical.cross_entropy(target[0], out)
@@ -185,6 +199,11 @@ class GaussianHead:
         chosen = jnp.argmin(mean)
         mean, std = (mean[chosen], std[chosen]) if self.reduce == "min" else (mean.mean(), std.mean())
         return td_target(reward, terminated, discount, mean + bonus), discount * (1.0 - terminated) * std
+
+    def mixed(self, targets: tuple[Float[Array, "K"], Float[Array, "K"]]) -> tuple[Scalar, Scalar]:
+        """Mean and standard deviation of the mixture of their distributions."""
+        mean, std = targets
+        return mean.mean(), jnp.sqrt(jnp.mean(std**2) + mean.var())
 
     def loss(self, out: Outputs, target: tuple[Scalar, Scalar], spread: Scalar) -> Scalar:
         """See ``gaussian.loss``."""

@@ -95,6 +95,11 @@ def polyak(target: P, online: P, tau: float) -> P:
     return cast(P, optax.incremental_update(cast(Any, online), cast(Any, target), tau))
 
 
+def periodic(target: P, online: P, steps: Int[Array, ""], period: int) -> P:
+    """A copy of ``online`` where ``steps`` is a multiple of ``period``, else ``target`` as it is."""
+    return cast(P, optax.periodic_update(cast(Any, online), cast(Any, target), steps, period))
+
+
 def copied(tree: P) -> P:
     """A copy, not an alias: an update donates its state and may not be given one buffer twice."""
     return jax.tree.map(jnp.copy, tree)

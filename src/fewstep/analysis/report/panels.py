@@ -14,6 +14,7 @@ from fewstep.analysis.report.metrics import (
     FLOW,
     LOSSES,
     MIXTURE,
+    OLD_POLICY,
     SHOWN_APART,
     VALUES,
     Plain,
@@ -25,7 +26,8 @@ from fewstep.analysis.runs.summary import Variant
 def sections(variant: Variant, prefix: str) -> list[Section]:
     """The metrics of one variant by what they are about; those it did not log leave no gap."""
     runs = variant.runs
-    known = {p.metric for p in (*LOSSES, *VALUES, *MIXTURE, *DIFFUSION, *FLOW, *COURSE)} | set(SHOWN_APART)
+    plain = (*LOSSES, *VALUES, *MIXTURE, *DIFFUSION, *FLOW, *OLD_POLICY, *COURSE)
+    known = {p.metric for p in plain} | set(SHOWN_APART)
     names = dict.fromkeys(name for run in runs for name in run.metric_names())
     others = tuple(Plain(name, name, "value", "") for name in names if name not in known)
     found = [
@@ -34,10 +36,11 @@ def sections(variant: Variant, prefix: str) -> list[Section]:
         ("Mixture and mirror descent", _mixture(runs, f"{prefix}m")),
         ("Diffusion policy", _plain(DIFFUSION, runs, f"{prefix}d")),
         ("Flow policy", _plain(FLOW, runs, f"{prefix}w")),
+        ("Steps from an old policy", _plain(OLD_POLICY, runs, f"{prefix}o")),
         ("Losses", _plain(LOSSES, runs, f"{prefix}l")),
         ("Values and actions", _plain(VALUES, runs, f"{prefix}v")),
         ("Course of training", _plain(COURSE, runs, f"{prefix}c")),
-        ("Other metrics", _plain(others, runs, f"{prefix}o")),
+        ("Other metrics", _plain(others, runs, f"{prefix}x")),
     ]
     return [Section(heading, figures=panels) for heading, panels in found if panels]
 
