@@ -42,7 +42,7 @@ class GaussianConfig(AdamConfig):
     """
 
     hidden: Sizes = (256, 256, 256)
-    activation: Activation = "silu"
+    activation: Activation = "elu"
     layernorm: bool = True
     initial_std: Positive = 0.5
 
