@@ -112,6 +112,7 @@ def xla_count(algo, cfg, spec, batch):
         ("sacflow", "small", {"actor.delay": 1}),
         ("sacflow", "small", {"actor.delay": 1, "actor.net": "mlp", "actor.noise": "preserving"}),
         ("dime", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("meanflowql", "small", {"actor.delay": 1}),
     ],
 )
 def test_against_xlas_count(algo, name, settings):

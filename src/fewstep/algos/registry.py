@@ -37,6 +37,7 @@ BUILT_IN = {
     "fpmd": Entry("fewstep.algos.fpmd:ALGORITHM", "FPMD"),
     "maxentdp": Entry("fewstep.algos.maxentdp:ALGORITHM", "MaxEntDP"),
     "mdpo": Entry("fewstep.algos.mdpo:ALGORITHM", "MDPO"),
+    "meanflowql": Entry("fewstep.algos.meanflowql:ALGORITHM", "MeanFlowQL"),
     "mfpo": Entry("fewstep.algos.mfpo:ALGORITHM", "MFPO"),
     "mpo": Entry("fewstep.algos.mpo:ALGORITHM", "MPO"),
     "ppo": Entry("fewstep.algos.ppo:ALGORITHM", "PPO"),

@@ -19,6 +19,7 @@ from fewstep.algos.flowrl import FlowRLConfig
 from fewstep.algos.fpmd import FPMDConfig
 from fewstep.algos.maxentdp import MaxEntDPConfig
 from fewstep.algos.mdpo import MDPOConfig
+from fewstep.algos.meanflowql import MeanFlowQLConfig
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.mpo import MPOConfig
 from fewstep.algos.qsm import QSMConfig
@@ -28,10 +29,10 @@ from fewstep.algos.sacflow import SACFlowConfig
 from fewstep.algos.sdac import SDACConfig
 from fewstep.algos.shared.boltzmann_noise import BoltzmannNoiseConfig
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig
-from fewstep.algos.shared.flow_policy import FlowConfig
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.td3 import TD3Config
 from fewstep.bench.critic_floor import critic_network, temporal_difference
+from fewstep.bench.flow_floor import dime, flac, flowrl, meanflowql, sacflow
 from fewstep.bench.gemms import Perceptron
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import UsageError
@@ -278,80 +279,6 @@ def dipo(cfg: DIPOConfig, spec: Spec, batch: int) -> float:
     return critics + improvement / cfg.actor.delay
 
 
-def flac(cfg: FLACConfig, spec: Spec, batch: int) -> float:
-    """FLAC: the critics' gradient back through the solver of the flow."""
-    improvement = cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(batch, batch)
-    improvement += _flow_trained(cfg.actor, spec, batch)
-    critics = _flow_drawn(cfg.actor, spec, batch) + temporal_difference(cfg.critic, spec, batch)
-    return critics + improvement / cfg.actor.delay
-
-
-def flowrl(cfg: FlowRLConfig, spec: Spec, batch: int) -> float:
-    """FlowRL: like FLAC, with a regression on replayed actions, and a second pair of critics with a value."""
-    q = Perceptron(spec.obs_size, spec.act_size, cfg.behaviour.hidden, 1)
-    v = Perceptron(spec.obs_size, 0, cfg.behaviour.hidden, 1)
-    behaviour = 2 * (q.training(batch, batch) + q.forward(batch, batch))
-    behaviour += v.forward(batch, batch) + v.training(batch, batch)
-    improvement = cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(batch, batch)
-    improvement += _flow_trained(cfg.actor, spec, batch) + _velocity(cfg.actor, spec).training(batch, batch)
-    improvement += 2 * q.forward(batch, batch)
-    critics = _flow_drawn(cfg.actor, spec, batch) + temporal_difference(cfg.critic, spec, batch)
-    return critics + behaviour + improvement / cfg.actor.delay
-
-
-def _velocity(cfg: FlowConfig, spec: Spec) -> Perceptron:
-    return Perceptron(spec.obs_size, spec.act_size, cfg.hidden, spec.act_size, 1)
-
-
-def _evaluations(cfg: FlowConfig) -> int:
-    return cfg.steps * (2 if cfg.solver == "midpoint" else 1)
-
-
-def _flow_drawn(cfg: FlowConfig, spec: Spec, batch: int) -> int:
-    net = _velocity(cfg, spec)
-    return net.forward(batch, batch) + (_evaluations(cfg) - 1) * net.forward(0, batch)
-
-
-def _flow_trained(cfg: FlowConfig, spec: Spec, batch: int) -> int:
-    """Every evaluation but the first sees a point that the one before has moved."""
-    net, more = _velocity(cfg, spec), _evaluations(cfg) - 1
-    trained = net.training(batch, batch) + more * net.training(0, batch)
-    return trained + more * net.input_gradient(batch, wanted=spec.act_size)
-
-
-def sacflow(cfg: SACFlowConfig, spec: Spec, batch: int) -> float:
-    """SAC-Flow: the critics' gradient back through K steps of the velocity, and the width of their noise.
-
-    Raises:
-        UsageError: the velocity network has no formula here.
-    """
-    if cfg.actor.net == "decoder":
-        raise UsageError("the floor of sacflow is counted for actor.net gated and mlp")
-    times = 2 * len(LOW_FREQUENCIES) if cfg.actor.net == "gated" else 1
-    net = Perceptron(spec.obs_size, spec.act_size, cfg.actor.hidden, spec.act_size, times)
-    nets, more = (2 if cfg.actor.net == "gated" else 1), cfg.actor.steps - 1
-    width = Perceptron(spec.obs_size, 0, cfg.actor.noise_hidden, spec.act_size)
-    learned = cfg.actor.noise == "learned"
-    drawn = nets * (net.forward(batch, batch) + more * net.forward(0, batch))
-    drawn += width.forward(batch, batch) if learned else 0
-    trained = nets * (net.training(batch, batch) + more * net.training(0, batch))
-    trained += nets * more * net.input_gradient(batch, wanted=spec.act_size)
-    trained += width.training(batch, batch) if learned else 0
-    improvement = cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(batch, batch) + trained
-    return drawn + temporal_difference(cfg.critic, spec, batch) + improvement / cfg.actor.delay
-
-
-def dime(cfg: DIMEConfig, spec: Spec, batch: int) -> float:
-    """DIME: the critics' gradient back through every step of the controlled diffusion."""
-    sizes = (spec.obs_size, spec.act_size, cfg.actor.hidden, spec.act_size, 2 * len(LOW_FREQUENCIES))
-    net, more = Perceptron(*sizes), cfg.actor.steps - 1
-    drawn = net.forward(batch, batch) + more * net.forward(0, batch)
-    trained = net.training(batch, batch) + more * net.training(0, batch)
-    trained += more * net.input_gradient(batch, wanted=spec.act_size)
-    improvement = cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(batch, batch) + trained
-    return drawn + temporal_difference(cfg.critic, spec, batch) + improvement / cfg.actor.delay
-
-
 _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     SACConfig: sac,
     CrossQConfig: sac,
@@ -372,6 +299,7 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     FlowRLConfig: flowrl,
     SACFlowConfig: sacflow,
     DIMEConfig: dime,
+    MeanFlowQLConfig: meanflowql,
 }
 
 

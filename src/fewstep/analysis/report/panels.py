@@ -8,17 +8,8 @@ import numpy as np
 from fewstep.analysis.figures.curves import Line, lines, metric
 from fewstep.analysis.numbers import short
 from fewstep.analysis.report.html import Panel, Section
-from fewstep.analysis.report.metrics import (
-    COURSE,
-    DIFFUSION,
-    FLOW,
-    LOSSES,
-    MIXTURE,
-    OLD_POLICY,
-    SHOWN_APART,
-    VALUES,
-    Plain,
-)
+from fewstep.analysis.report.metrics import COURSE, LOSSES, SHOWN_APART, VALUES, Plain
+from fewstep.analysis.report.policy_metrics import DIFFUSION, FLOW, MIXTURE, OLD_POLICY
 from fewstep.analysis.runs.reading import Run
 from fewstep.analysis.runs.summary import Variant
 

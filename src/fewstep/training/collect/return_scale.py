@@ -22,6 +22,7 @@ VALUES = frozenset(
         "policy/candidate_q_gap",
         "policy/candidate_q_std",
         "temperature/alpha",
+        "regression/alpha",
     ]
 )
 """Metrics that are returns, differences of them, or returns per nat: users see these in the environment's own
