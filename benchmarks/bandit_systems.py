@@ -26,7 +26,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import mfpo_boltzmann, record, smfp_bandit
-from fewstep.algos import dacer, dipo, dpmd, flowrl, fpmd, maxentdp, mdpo, mpo, qsm, qvpo, registry, sac, sdac
+from fewstep.algos import (
+    dacer,
+    dipo,
+    dpmd,
+    flowrl,
+    fpmd,
+    maxentdp,
+    mdpo,
+    meanflowql,
+    mpo,
+    qsm,
+    qvpo,
+    registry,
+    sac,
+    sdac,
+)
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.mfpo import learner as mfpo
 from fewstep.algos.shared import path_policy
@@ -161,6 +176,16 @@ VARIANTS = {
     ),
     "FlowRL (regression.weight=10)": Row(
         "flowrl", better, NET | {"regression.weight": 10.0, "regression.largest": 100.0}
+    ),
+    "MeanFlowQL": Row("meanflowql", on_replay(meanflowql.improve), NET),
+    "MeanFlowQL (alpha.initial=1)": Row(
+        "meanflowql", on_replay(meanflowql.improve), NET | {"alpha.initial": 1.0}
+    ),
+    "MeanFlowQL (alpha.initial=3)": Row(
+        "meanflowql", on_replay(meanflowql.improve), NET | {"alpha.initial": 3.0}
+    ),
+    "MeanFlowQL (alpha.initial=100)": Row(
+        "meanflowql", on_replay(meanflowql.improve), NET | {"alpha.initial": 100.0}
     ),
     "MaxEntDP (5 steps)": Row("maxentdp", on_replay(maxentdp.improve), MAXENT | {"actor.steps": 5}),
     "MaxEntDP (10 steps)": Row("maxentdp", on_replay(maxentdp.improve), MAXENT | {"actor.steps": 10}),
