@@ -68,6 +68,16 @@ def tampered(folder, name, change):
     (folder / "manifest.json").write_text(json.dumps(sums))
 
 
+@pytest.mark.parametrize("value", [None, [1], "many"])
+@pytest.mark.parametrize("name", ["updates", "updates_in_interval"])
+def test_counters_that_are_no_numbers_are_refused(run, tmp_path, capsys, name, value):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    tampered(copy / "checkpoints" / "000000060", "meta.json", lambda meta: meta | {name: value})
+    assert main(["resume", str(copy), "--quiet"]) == 1
+    assert "checkpoint 60 does not make sense" in capsys.readouterr().err
+
+
 @QUICK
 @given(st.data())
 def test_a_forged_checkpoint_is_one_line(run, tmp_path_factory, data):

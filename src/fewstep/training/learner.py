@@ -203,4 +203,4 @@ class Learner:
         tree = state_io.from_arrays({"state": template, "totals": self._totals}, arrays, what)
         self.state, self._totals = tree["state"], tree["totals"]
         self._lost = None
-        self.updates, self._in_interval = meta["updates"], meta["updates_in_interval"]
+        self.updates, self._in_interval = int(meta["updates"]), int(meta["updates_in_interval"])
