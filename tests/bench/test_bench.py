@@ -47,6 +47,7 @@ def test_acting_is_timed_in_every_runtime(capsys):
     assert min(map(float, times)) > 0
 
 
+@pytest.mark.slow
 def test_every_algorithm_acts_at_the_sizes_of_its_paper(capsys):
     assert main(["bench", "act", "qsm", "sac", "--env", "Pendulum-v1", "--repeats", "1", "--all"]) == 0
     _, head, *rows = capsys.readouterr().out.splitlines()
