@@ -41,6 +41,7 @@ from fewstep.algos import (
     registry,
     sac,
     sdac,
+    som,
 )
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.mfpo import learner as mfpo
@@ -142,6 +143,7 @@ MPO = NET | {
     "dual.initial_mean": 1.0,
     "dual.initial_std": 10.0,
 }
+SOM = NET | {"score.candidates": 64}
 PICTURED = {
     "MaxEntDP": Row("maxentdp", on_replay(maxentdp.improve), MAXENT),
     "SDAC": Row("sdac", on_states(sdac.improve), SDAC),
@@ -215,6 +217,11 @@ VARIANTS = {
         "dpmd", own, DPMD | {"regression.advantage": "literal"}, 4000
     ),
     "DPMD (actor.candidates=1)": Row("dpmd", own, DPMD | {"actor.candidates": 1}, 4000),
+    "SOM": Row("som", on_replay(som.improve), SOM),
+    "SOM (score.length=fixed)": Row("som", on_replay(som.improve), SOM | {"score.length": "fixed"}),
+    "SOM (score.length=fixed, score.proposals=unbounded)": Row(
+        "som", on_replay(som.improve), SOM | {"score.length": "fixed", "score.proposals": "unbounded"}
+    ),
     "FPMD-R": Row("fpmd", own_flow, FPMD_R, 4000),
     "FPMD-R (samples in one step)": Row("fpmd", own_flow, FPMD_R, 4000, {"actor.steps": 1}),
     "FPMD-M": Row("fpmd", own_flow, FPMD_M, 4000),

@@ -103,6 +103,7 @@ def xla_count(algo, cfg, spec, batch):
         ("dpmd", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("fpmd", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("fpmd", "small-meanflow", {"actor.delay": 1}),
+        ("som", "small", {"actor.delay": 1}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "idem"}),
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "qsm"}),

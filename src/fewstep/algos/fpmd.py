@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
-from fewstep.algos.shared import added_noise
+from fewstep.algos.shared import added_noise, flow_regression
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import NoiseTemperatureConfig
 from fewstep.algos.shared.delay import delayed, with_held
@@ -292,12 +292,7 @@ def regression(actor: FlowNet, equal: int, obs: ObsRows, at: Noised, weight: Row
 
     In the first ``equal`` rows r = t, where the target is the velocity itself.
     """
-    velocity = jax.vmap(lambda s, x, t: actor(s, x, t, t))(obs[:equal], at.x[:equal], at.t[:equal])
-    average, target = jax.vmap(lambda s, *row: meanflow.meanflow_target(partial(actor, s), *row))(
-        obs[equal:], at.x[equal:], at.r[equal:], at.t[equal:], at.v[equal:]
-    )
-    residual = jnp.concatenate([velocity - at.v[:equal], average - target])
-    error = jnp.mean(residual**2, axis=-1)
+    error = flow_regression.errors(actor, equal, obs, at.x, at.r, at.t, at.v)
     return jnp.mean(weight * error), jnp.mean(error)
 
 

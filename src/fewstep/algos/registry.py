@@ -47,6 +47,7 @@ BUILT_IN = {
     "sacflow": Entry("fewstep.algos.sacflow:ALGORITHM", "SACFlow"),
     "sdac": Entry("fewstep.algos.sdac:ALGORITHM", "SDAC"),
     "smfp": Entry("fewstep.algos.smfp:ALGORITHM", "SMFP"),
+    "som": Entry("fewstep.algos.som:ALGORITHM", "SOM"),
     "td3": Entry("fewstep.algos.td3:ALGORITHM", "TD3"),
 }
 """The one place where an algorithm of this package is registered."""

@@ -30,6 +30,7 @@ from fewstep.algos.sdac import SDACConfig
 from fewstep.algos.shared.boltzmann_noise import BoltzmannNoiseConfig
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig
 from fewstep.algos.smfp.config import SMFPConfig
+from fewstep.algos.som import SOMConfig
 from fewstep.algos.td3 import TD3Config
 from fewstep.bench.critic_floor import critic_network, temporal_difference
 from fewstep.bench.flow_floor import dime, flac, flowrl, meanflowql, sacflow
@@ -43,9 +44,8 @@ from fewstep.types import Spec
 def sac(cfg: SACConfig | CrossQConfig, spec: Spec, batch: int) -> float:
     """SAC and CrossQ: one action at s', twin regression; one action at s, climbed through both critics."""
     actor = Perceptron(spec.obs_size, 0, cfg.actor.hidden, 2 * spec.act_size)
-    improvement = actor.training(batch, batch) + cfg.critic.ensemble * critic_network(
-        cfg.critic, spec
-    ).pathwise(batch, batch)
+    improvement = actor.training(batch, batch)
+    improvement += cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(batch, batch)
     critics = actor.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch)
     return critics + improvement / cfg.actor.delay
 
@@ -223,8 +223,16 @@ def fpmd(cfg: FPMDConfig, spec: Spec, batch: int) -> float:
     critics += cfg.critic.ensemble * (critic.forward(batch, candidates) + critic.forward(batch, batch))
     critics += temporal_difference(cfg.critic, spec, batch)
     rows = min(a.batch_size or batch, batch)
-    improvement = _averaged(net, a.time_features, rows, rows, rows - a.equal_rows(rows))
-    return critics + improvement / a.delay
+    return critics + _averaged(net, a.time_features, rows, rows, rows - a.equal_rows(rows)) / a.delay
+
+
+def som(cfg: SOMConfig, spec: Spec, batch: int) -> float:
+    """SOM: one draw for the target; K gradients of the critics per row, and one regression."""
+    a, k, rows = cfg.actor, cfg.score.candidates, min(cfg.actor.batch_size or batch, batch)
+    net = Perceptron(spec.obs_size, spec.act_size, a.hidden, spec.act_size, a.time_embed)
+    improvement = _averaged(net, a.time_features, rows, rows, rows - int(a.equal_share * rows))
+    improvement += cfg.critic.ensemble * critic_network(cfg.critic, spec).pathwise(rows, rows * k)
+    return net.forward(batch, batch) + temporal_difference(cfg.critic, spec, batch) + improvement / a.delay
 
 
 def dacer(cfg: DACERConfig, spec: Spec, batch: int) -> float:
@@ -293,6 +301,7 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     DACERConfig: dacer,
     DPMDConfig: dpmd,
     FPMDConfig: fpmd,
+    SOMConfig: som,
     MaxEntDPConfig: maxentdp,
     SDACConfig: sdac,
     FLACConfig: flac,

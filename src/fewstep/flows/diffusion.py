@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from fewstep.flows.meanflow import Scalar, Vector
-from fewstep.flows.velocity import truncated_normal
+from fewstep.flows.velocity import share_below, truncated_mean, truncated_normal
 
 Noise = Callable[[Vector, Int[Array, ""]], Vector]
 Schedule = Literal["cosine", "linear", "steep", "vp"]
@@ -132,14 +132,18 @@ def proposals(ab: Scalar, x: Vector, z: Float[Array, "K act"]) -> Float[Array, "
     return clean(ab, x, -z)
 
 
+def noise_bounds(ab: Scalar, x: Vector) -> tuple[Vector, Vector]:
+    """The image of the box [-1, 1]: the lowest and highest ``z`` whose ``proposals`` lie in it; ab < 1."""
+    return (-jnp.sqrt(ab) - x) / jnp.sqrt(1.0 - ab), (jnp.sqrt(ab) - x) / jnp.sqrt(1.0 - ab)
+
+
 def noise_in_box(ab: Scalar, x: Vector, uniform: Float[Array, "K act"]) -> Float[Array, "K act"]:
     """``z`` whose ``proposals`` lie in [-1, 1]: a standard normal truncated to the image of the box; ab < 1.
 
     Their distribution is p(a | x) for a target that is flat in the box and 0 outside. ``uniform`` are the
     numbers from (0, 1) it is made of.
     """
-    low, high = (-jnp.sqrt(ab) - x) / jnp.sqrt(1.0 - ab), (jnp.sqrt(ab) - x) / jnp.sqrt(1.0 - ab)
-    return truncated_normal(uniform, low, high)
+    return truncated_normal(uniform, *noise_bounds(ab, x))
 
 
 def noise_by_weights(log_target: Float[Array, "K"], z: Float[Array, "K act"]) -> Vector:
@@ -161,6 +165,40 @@ def noise_by_weighted_gradients(
     has no error at all where the gradient is constant.
     """
     return -jnp.sqrt((1.0 - ab) / ab) * (jax.nn.softmax(log_target) @ gradients)
+
+
+def moved_in_box(
+    ab: Scalar, x: Vector, uniform: Float[Array, "K act"], z: Float[Array, "K act"]
+) -> Float[Array, "K act"]:
+    """da/dx of the ``proposals`` of ``z = noise_in_box(ab, x, uniform)``, elementwise: 0 to 1 / sqrt(ab).
+
+    The share f of the truncated normal's mass below z does not change with x, so with z from low to high
+    dz/dx = -((1 - f) phi(low) + f phi(high)) / (phi(z) sqrt(1 - ab)), phi the normal density.
+    """
+    low, high = noise_bounds(ab, x)
+    below = share_below(uniform, low, high)
+    logs = jnp.log(jnp.stack([1.0 - below, below])) + 0.5 * (z**2 - jnp.stack([low**2, high**2])[:, None])
+    return jnp.maximum(1.0 - jnp.exp(logs).sum(0), 0.0) / jnp.sqrt(ab)
+
+
+def score_in_box(
+    ab: Scalar,
+    x: Vector,
+    uniform: Float[Array, "K act"],
+    z: Float[Array, "K act"],
+    log_target: Float[Array, "K"],
+    gradients: Float[Array, "K act"],
+) -> Vector:
+    """grad_x log p_t(x) for a target that is 0 outside of the box, from its gradients inside (iDEM in a box).
+
+    p_t(x) is the mass of N(x, 1 - ab) in the image of the box times the mean of the target over the proposals
+    of ``z = noise_in_box(ab, x, uniform)``. The gradient of the first is known, that of the second goes
+    through the proposals:
+
+        E[z] / sqrt(1 - ab) + sum_k w_k da_k/dx grad log target(a_k),     w = softmax_k(log target(a_k)).
+    """
+    flat = truncated_mean(*noise_bounds(ab, x)) / jnp.sqrt(1.0 - ab)
+    return flat + jax.nn.softmax(log_target) @ (moved_in_box(ab, x, uniform, z) * gradients)
 
 
 def noise_by_gradient(ab: Scalar, gradient: Vector) -> Vector:

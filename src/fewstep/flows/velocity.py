@@ -82,6 +82,31 @@ def truncated_normal(uniform: Array, low: Array, high: Array) -> Array:
     return jnp.where(mirror, -z, z)
 
 
+def share_below(uniform: Array, low: Array, high: Array) -> Array:
+    """Share of the truncated normal's mass below ``truncated_normal(uniform, low, high)``.
+
+    It is ``uniform`` or 1 - ``uniform``: the mirrored side and the far tail each turn the order around.
+    """
+    mirror = low + high > 0.0
+    far = jnp.where(mirror, -low, high) < -12.0
+    return jnp.where(mirror != far, 1.0 - uniform, uniform)
+
+
+def truncated_mean(low: Array, high: Array) -> Array:
+    """Mean of the standard normal restricted to [low, high], elementwise, right in both tails in float32.
+
+    (phi(low) - phi(high)) / (Phi(high) - Phi(low)), mirrored to the left and divided through by the larger
+    of each pair, of which the logarithms are known.
+    """
+    mirror = low + high > 0.0
+    a, b = jnp.where(mirror, -high, low), jnp.where(mirror, -low, high)
+    tail_a, tail_b = jax.scipy.special.log_ndtr(a), jax.scipy.special.log_ndtr(b)
+    hazard = jnp.exp(-0.5 * (b * b + jnp.log(2.0 * jnp.pi)) - tail_b)
+    mean = -hazard * jnp.expm1(0.5 * (b - a) * (b + a)) / jnp.expm1(tail_a - tail_b)
+    mean = jnp.clip(mean, a, b)
+    return jnp.where(mirror, -mean, mean)
+
+
 def gaussian_in_box(uniform: Candidates, x: Vector, t: Scalar) -> Candidates:
     """Candidates from N(x / (1 - t), (t / (1 - t))^2 I) restricted to the box [-1, 1]^act.
 

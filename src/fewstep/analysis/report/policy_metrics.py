@@ -118,7 +118,8 @@ FLOW = (
         "actor/velocity_error",
         "Squared error of the velocity",
         "velocity squared",
-        "Without weights, mean over dimensions; FlowRL: to replayed actions, FPMD: to its own.",
+        "Without weights, mean over dimensions; FlowRL: to replayed actions, FPMD: to its own; "
+        "SOM: to that along its score.",
         1,
         0,
     ),
