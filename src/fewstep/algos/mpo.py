@@ -113,7 +113,7 @@ class MPOConfig(Section):
             ensemble=1,
             trunk="layernorm",
             hidden=(256, 256, 256),
-            activation="elu",
+            activation="silu",
             max_grad_norm=40.0,
             tau=1.0,
             target_delay=100,

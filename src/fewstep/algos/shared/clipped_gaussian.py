@@ -42,7 +42,7 @@ class GaussianConfig(AdamConfig):
     """
 
     hidden: Sizes = (256, 256, 256)
-    activation: Activation = "elu"
+    activation: Activation = "silu"
     layernorm: bool = True
     initial_std: Positive = 0.5
 
