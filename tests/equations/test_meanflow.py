@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fewstep.flows import divergence, meanflow
+from fewstep.flows import divergence, meanflow, paths
 from tests.equations.linear_gaussian import LinearGaussian
 
 TIMES = [(0.0, 0.5), (0.5, 1.0), (0.1, 0.9), (0.3, 0.35), (0.0, 1.0)]
@@ -129,25 +129,25 @@ def test_a_linear_field_has_the_divergence_of_its_slope_at_every_equal_time():
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_eulers_method_is_exact_in_a_constant_field(x64, steps):
     e, v = jnp.array([1.5, -0.2]), jnp.array([0.3, 0.8])
-    assert jnp.allclose(meanflow.euler(lambda x, t: v, e, steps), e - v, rtol=1e-12)
+    assert jnp.allclose(paths.solve(lambda x, t: v, e, steps, "euler").x, e - v, rtol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_eulers_method_in_a_linear_field_and_at_the_times_where_its_steps_begin(x64, steps):
     """v = c x gives e (1 - c / T)^T; v = t, at times 1, ..., 1 / T, takes (T + 1) / (2 T) away."""
     e = jnp.array([1.5, -0.2])
-    found = meanflow.euler(lambda x, t: 0.7 * x, e, steps)
+    found = paths.solve(lambda x, t: 0.7 * x, e, steps, "euler").x
     assert jnp.allclose(found, e * (1 - 0.7 / steps) ** steps, rtol=1e-12)
-    found = meanflow.euler(lambda x, t: t + 0.0 * x, e, steps)
+    found = paths.solve(lambda x, t: t + 0.0 * x, e, steps, "euler").x
     assert jnp.allclose(found, e - (steps + 1) / (2 * steps), rtol=1e-12)
 
 
 def test_eulers_method_is_of_first_order_and_its_one_step_is_the_mean(x64):
     """The exact velocity at time 1 is e - m, so one step ends at m from any noise."""
     f, e = flow(), jnp.array([1.5, -0.2, 0.4])
-    assert jnp.allclose(meanflow.euler(f.velocity, e, 1), f.mean, atol=1e-12)
+    assert jnp.allclose(paths.solve(f.velocity, e, 1, "euler").x, f.mean, atol=1e-12)
     exact = f.mean + f.sigma * e
-    coarse, fine = (jnp.abs(meanflow.euler(f.velocity, e, n) - exact).max() for n in (200, 400))
+    coarse, fine = (jnp.abs(paths.solve(f.velocity, e, n, "euler").x - exact).max() for n in (200, 400))
     assert 1.9 < coarse / fine < 2.1
     assert fine < 0.01
 
@@ -155,4 +155,4 @@ def test_eulers_method_is_of_first_order_and_its_one_step_is_the_mean(x64):
 def test_eulers_method_is_the_sampler_of_a_field_that_does_not_average(x64):
     f, e = flow(), jnp.array([1.5, -0.2, 0.4])
     found = meanflow.sample(lambda x, r, t: f.velocity(x, t), e, 5)
-    assert jnp.allclose(meanflow.euler(f.velocity, e, 5), found, rtol=1e-12)
+    assert jnp.allclose(paths.solve(f.velocity, e, 5, "euler").x, found, rtol=1e-12)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from fewstep.flows import meanflow, paths
 
@@ -83,8 +84,6 @@ def test_the_preserving_drift_keeps_the_end():
 
 def test_the_log_density_of_a_noisy_path():
     """Start and every step, written out with scipy's density."""
-    from scipy.stats import norm
-
     v = lambda x, t: t * jnp.sin(x)  # noqa: E731
     log_std, noise = jnp.log(jnp.array([0.1, 0.6])), normals(4, 2)
     path = paths.noisy(v, log_std, noise)
@@ -154,8 +153,6 @@ def test_the_bound_is_met_by_the_reverse_of_the_process_without_control():
 
 
 def test_the_cost_of_a_controlled_path_written_out():
-    from scipy.stats import norm
-
     noise, prior = normals(4, 2), 1.5
     widths = jnp.array([[0.3, 0.1], [0.2, 0.2], [0.05, 0.4]])
     path = paths.controlled(lambda x, k: jnp.cos(x) + k, widths, prior, noise)
@@ -188,10 +185,3 @@ def test_cosine_widths_fall_from_one():
     assert widths[0] == pytest.approx(1, abs=1e-3)
     assert np.all(np.diff(widths) < 0)
     assert np.all(np.asarray(paths.cosine_widths(1000)) >= 1e-3)
-
-
-@pytest.mark.parametrize("steps", [1, 5])
-def test_eulers_method_by_its_end_alone_is_that_of_meanflow(steps):
-    e, v = jnp.array([1.5, -0.2]), lambda x, t: jnp.sin(x) * t
-    found = meanflow.euler(v, e, steps)
-    np.testing.assert_allclose(found, paths.solve(v, e, steps, "euler").x, rtol=1e-5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fewstep.flows import diffusion, meanflow, vp
+from fewstep.flows import diffusion, meanflow, paths, vp
 from fewstep.flows.velocity import share_below, truncated_mean, truncated_normal
 
 MEAN, SIGMA = np.array([0.4, -0.3]), 0.25
@@ -61,7 +61,7 @@ def test_the_ode_carries_noise_to_the_target():
         e = jax.random.normal(jax.random.key(0), (20_000, 2), jnp.float64)
         errors = []
         for steps in (200, 400, 800):
-            a = jax.vmap(lambda e, n=steps: meanflow.euler(velocity, e, n))(e)
+            a = jax.vmap(lambda e, n=steps: paths.solve(velocity, e, n, "euler").x)(e)
             errors.append(float(jnp.abs(a - carried(e, 1.0, 0.0)).max()))
         assert errors[2] < 0.01
         np.testing.assert_allclose(np.array(errors[:2]) / errors[1:], 2, atol=0.1)

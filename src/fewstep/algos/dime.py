@@ -22,7 +22,7 @@ from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, ShareBelowOne, Sizes
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.flows import bounds, paths
-from fewstep.nets.activations import Activation
+from fewstep.nets.activations import Activation, inverse_softplus
 from fewstep.nets.mlp import MLP
 from fewstep.nets.time_features import LOW_FREQUENCIES, low_frequency_features
 from fewstep.nets.trained import AdamConfig
@@ -63,8 +63,8 @@ class ActorConfig(AdamConfig):
         body = MLP.create(
             key, *sizes, head_init="orthogonal_hundredth", activation=self.activation, norm=False
         )
-        friction = jnp.full(spec.act_size, softplus_inverse(1.0))
-        return Actor(body, softplus_inverse(self.step_size), friction)
+        friction = jnp.full(spec.act_size, inverse_softplus(1.0))
+        return Actor(body, inverse_softplus(self.step_size), friction)
 
     def noise_shape(self, act_size: int) -> tuple[int, int]:
         """The start, and the noise of every step."""
@@ -106,11 +106,6 @@ class DIMEConfig(Section):
             initial=1.0, learning_rate=1e-3, target_entropy_per_dim=-1.66
         )
     )
-
-
-def softplus_inverse(y: float) -> Scalar:
-    """The x with log(1 + exp(x)) = y, y > 0."""
-    return jnp.log(jnp.expm1(jnp.float32(y)))
 
 
 class Actor(eqx.Module):

@@ -30,7 +30,7 @@ from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
 from fewstep.errors import require
-from fewstep.flows import meanflow, times
+from fewstep.flows import meanflow, paths, times
 from fewstep.nets.activations import Activation
 from fewstep.nets.flow_net import FlowNet
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
@@ -99,7 +99,7 @@ class ActorConfig(AdamConfig):
     def draw(self, actor: FlowNet, s: Obs, noise: Vector) -> Vector:
         """The action of the noise, in [-1, 1]."""
         if self.flow == "rectified":
-            x = meanflow.euler(lambda x, t: actor(s, x, t, t), self.start * noise, self.steps)
+            x = paths.solve(lambda x, t: actor(s, x, t, t), self.start * noise, self.steps, "euler").x
         else:
             x = meanflow.sample(partial(actor, s), self.start * noise, self.steps)
         return jnp.clip(x, -1.0, 1.0)

@@ -26,6 +26,7 @@ from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
+from fewstep.nets.activations import inverse_softplus
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, periodic
 from fewstep.types import Spec, Transition
 
@@ -147,7 +148,7 @@ class Duals(eqx.Module):
         """What the softplus makes the initial values of ``cfg.dual`` of."""
         sizes = (len(cfg.improvement.epsilons), act_size, act_size)
         values = (cfg.dual.initial_temperature, cfg.dual.initial_mean, cfg.dual.initial_std)
-        return Duals(*(jnp.full(n, x + jnp.log(-jnp.expm1(-x))) for n, x in zip(sizes, values, strict=True)))
+        return Duals(*(jnp.full(n, inverse_softplus(x)) for n, x in zip(sizes, values, strict=True)))
 
     @property
     def positive(self) -> "Duals":

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 
 Scalar = Float[Array, ""]
 Vector = Float[Array, "act"]
-Velocity = Callable[[Vector, Scalar], Vector]
 AverageVelocity = Callable[[Vector, Scalar, Scalar], Vector]
 AverageDivergence = Callable[[Vector, Scalar, Scalar], Scalar]
 
@@ -59,19 +58,6 @@ def sample(u: AverageVelocity, noise: Vector, steps: int) -> Vector:
     x = noise
     for r, t in grid(steps):
         x = x - (t - r) * u(x, jnp.asarray(r, x.dtype), jnp.asarray(t, x.dtype))
-    return x
-
-
-def euler(v: Velocity, noise: Vector, steps: int) -> Vector:
-    """Transport ``noise`` (time 1) to an action (time 0) by ``steps`` times x <- x - v(x, t) / steps.
-
-    Euler's method on dx/dt = v: ``sample`` with the velocity where a step begins for its average over it.
-    """
-
-    def step(x: Vector, t: Scalar) -> tuple[Vector, None]:
-        return x - v(x, t) / steps, None
-
-    x, _ = lax.scan(step, noise, jnp.arange(steps, 0, -1, dtype=noise.dtype) / steps)
     return x
 
 

@@ -80,6 +80,11 @@ def _mish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return x * t, (t + 4.0 * x * (e * (e + 1.0) * inverse) * inverse) * dx
 
 
+def inverse_softplus(y: Float[Array, "*shape"] | float) -> Float[Array, "*shape"]:
+    """The x with log(1 + exp(x)) = y: the raw value of a parameter that is kept positive; y > 0."""
+    return y + jnp.log(-jnp.expm1(-jnp.asarray(y, jnp.float32)))
+
+
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
     "gelu": gelu,
