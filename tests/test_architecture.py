@@ -55,7 +55,8 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "config": "settings replay presets run",
     "critics": "categorical gaussian heads ensemble",
     "deploy": "program tracing runtime formats export",
-    "envs": "messages layers rendering place spaces toys registry adapter process vector check interface",
+    "envs": "messages layers rendering place spaces toys suites registry adapter process vector check "
+    "interface",
     "training": "seeds signals state_io donation compiled acting demands collect learner trainer "
     "saved_policy saved_model evaluation run several",
 }

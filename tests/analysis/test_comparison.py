@@ -81,10 +81,10 @@ def test_one_variant_or_no_shared_task_is_no_comparison(tmp_path):
 def test_mujoco_versions_are_not_pooled(tmp_path):
     old = [Made(**(vars(m) | {"mujoco": "2.3.7"})) for m in MFPO + SAC]
     found = compare(tmp_path, MFPO + SAC + old)
-    assert [(c.mujoco, c.mode) for c in found] == [
-        (version, mode) for version in ("3.17.0", "2.3.7") for mode in ("native", "sample")
+    assert [(c.simulator, c.mode) for c in found] == [
+        (version, mode) for version in ("MuJoCo 3.17.0", "MuJoCo 2.3.7") for mode in ("native", "sample")
     ]
-    assert any("measured under MuJoCo 3.17.0, the runs under 2.3.7" in note for note in found[2].notes)
+    assert any("measured under MuJoCo 3.17.0, the runs under MuJoCo 2.3.7" in note for note in found[2].notes)
     assert compare(tmp_path / "x", MFPO + old[6:]) == []
 
 

@@ -15,9 +15,10 @@ def test_random_is_zero_and_the_best_mean_is_one():
 
 
 def test_every_listed_environment_has_a_random_return():
-    assert {env_id for env_id, *_ in list_ids()} == set(RANDOM)
+    measured = {env_id for env_id, suite, _ in list_ids() if suite in ("mujoco", "classic-control", "toy")}
+    assert measured == set(RANDOM)
     assert all(found.episodes >= 20 and found.error > 0 for found in RANDOM.values())
-    assert MUJOCO == "3.17.0"
+    assert MUJOCO == "MuJoCo 3.17.0"
 
 
 def test_facts_that_bound_random_returns():

@@ -76,9 +76,9 @@ def test_a_single_finished_run(tmp_path):
         means = [mean_return(made, mode, row) for row in range(1, 21)]
         last_ten, area = np.mean(means[-10:]), np.trapezoid(means) / 19
         row = f"{mode} {number(means[-1])} {number(last_ten)} {number(max(means))} {number(area)}"
-        assert f"mfpo HalfCheetah-v4 0 {row} 20 5 3.17.0" in words
+        assert f"mfpo HalfCheetah-v4 0 {row} 20 5 MuJoCo 3.17.0" in words
     assert "trained on HalfCheetah-v4, MuJoCo 3.17.0 with seed 0 for 20,000 environment steps" in words
-    assert "mfpo HalfCheetah-v4 0 20,000 19,000 1 4 83.3 cpu 3.17.0 1.3.0 0.10.2" in words
+    assert "mfpo HalfCheetah-v4 0 20,000 19,000 1 4 83.3 cpu MuJoCo 3.17.0 1.3.0 0.10.2" in words
     assert "ms / update" not in words, "nobody timed them"
     assert "Fewer than 3 seeds: mfpo on HalfCheetah-v4 (1 seed)" in words
     assert "steers to (−0.5 per action dimension)" in words
@@ -140,7 +140,7 @@ def test_a_crashed_run_reports_what_it_lacks(tmp_path):
 def test_mujoco_versions_are_shown_apart(tmp_path):
     made = [Made(seed=0, rows=3), Made(seed=1, rows=3, mujoco="2.3.7")]
     _, words = report([make(tmp_path / str(m.seed), m) for m in made], tmp_path / "report.html")
-    assert "HalfCheetah-v4 was run under MuJoCo 3.17.0 and 2.3.7" in words
+    assert "HalfCheetah-v4 was run under MuJoCo 3.17.0 and MuJoCo 2.3.7" in words
     assert "Mean return over seeds" not in words
     assert words.count("Every evaluation. Faint dots") == 2
 
@@ -289,7 +289,7 @@ def test_figures_that_cannot_be_are_one_line(tmp_path):
     run, other = make(tmp_path / "a", Made(rows=2)), make(tmp_path / "b", Made(rows=2, env="Ant-v5"))
     with pytest.raises(UsageError, match=r"must end in \.svg or \.png"):
         write_figure([run], tmp_path / "x.pdf")
-    with pytest.raises(UsageError, match="one environment under one mujoco version"):
+    with pytest.raises(UsageError, match="one environment under one version of its simulator"):
         write_figure([run, other], tmp_path / "x.svg")
     (run / "evaluations.jsonl").unlink()
     with pytest.raises(UsageError, match="no evaluations to draw"):

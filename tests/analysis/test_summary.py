@@ -107,10 +107,10 @@ def test_runs_are_never_mixed_over_environments_versions_or_settings(tmp_path):
     ]
     runs = [read_run(make(tmp_path / str(i), m)) for i, m in enumerate(made)]
     groups = summary.group_runs(runs)
-    assert [(g.env, g.mujoco) for g in groups] == [
-        ("HalfCheetah-v4", "3.17.0"),
-        ("HalfCheetah-v4", "2.3.7"),
-        ("Ant-v5", "3.17.0"),
+    assert [(g.env, g.simulator) for g in groups] == [
+        ("HalfCheetah-v4", "MuJoCo 3.17.0"),
+        ("HalfCheetah-v4", "MuJoCo 2.3.7"),
+        ("Ant-v5", "MuJoCo 3.17.0"),
     ]
     first = groups[0].variants
     assert [v.label for v in first] == ["mfpo [critic.atoms=101]", "mfpo [critic.atoms=51]"]

@@ -10,13 +10,33 @@ from fake_env import FakeEnv
 
 from fewstep import envs
 from fewstep.algos import registry as algorithms
-from fewstep.envs.registry import is_known_here_only, uses_mujoco, without_mujoco
+from fewstep.envs.registry import is_known_here_only, packages_of, packages_used
 from fewstep.errors import UsageError
+from tests.few import slow
 
 IDS = envs.list_ids()
+OFTEN = {
+    "dmc/dog-run",
+    "dmc/walker-walk",
+    "dmc/cheetah-run",
+    "maze/PointMaze_Open-v3",
+    "maze/AntMaze_UMazeDense-v5",
+}
 
 
-@pytest.mark.parametrize(("env_id", "suite", "note"), IDS, ids=[row[0] for row in IDS])
+@pytest.mark.parametrize(
+    ("env_id", "suite", "note"),
+    [
+        row
+        for env_id, suite, note in IDS
+        for row in (
+            [(env_id, suite, note)]
+            if suite not in ("dmc", "maze") or env_id in OFTEN
+            else slow((env_id, suite, note))
+        )
+    ],
+    ids=lambda value: value if "/" in value or "-v" in value else "",
+)
 def test_every_listed_environment_builds_silently_and_its_note_is_true(env_id, suite, note):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -49,8 +69,9 @@ def test_both_versions_of_the_mujoco_tasks_are_listed():
         ),
         ("Pusher-v4", "cannot build environment Pusher-v4: ImportError: .*mujoco<3"),
         ("CartPole-v1", "CartPole-v1 has a Discrete action space"),
-        ("dmc/dog-run", "belongs to the DeepMind Control suite, which is not part of this version"),
-        ("hb/h1-walk", "belongs to HumanoidBench, which is not part of this version"),
+        ("dmc/dog-rum", r"did you mean 'dmc/dog-run'\?"),
+        ("dm_control/dog-run-v0", r"did you mean 'dmc/dog-run'\?"),
+        ("dmc/lqr-lqr_2_1", "unknown environment 'dmc/lqr-lqr_2_1'"),
         (
             "nowhere_at_all:Foo-v0",
             "cannot import 'nowhere_at_all' .* No module named .*; install it or run from",
@@ -176,16 +197,18 @@ def test_functions_build_environments_too():
 
 
 def test_which_returns_depend_on_mujoco(monkeypatch):
-    suites = {suite: env_id for env_id, suite, _ in IDS}
-    for suite, env_id in suites.items():
-        assert uses_mujoco(env_id) == (suite == "mujoco")
-        assert without_mujoco(env_id) == (suite != "mujoco")
+    for env_id in ("Ant-v5", "Pendulum-v1", "toy/bandit", "dmc/dog-run", "maze/PointMaze_Open-v3"):
+        known = packages_of(env_id)
+        assert packages_used(env_id) == known
+        assert known is not None
+        assert ("mujoco" in known) == (env_id not in ("Pendulum-v1", "toy/bandit"))
+    assert packages_of("dmc/dog-run") == ("mujoco", "dm_control")
     monkeypatch.setitem(sys.modules, "mujoco", sys)  # its module has imported it, which alone can tell
-    assert uses_mujoco("mine:Mine-v0")
-    assert not uses_mujoco("Pendulum-v1")
+    assert packages_used("mine:Mine-v0") == ("mujoco",)
+    assert packages_used("Pendulum-v1") == ()
     monkeypatch.delitem(sys.modules, "mujoco")
-    assert not uses_mujoco("mine:Mine-v0")
-    assert not without_mujoco("mine:Mine-v0"), "of other environments nothing is known"
+    assert packages_used("mine:Mine-v0") == ()
+    assert packages_of("mine:Mine-v0") is None, "of other environments nothing is known"
 
 
 def test_other_warnings_of_an_environment_are_not_swallowed():

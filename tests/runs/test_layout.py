@@ -64,12 +64,12 @@ def test_two_writers_are_one_too_many(tmp_path):
 
 
 def test_provenance_says_versions_device_and_command():
-    found = collect("abc", "cpu: test x 1", mujoco=True)
+    found = collect("abc", "cpu: test x 1", ("mujoco",))
     assert found["config_sha256"] == "abc"
     assert found["device"] == "cpu: test x 1"
     assert found["versions"]["mujoco"].count(".") == 2
     assert found["command"]
-    without = collect("abc", "cpu: test x 1", mujoco=False)["versions"]
+    without = collect("abc", "cpu: test x 1", ())["versions"]
     assert without == {name: version for name, version in found["versions"].items() if name != "mujoco"}
 
 

@@ -9,13 +9,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print id, suite and note of each environment."""
-    from fewstep.envs import list_ids
+    from fewstep.envs.suites import SUITES
 
-    rows = list_ids()
+    rows = [(env_id, suite.name, note) for suite in SUITES for env_id, note in suite.tasks.items()]
     wide, suite_wide = (max(len(row[column]) for row in rows) for column in (0, 1))
     for env_id, suite, note in rows:
         print(f"{env_id:<{wide}}  {suite:<{suite_wide}}  {note}")
-    print(
-        "\nAny other Gymnasium id with continuous bounded actions works too, and MODULE:Id-v0 for your own."
-    )
+    print()
+    for suite in SUITES:
+        if not suite.installed:
+            print(f"{suite.name} ({suite.title}) is not installed: {suite.install}")
+    print("Any other Gymnasium id with continuous bounded actions works too, and MODULE:Id-v0 for your own.")
     return 0

@@ -12,64 +12,40 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fewstep import foreign
-from fewstep.envs import toys
 from fewstep.envs.layers import refuse_running_statistics, require_limit
 from fewstep.envs.messages import kind
 from fewstep.envs.rendering import choose_backend, explain
+from fewstep.envs.suites import SUITES, suite_of
+from fewstep.envs.suites.gymnasium_tasks import later_versions
 from fewstep.errors import UsageError, unknown
 
 Env = gymnasium.Env[Any, Any]
 Build = Callable[[str | None, int | None], Env]
 """``(render_mode, max_episode_steps) -> environment``."""
 
-_MUJOCO = {
-    # name: (versions, what it is; observation and action sizes follow the version where they differ)
-    "Ant": ("four-legged walker, 8 joints; v4 observes 27 numbers, v5 105 (with contact forces)", "45"),
-    "HalfCheetah": ("planar runner, 6 joints, 17 observations; never terminates", "45"),
-    "Hopper": ("planar one-legged hopper, 3 joints, 11 observations", "45"),
-    "Humanoid": ("walking humanoid, 17 joints; v4 observes 376 numbers, v5 348", "45"),
-    "HumanoidStandup": ("humanoid getting up, 17 joints; v4 observes 376 numbers, v5 348", "45"),
-    "InvertedDoublePendulum": ("two poles on a cart, 1 action; v4 observes 11 numbers, v5 9", "45"),
-    "InvertedPendulum": ("one pole on a cart, 1 action, 4 observations", "45"),
-    "Pusher": ("arm pushing a puck, 7 joints, 23 observations; v4 needs mujoco < 3", "5"),
-    "Reacher": ("two-joint arm reaching a point; v4 observes 11 numbers, v5 10", "45"),
-    "Swimmer": ("three-link swimmer, 2 joints, 8 observations; never terminates", "45"),
-    "Walker2d": ("planar two-legged walker, 6 joints, 17 observations", "45"),
-}
-_CLASSIC = {
-    "MountainCarContinuous-v0": "car that must swing up a hill, 1 action, 2 observations",
-    "Pendulum-v1": "swing up and hold a pendulum, 1 action, 3 observations; never terminates",
-}
 FUNCTION = "function/"
-_LATER = {"dmc": "the DeepMind Control suite", "hb": "HumanoidBench"}
 
 
 def list_ids() -> list[tuple[str, str, str]]:
     """``(id, suite, note)`` of every environment known to work; other ids with Box actions may too."""
-    mujoco = [
-        (f"{name}-v{v}", "mujoco", note) for name, (note, versions) in _MUJOCO.items() for v in versions
-    ]
-    classic = [(env_id, "classic-control", note) for env_id, note in _CLASSIC.items()]
-    return mujoco + classic + [(env_id, "toy", note) for env_id, note in toys.NOTES.items()]
+    return [(env_id, suite.name, note) for suite in SUITES for env_id, note in suite.tasks.items()]
 
 
-_WITHOUT_MUJOCO = ("classic-control", "toy")
-"""Suites whose returns do not depend on MuJoCo's version."""
+def packages_of(env_id: str) -> tuple[str, ...] | None:
+    """Distributions beside Gymnasium that decide what an episode gives; None where that is not known."""
+    suite = suite_of(env_id)
+    return None if suite is None else suite.packages
 
 
-def without_mujoco(env_id: str) -> bool:
-    """Whether an environment is known not to use MuJoCo."""
-    return env_id in {known for known, suite, _ in list_ids() if suite in _WITHOUT_MUJOCO}
-
-
-def uses_mujoco(env_id: str) -> bool:
-    """Whether returns depend on MuJoCo: by the suite; of other environments, whether it has been loaded.
+def packages_used(env_id: str) -> tuple[str, ...]:
+    """``packages_of``; of an environment that is not known, MuJoCo if it has been loaded.
 
     To be asked once the environment has been resolved, which imports the module it is in.
     """
-    if env_id in {known for known, _, _ in list_ids()}:
-        return not without_mujoco(env_id)
-    return "mujoco" in sys.modules
+    known = packages_of(env_id)
+    if known is None:
+        return ("mujoco",) if "mujoco" in sys.modules else ()
+    return known
 
 
 def name_of(env: Any) -> str:
@@ -104,18 +80,13 @@ def resolve(env: Any) -> Build:
             f"the environment was built by a Python function ({name.removeprefix(FUNCTION)}), which no file "
             "holds; in Python give it: fewstep.load(PATH, env=FUNCTION)"
         )
-    suite = env.split("/")[0]
-    if "/" in env and suite in _LATER:
-        raise UsageError(
-            f"{env!r} belongs to {_LATER[suite]}, which is not part of this version of fewstep yet"
-        )
+    if suite := suite_of(env):
+        suite.require(env)
     module, _, env_id = env.rpartition(":")
     if module:
         _import_module(module, env)
-    name, _, version = env_id.rpartition("-v")
-    if name in _MUJOCO and version in ("1", "2", "3"):
-        working = " or ".join(f"{name}-v{v}" for v in _MUJOCO[name][1])
-        raise UsageError(f"{env_id} is no longer part of Gymnasium; use {working}")
+    if later := later_versions(env_id):
+        raise UsageError(f"{env_id} is no longer part of Gymnasium; use {' or '.join(later)}")
     if env_id not in gymnasium.registry:
         raise _no_such_id(env_id, module)
     return lambda render_mode, limit: _from_id(env_id, render_mode, limit)

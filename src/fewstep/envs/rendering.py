@@ -35,6 +35,17 @@ def choose_backend(render_mode: str | None) -> None:
         return
 
 
+def choose_backend_for_good() -> None:
+    """``choose_backend`` for packages that choose at their import, before a picture is asked for.
+
+    Where nothing can draw without a screen they are told so, instead of looking for one and warning.
+    """
+    choose_backend("rgb_array")
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not screen:
+        os.environ.setdefault("MUJOCO_GL", "disable")
+
+
 def render(env: gymnasium.Env[Any, Any], env_id: str) -> NDArray[np.uint8]:
     """``[height, width, 3]`` uint8. Raises a one-line error that says what is missing."""
 

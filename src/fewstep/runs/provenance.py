@@ -7,25 +7,26 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("fewstep", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
+PACKAGES = ("fewstep", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
+_WRITTEN = {"mujoco": "MuJoCo"}
 
 
-def collect(config_sha256: str, device: str, *, mujoco: bool) -> dict[str, Any]:
+def collect(config_sha256: str, device: str, simulator: tuple[str, ...]) -> dict[str, Any]:
     """The content of ``provenance.json``.
 
     Args:
         config_sha256: hash of the resolved config.
         device: the accelerator in words, as the caller's framework names it.
-        mujoco: whether the environment uses it; its version is left out otherwise.
+        simulator: packages that the environment depends on, beside those of every run.
     """
-    used = tuple(package for package in PACKAGES if mujoco or package != "mujoco")
     return {
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command(),
-        "versions": {"python": platform.python_version(), **versions(used)},
+        "versions": {"python": platform.python_version(), **versions(PACKAGES + simulator)},
         "device": device,
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
@@ -51,6 +52,13 @@ def versions(packages: tuple[str, ...]) -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
+
+
+def simulator_words(found: Mapping[str, str | None]) -> str:
+    """``MuJoCo 3.17.0, dm_control 1.0.50`` for versions of packages; empty if one is not known."""
+    if not all(found.values()):
+        return ""
+    return ", ".join(f"{_WRITTEN.get(package, package)} {version}" for package, version in found.items())
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from fewstep.analysis.report.sheets import Sheet
 from fewstep.analysis.report.tables import over_seeds
 from fewstep.analysis.statistics.aggregates import CONFIDENCE, REPLICATIONS
 from fewstep.analysis.statistics.comparison import NATIVE, Comparison
-from fewstep.envs.registry import without_mujoco
+from fewstep.envs.registry import packages_of
 
 WIDE, NARROW = 9.6, 4.7
 WIDE_COLUMNS, NARROW_COLUMNS = 4, 2
@@ -32,7 +32,7 @@ INTERVAL = (
 
 def section(found: Sequence[Comparison]) -> Section:
     """Every comparison, curves first; empty if there is nothing to compare."""
-    several = len({comparison.mujoco for comparison in found}) > 1
+    several = len({comparison.simulator for comparison in found}) > 1
     parts = [
         Section(
             title(comparison),
@@ -49,8 +49,8 @@ def section(found: Sequence[Comparison]) -> Section:
 
 
 def stem(comparison: Comparison, several: bool) -> str:
-    """Beginning of the names of its files; ``several``: there are comparisons under other MuJoCo versions."""
-    return f"comparison-{comparison.mode}" + (f"-mujoco-{comparison.mujoco}" if several else "")
+    """Beginning of the names of its files; ``several``: there are comparisons under other simulators."""
+    return f"comparison-{comparison.mode}" + (f"-{(comparison.simulator or '').lower()}" if several else "")
 
 
 def _has_intervals(comparison: Comparison) -> bool:
@@ -60,8 +60,8 @@ def _has_intervals(comparison: Comparison) -> bool:
 def title(comparison: Comparison) -> str:
     """``Native actions, MuJoCo 3.17.0``."""
     mode = "Native actions" if comparison.mode == NATIVE else "Single sample"
-    needed = comparison.mujoco and not all(map(without_mujoco, comparison.tasks))
-    return mode + (f", MuJoCo {comparison.mujoco}" if needed else "")
+    needed = comparison.simulator and any(packages_of(task) != () for task in comparison.tasks)
+    return mode + (f", {comparison.simulator}" if needed else "")
 
 
 def sentences(comparison: Comparison) -> str:
@@ -72,10 +72,14 @@ def sentences(comparison: Comparison) -> str:
         words.append(f"Each algorithm acts as its paper evaluates it: {listing(actions)}.")
     else:
         words.append("Every action is a single sample of the policy.")
-    if comparison.scales:
+    given = [task for task, line in comparison.scales.items() if line.given]
+    if given:
+        words.append(f"The ends of the scale are the suite's own on {listing(given)}.")
+    if len(given) < len(comparison.scales):
         words.append(
-            "Scores are normalised per task: 0 is the return of random actions, 1 the best mean among these "
-            "variants, so they must not be set beside scores of another comparison."
+            f"Scores are normalised per task: {'elsewhere ' if given else ''}0 is the return of random "
+            "actions, 1 the best mean among these variants, so they must not be set beside scores of another "
+            "comparison."
         )
     return " ".join(words)
 
@@ -101,9 +105,10 @@ def sheets(comparison: Comparison, name: str) -> list[Sheet]:
         found.append(
             Sheet(
                 f"{name}-scales",
-                "What 0 and 1 mean, as returns (standard error: sample standard deviation over random "
-                "episodes, divided by the square root of their number)",
-                ("task", "0: random actions", "1: best mean", "standard error of 0"),
+                "What 0 and 1 mean, as returns: random actions and the best mean, unless the suite of the "
+                "task says it (standard error: sample standard deviation over random episodes, divided by "
+                "the square root of their number)",
+                ("task", "0", "1", "standard error of 0"),
                 scales,
             )
         )

@@ -32,7 +32,7 @@ def export(page: Page, groups: Sequence[Group], found: Sequence[Comparison], fol
     Raises:
         FewstepError: ``folder`` cannot be written.
     """
-    several = len({comparison.mujoco for comparison in found}) > 1
+    several = len({comparison.simulator for comparison in found}) > 1
     stems = [(comparison, comparison_section.stem(comparison, several)) for comparison in found]
     sheets = [
         *page.sheets(),
@@ -42,8 +42,8 @@ def export(page: Page, groups: Sequence[Group], found: Sequence[Comparison], fol
     with style.styled():
         for group in groups:
             if modes(group.runs):
-                versions = {other.mujoco for other in groups if other.env == group.env}
-                version = f"-mujoco-{group.mujoco}" if len(versions) > 1 else ""
+                versions = {other.simulator for other in groups if other.env == group.env}
+                version = f"-{(group.simulator or '').lower()}" if len(versions) > 1 else ""
                 drawn.append((f"learning-{group.env}{version}", learning_figure(group, CURVE)))
         for comparison, stem in stems:
             curves = comparison_section.curves_figure(comparison)(comparison_section.WIDE)

@@ -64,7 +64,9 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
     groups = group_runs(_read(runs))
     if len(groups) > 1:
         places = listing(group.title for group in groups)
-        raise UsageError(f"one figure shows one environment under one mujoco version, these are {places}")
+        raise UsageError(
+            f"one figure shows one environment under one version of its simulator, these are {places}"
+        )
     if not modes(groups[0].runs):
         raise UsageError("these runs have no evaluations to draw")
     with style.styled():

@@ -35,8 +35,8 @@ def lead(groups: Sequence[Group]) -> list[str]:
     seeds = _amount((len(variant.runs) for _, variant in variants), "seed")
     known = [f"{count(len(variants), 'variant')} with {seeds} each"]
     known += [f"{_amount(steps, 'environment step')} each"] if steps else []
-    versions = dict.fromkeys(run.mujoco for run in runs if run.mujoco)
-    known += [f"MuJoCo {listing(versions)}"] if versions else []
+    versions = dict.fromkeys(run.simulator for run in runs if run.simulator)
+    known += [listing(versions)] if versions else []
     return [f"{count(len(runs), 'run')}: {'; '.join(known)}."]
 
 
@@ -104,10 +104,12 @@ def warnings(groups: Sequence[Group]) -> list[str]:
             "Their returns are not whole ones, and a change of that setting changes them."
         )
     for env in dict.fromkeys(group.env for group in groups):
-        versions = [group.mujoco or "a version that was not recorded" for group in groups if group.env == env]
+        versions = [
+            group.simulator or "a version that was not recorded" for group in groups if group.env == env
+        ]
         if len(versions) > 1:
             found.append(
-                f"{env} was run under MuJoCo {listing(versions)}. The version changes returns, so these runs "
+                f"{env} was run under {listing(versions)}. The version changes returns, so these runs "
                 "are shown apart and not averaged."
             )
     uneven = [

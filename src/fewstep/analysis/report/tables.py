@@ -21,7 +21,7 @@ from fewstep.analysis.runs.summary import (
 from fewstep.analysis.statistics.aggregates import Estimate
 
 FILES_SHOWN = 200
-PACKAGES = ("fewstep", "python", "jax", "numpy", "gymnasium", "mujoco")
+PACKAGES = ("fewstep", "python", "jax", "numpy", "gymnasium")
 
 
 def each_run(groups: Sequence[Group]) -> Iterator[tuple[Group, Variant, Run]]:
@@ -53,9 +53,9 @@ def runs_sheet(groups: Sequence[Group]) -> Sheet:
             single = len(group.variants) == 1
             place = names[id(group)].index(result.actions) if single else group.variants.index(variant)
             colours.append(place)
-            rows.append((*_who(group, variant, run), result.actions, *_returns(result), group.mujoco))
+            rows.append((*_who(group, variant, run), result.actions, *_returns(result), group.simulator))
     head = ("variant", "environment", "seed", "run", "actions", "final", last_column(found), "best", "area")
-    more = ("evaluations", "episodes each", "mujoco")
+    more = ("evaluations", "episodes each", "simulator")
     return filled(Sheet("runs", "Mean return per episode, every run", (*head, *more), rows, colours))
 
 
@@ -83,10 +83,10 @@ def seeds_sheet(groups: Sequence[Group]) -> Sheet:
                 every += found
                 columns = ([r.final for r in found], [r.last for r in found], [r.area for r in found])
                 spread = map(over_seeds, columns)
-                rows.append((variant.label, group.env, mode, len(found), *spread, group.mujoco))
+                rows.append((variant.label, group.env, mode, len(found), *spread, group.simulator))
     if not any(row[3] > 1 for row in rows):
         rows = []
-    head = ("variant", "environment", "actions", "seeds", "final", last_column(every), "area", "mujoco")
+    head = ("variant", "environment", "actions", "seeds", "final", last_column(every), "area", "simulator")
     return filled(Sheet("seeds", "Mean return over seeds [lowest seed, highest seed]", head, rows))
 
 
@@ -105,15 +105,15 @@ def costs_sheet(groups: Sequence[Group]) -> Sheet:
         numbers += (used.update_ms, used.act_ms)
         if np.isfinite(numbers).any():
             device = run.provenance.get("device")
-            versions = [run.version(package) for package in ("mujoco", "gymnasium", "jax")]
+            versions = [run.simulator, run.version("gymnasium"), run.version("jax")]
             where = device if isinstance(device, str) else None
             rows.append((*_who(group, variant, run), *numbers, where, *versions))
     head = ("variant", "environment", "seed", "run", "env steps", "updates", "UTD", "minutes", "steps / s")
-    more = ("ms / update", "ms / action", "device", "mujoco", "gymnasium", "jax")
+    more = ("ms / update", "ms / action", "device", "simulator", "gymnasium", "jax")
     sheet = filled(Sheet("costs", "", (*head, *more), rows))
     known = {"UTD": "UTD: updates per environment step", "ms / update": "ms: medians"}
     explained = "; ".join(words for title, words in known.items() if title in sheet.head)
-    versions = {"mujoco", "gymnasium", "jax"} & set(sheet.head)
+    versions = {"simulator", "gymnasium", "jax"} & set(sheet.head)
     caption = "What it cost" + (", and under which versions" if versions else "")
     caption += f" ({explained})" if explained else ""
     return Sheet(sheet.name, caption, sheet.head, sheet.rows)
@@ -146,13 +146,17 @@ def _configurations(groups: Sequence[Group]) -> list[tuple[str, dict[str, Any]]]
 
 def versions_sheet(groups: Sequence[Group]) -> Sheet:
     """Versions of the packages that the runs depend on."""
-    named = [(name, {p: run.version(p) for p in PACKAGES if run.version(p)}) for name, run in _named(groups)]
+    named = [
+        (name, {p: run.version(p) for p in (*PACKAGES, *run.packages) if run.version(p)})
+        for name, run in _named(groups)
+    ]
     return _side_by_side("software", "Versions", "package", named)
 
 
 def provenance_sheet(groups: Sequence[Group]) -> Sheet:
     """Everything ``provenance.json`` holds but the versions that have their own table or do not matter."""
-    hidden = {f"versions.{package}" for package in PACKAGES} | set(PACKAGES)
+    packages = {*PACKAGES, *(package for group in groups for run in group.runs for package in run.packages)}
+    hidden = {f"versions.{package}" for package in packages} | packages
     named = [
         (name, {key: value for key, value in flat(run.provenance).items() if key not in hidden})
         for name, run in _named(groups)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from fewstep.analysis.numbers import listing
-from fewstep.envs.registry import without_mujoco
+from fewstep.envs.registry import packages_of
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.files import read_json
+from fewstep.runs.provenance import simulator_words
 
 RECORDS = ("provenance.json", "metrics.jsonl", "evaluations.jsonl")
 TABLES = ("config.toml", *RECORDS)
@@ -96,18 +97,25 @@ class Run:
         return "" if value is None else str(value)
 
     def version(self, package: str) -> str:
-        """Version of a package that the run recorded and depends on; empty where there is none."""
-        if package == "mujoco" and without_mujoco(self.env):
-            return ""  # earlier runs recorded it whatever their environment was
+        """Version of a package that the run recorded; empty where there is none."""
         versions = self.provenance.get("versions")
         table = versions if isinstance(versions, dict) else self.provenance
         return str(table.get(package) or "")
 
     @property
-    def mujoco(self) -> str | None:
-        """The MuJoCo version that the returns depend on: None if on none, empty if it was not recorded."""
-        no_need = without_mujoco(self.env) or (self.provenance and not self.version("mujoco"))
-        return None if no_need else self.version("mujoco")
+    def packages(self) -> tuple[str, ...]:
+        """Packages beside Gymnasium that returns depend on. Of an environment that fewstep does not know: MuJoCo
+        unless the run recorded that it was not loaded."""
+        known = packages_of(self.env)
+        if known is None:
+            return () if self.provenance and not self.version("mujoco") else ("mujoco",)
+        return known
+
+    @property
+    def simulator(self) -> str | None:
+        """``packages`` with versions (``MuJoCo 3.17.0``): None if there are none, empty if one is not known."""
+        found = {package: self.version(package) for package in self.packages}
+        return simulator_words(found) if found else None
 
     @property
     def is_saved_model(self) -> bool:

@@ -75,16 +75,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs whose returns may be compared: one environment under one MuJoCo version (see ``Run.mujoco``)."""
+    """Runs whose returns may be compared: one environment under one version of its simulator (``Run.simulator``)."""
 
     env: str
-    mujoco: str | None
+    simulator: str | None
     variants: tuple[Variant, ...]
 
     @property
     def title(self) -> str:
-        """Environment with the MuJoCo version its returns depend on, if they do and it is known."""
-        return f"{self.env}, MuJoCo {self.mujoco}" if self.mujoco else self.env
+        """Environment with the simulator its returns depend on, if they do and it is known."""
+        return f"{self.env}, {self.simulator}" if self.simulator else self.env
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -205,8 +205,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Runs by environment and MuJoCo version, inside by configuration; seeds in order, first come first."""
     places: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
-        places.setdefault((run.env, run.mujoco), []).append(run)
-    return [Group(env, mujoco, _variants(members)) for (env, mujoco), members in places.items()]
+        places.setdefault((run.env, run.simulator), []).append(run)
+    return [Group(env, simulator, _variants(members)) for (env, simulator), members in places.items()]
 
 
 def _variants(runs: list[Run]) -> tuple[Variant, ...]:

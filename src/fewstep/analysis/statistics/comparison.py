@@ -29,7 +29,6 @@ from fewstep.analysis.statistics.aggregates import (
     estimate,
     probability_of_improvement,
 )
-from fewstep.envs.registry import without_mujoco
 from fewstep.errors import UsageError, unknown
 
 NATIVE, SAMPLE = "native", "sample"
@@ -90,7 +89,7 @@ class Comparison:
 
     Attributes:
         mode: ``native`` or ``sample``.
-        mujoco: version of every run (see ``Run.mujoco``).
+        simulator: of every run (see ``Run.simulator``).
         score: a key of ``SCORES``.
         tasks: environment ids, in the order of the runs.
         entries: the contenders, at least two.
@@ -100,7 +99,7 @@ class Comparison:
     """
 
     mode: str
-    mujoco: str | None
+    simulator: str | None
     score: str
     tasks: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -127,7 +126,7 @@ class Comparison:
 
 
 def comparisons(groups: Sequence[Group], score: str = DEFAULT_SCORE) -> list[Comparison]:
-    """Every comparison that the runs allow: by MuJoCo version, and inside by way of acting.
+    """Every comparison that the runs allow: by simulator version, and inside by way of acting.
 
     Raises:
         UsageError: ``score`` is no key of ``SCORES``.
@@ -135,12 +134,12 @@ def comparisons(groups: Sequence[Group], score: str = DEFAULT_SCORE) -> list[Com
     if score not in SCORES:
         raise unknown("score", score, SCORES)
     found = []
-    versions = list(dict.fromkeys(group.mujoco for group in groups if group.mujoco is not None))
-    for place, mujoco in enumerate(versions or [None]):
-        # Tasks without MuJoCo are compared once, together with the runs under the first version.
-        fitting = (mujoco, None) if place == 0 else (mujoco,)
-        contenders = assemble([group for group in groups if group.mujoco in fitting])
-        both = [_compare(contenders, mode, mujoco, score) for mode in (NATIVE, SAMPLE)]
+    versions = list(dict.fromkeys(group.simulator for group in groups if group.simulator is not None))
+    for place, simulator in enumerate(versions or [None]):
+        # Tasks without one are compared once, together with the runs under the first version.
+        fitting = (simulator, None) if place == 0 else (simulator,)
+        contenders = assemble([group for group in groups if group.simulator in fitting])
+        both = [_compare(contenders, mode, simulator, score) for mode in (NATIVE, SAMPLE)]
         here = [comparison for comparison in both if comparison]
         if len(here) == 2 and all(entry.actions == (SAMPLE,) for entry in here[0].entries):
             here = here[1:]  # everyone's native way is the single sample
@@ -201,7 +200,9 @@ def choose(tasks: Sequence[set[str]]) -> tuple[list[int], set[str]]:
     return best
 
 
-def _compare(contenders: Sequence[Contender], mode: str, mujoco: str | None, score: str) -> Comparison | None:
+def _compare(
+    contenders: Sequence[Contender], mode: str, simulator: str | None, score: str
+) -> Comparison | None:
     notes: list[str] = []
     scored = [_returns(contender, mode, score, notes) for contender in contenders]
     places, shared = choose([set(returns) for returns in scored])
@@ -215,7 +216,7 @@ def _compare(contenders: Sequence[Contender], mode: str, mujoco: str | None, sco
         absent = listing([*left, *others])
         notes.append(f"Left out, because every variant of a comparison must be on every task: {absent}.")
     returns = [{task: scored[place][task] for task in tasks} for place in places]
-    scales = _scales(tasks, returns, kept, mujoco, notes)
+    scales = _scales(tasks, returns, kept, simulator, notes)
     entries = tuple(
         Entry(
             contender.label,
@@ -237,7 +238,7 @@ def _compare(contenders: Sequence[Contender], mode: str, mujoco: str | None, sco
         if between:
             notes.append(f"Settings of {contender.label} that differ between tasks: {listing(between)}.")
     warned = [*_few(entries), *_uneven(kept, tasks)]
-    return Comparison(mode, mujoco, score, tasks, entries, scales, tuple(warned), tuple(notes))
+    return Comparison(mode, simulator, score, tasks, entries, scales, tuple(warned), tuple(notes))
 
 
 def _returns(contender: Contender, mode: str, score: str, notes: list[str]) -> dict[str, np.ndarray]:
@@ -264,7 +265,7 @@ def _scales(
     tasks: Sequence[str],
     returns: Sequence[dict[str, np.ndarray]],
     contenders: Sequence[Contender],
-    mujoco: str | None,
+    simulator: str | None,
     notes: list[str],
 ) -> dict[str, normalise.Scale]:
     """The scales of the tasks that have one; a note for each task that has none."""
@@ -272,6 +273,9 @@ def _scales(
     versions: dict[str, None] = {}
     for task in tasks:
         runs = [run for contender in contenders for run in contender.runs[task]]
+        if (ends := random_return.ends(runs)) is not None:
+            scales[task] = normalise.Scale(*ends, 0.0, given=True)
+            continue
         try:
             zero = random_return.zero(runs)
             best = max(float(own[task].mean()) for own in returns)
@@ -280,11 +284,11 @@ def _scales(
             notes.append(f"{error}. It counts in the probabilities of improvement only.")
             continue
         notes += [zero.note] if zero.note else []
-        versions |= {} if without_mujoco(task) else {zero.mujoco or normalise.MUJOCO: None}
+        versions |= {zero.simulator: None} if zero.simulator else {}
     notes += [
-        f"The returns of random actions were measured under MuJoCo {version}, the runs under {mujoco}."
+        f"The returns of random actions were measured under {version}, the runs under {simulator}."
         for version in versions
-        if mujoco and version != mujoco
+        if simulator and version != simulator
     ]
     return scales
 

@@ -19,8 +19,8 @@ class Random:
     episodes: int
 
 
-MUJOCO = "3.17.0"
-"""The version under which ``RANDOM`` was measured."""
+MUJOCO = "MuJoCo 3.17.0"
+"""What ``RANDOM`` was measured under."""
 
 # Source of every number: our own measurement (`python -m benchmarks.random_returns`) under MuJoCo 3.17.0
 # and Gymnasium 1.3.0: the environment's own time limit, actions uniform over the action box, reset seeds
@@ -57,11 +57,15 @@ RANDOM = {
 
 @dataclass(frozen=True)
 class Scale:
-    """A task's line from returns to scores: the returns that are 0 and 1, and the error of the first."""
+    """A task's line from returns to scores: the returns that are 0 and 1, and the error of the first.
+
+    ``given``: its suite says what they are.
+    """
 
     zero: float
     one: float
     error: float
+    given: bool = False
 
     def __call__(self, value: float) -> float:
         """The score of a return: without unit, below 0 if worse than random, above 1 if above the best."""

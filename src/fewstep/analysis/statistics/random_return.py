@@ -13,7 +13,9 @@ import numpy as np
 
 from fewstep import envs
 from fewstep.analysis.runs.reading import RANDOM_RETURN, Run
-from fewstep.analysis.statistics.normalised_scores import RANDOM, Random
+from fewstep.analysis.statistics.normalised_scores import MUJOCO, RANDOM, Random
+from fewstep.envs.registry import packages_of, packages_used
+from fewstep.envs.suites import suite_of
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import provenance
 from fewstep.runs.files import write_text
@@ -39,8 +41,10 @@ class Task:
 
     @property
     def on_record(self) -> bool:
-        """Whether fewstep brings the number along."""
-        return self.env in RANDOM and self.max_episode_steps is None
+        """Whether fewstep brings the number along, or the suite says what 0 is."""
+        suite = suite_of(self.env)
+        known = self.env in RANDOM or (suite is not None and suite.ends is not None)
+        return known and self.max_episode_steps is None
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,12 @@ class Zero:
 
     Attributes:
         random: mean, standard error and number of episodes.
-        mujoco: the version it was measured under, None for a task on record.
+        simulator: what it was measured under, empty where it depends on nothing.
         note: how it was measured, empty for a task on record.
     """
 
     random: Random
-    mujoco: str | None = None
+    simulator: str = ""
     note: str = ""
 
 
@@ -118,7 +122,7 @@ def keep(
         "returns": returns,
         "cut": cut,
         "steps": steps,
-        "mujoco": provenance.versions(("mujoco",))["mujoco"],
+        "simulator": provenance.simulator_words(provenance.versions(packages_used(task.env))),
     }
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +146,14 @@ def task_of(run: Run) -> Task:
     return Task(run.env, *(int(limit) if np.isfinite(limit) else None for limit in limits))
 
 
+def ends(runs: Sequence[Run]) -> tuple[float, float] | None:
+    """The returns that the task's suite calls 0 and 1; None if it says nothing of that, or another time limit
+    than its own was set."""
+    task = task_of(runs[0])
+    suite = suite_of(task.env)
+    return suite.ends if suite and all(task_of(run).max_episode_steps is None for run in runs) else None
+
+
 def zero(runs: Sequence[Run]) -> Zero:
     """The return of random actions on the task that all of ``runs`` share.
 
@@ -153,7 +165,7 @@ def zero(runs: Sequence[Run]) -> Zero:
     if len({task.max_episode_steps for task in tasks}) > 1:
         raise UsageError(f"{env} cannot be normalised: its time limit is not the same in all runs")
     if tasks[0].on_record:
-        return Zero(RANDOM[env])
+        return Zero(RANDOM[env], MUJOCO if packages_of(env) else "")
     for run in runs:
         found = [kept(run.random, task) for task in tasks]
         if found[0] is not None and None not in found:
@@ -181,4 +193,4 @@ def kept(record: dict[str, Any], task: Task) -> Zero | None:
         f"Random actions on {task.env} were measured for these runs: {len(values)} episodes, reset seeds 0 "
         f"to {len(values) - 1}" + (f", {cut} of them cut as in evaluation." if cut else ".")
     )
-    return Zero(Random(float(values.mean()), error, len(values)), str(record.get("mujoco")), note)
+    return Zero(Random(float(values.mean()), error, len(values)), str(record.get("simulator") or ""), note)

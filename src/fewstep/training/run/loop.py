@@ -8,7 +8,7 @@ from fewstep import foreign
 from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
-from fewstep.envs.registry import uses_mujoco
+from fewstep.envs.registry import packages_used
 from fewstep.runs import provenance
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
@@ -57,7 +57,7 @@ def create(trainer: Trainer, run_path: Path) -> RunDir:
     """A new run directory with all that is known before the first step."""
     config = trainer.config
     run = RunDir.create(run_path, config.to_toml())
-    found = provenance.collect(config.sha256, numerics.device(), mujoco=uses_mujoco(config.env))
+    found = provenance.collect(config.sha256, numerics.device(), packages_used(config.env))
     if trainer.dataset is not None:
         found["dataset"] = asdict(trainer.dataset)
     write_text(run.provenance, json.dumps(found, indent=1) + "\n")

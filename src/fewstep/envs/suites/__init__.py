@@ -1,0 +1,26 @@
+"""The environments that fewstep knows, suite by suite: tasks, what they need, how returns are read.
+
+Tasks of a suite are data here, so that they can be listed and named without importing the package they come
+from. Those of suites beyond Gymnasium's own are registered with Gymnasium under ``PREFIX/NAME``.
+"""
+
+from fewstep.envs.suites import dmc, gymnasium_tasks, maze, toy
+from fewstep.envs.suites.suite import Suite
+
+SUITES: tuple[Suite, ...] = (
+    gymnasium_tasks.MUJOCO,
+    gymnasium_tasks.CLASSIC,
+    toy.SUITE,
+    dmc.SUITE,
+    maze.SUITE,
+)
+_BY_ID = {env_id: suite for suite in SUITES for env_id in suite.tasks}
+
+
+def suite_of(env_id: str) -> Suite | None:
+    """The suite of a task, None for what none of them lists."""
+    return _BY_ID.get(env_id)
+
+
+for _suite in SUITES:
+    _suite.register()

@@ -1,0 +1,185 @@
+"""The DeepMind Control suite (Tassa et al. 2018, arXiv 1801.00690): ``dmc/DOMAIN-TASK``.
+
+All rewards are in [0, 1] per step of an episode of 1000, so a return is in [0, 1000]. Not here: ``lqr``,
+whose actions have no bounds.
+"""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from fewstep.envs.rendering import choose_backend_for_good
+from fewstep.envs.suites.suite import Suite
+
+LIMIT = 1000
+"""Steps of an episode, of every task."""
+
+_DOMAINS = {
+    "acrobot": "two links, driven between them",
+    "ball_in_cup": "cup that must catch a ball on a string",
+    "cartpole": "one to three poles on a cart",
+    "cheetah": "planar runner",
+    "dog": "dog with a flexible spine",
+    "finger": "finger that turns a body",
+    "fish": "fish in three dimensions",
+    "hopper": "planar one-legged hopper",
+    "humanoid": "humanoid",
+    "humanoid_CMU": "humanoid with the joints of CMU's motion capture",
+    "manipulator": "planar arm with a gripper",
+    "pendulum": "pendulum to swing up and hold",
+    "point_mass": "point mass on a plane",
+    "quadruped": "four-legged walker",
+    "reacher": "two-joint arm reaching a point",
+    "stacker": "planar arm stacking boxes",
+    "swimmer": "planar swimmer of 6 or 15 links",
+    "walker": "planar two-legged walker",
+}
+_SIZES = {  # task: (numbers in an observation, in an action)
+    "acrobot-swingup": (6, 1),
+    "acrobot-swingup_sparse": (6, 1),
+    "ball_in_cup-catch": (8, 2),
+    "cartpole-balance": (5, 1),
+    "cartpole-balance_sparse": (5, 1),
+    "cartpole-swingup": (5, 1),
+    "cartpole-swingup_sparse": (5, 1),
+    "cartpole-two_poles": (8, 1),
+    "cartpole-three_poles": (11, 1),
+    "cheetah-run": (17, 6),
+    "dog-stand": (223, 38),
+    "dog-walk": (223, 38),
+    "dog-trot": (223, 38),
+    "dog-run": (223, 38),
+    "dog-fetch": (232, 38),
+    "finger-spin": (9, 2),
+    "finger-turn_easy": (12, 2),
+    "finger-turn_hard": (12, 2),
+    "fish-upright": (21, 5),
+    "fish-swim": (24, 5),
+    "hopper-stand": (15, 4),
+    "hopper-hop": (15, 4),
+    "humanoid-stand": (67, 21),
+    "humanoid-walk": (67, 21),
+    "humanoid-run": (67, 21),
+    "humanoid-run_pure_state": (55, 21),
+    "humanoid_CMU-stand": (137, 56),
+    "humanoid_CMU-walk": (137, 56),
+    "humanoid_CMU-run": (137, 56),
+    "manipulator-bring_ball": (44, 5),
+    "manipulator-bring_peg": (44, 5),
+    "manipulator-insert_ball": (44, 5),
+    "manipulator-insert_peg": (44, 5),
+    "pendulum-swingup": (3, 1),
+    "point_mass-easy": (4, 2),
+    "point_mass-hard": (4, 2),
+    "quadruped-walk": (78, 12),
+    "quadruped-run": (78, 12),
+    "quadruped-escape": (101, 12),
+    "quadruped-fetch": (90, 12),
+    "reacher-easy": (6, 2),
+    "reacher-hard": (6, 2),
+    "stacker-stack_2": (49, 5),
+    "stacker-stack_4": (63, 5),
+    "swimmer-swimmer6": (25, 5),
+    "swimmer-swimmer15": (61, 14),
+    "walker-stand": (24, 6),
+    "walker-walk": (24, 6),
+    "walker-run": (24, 6),
+}
+
+
+def _note(task: str) -> str:
+    obs, act = _SIZES[task]
+    more = "; needs OpenGL at every reset" if task == "quadruped-escape" else ""
+    return f"{_DOMAINS[task.split('-')[0]]}: {obs} observations, {act} actions{more}"
+
+
+SUITE = Suite(
+    name="dmc",
+    title="the DeepMind Control suite",
+    tasks={f"dmc/{task}": _note(task) for task in _SIZES},
+    packages=("mujoco", "dm_control"),
+    module="dm_control",
+    install="pip install 'fewstep[dmc]'",
+    entry_point="fewstep.envs.suites.dmc:ControlEnv",
+    limits={f"dmc/{task}": LIMIT for task in _SIZES},
+    ends=(0.0, 1000.0),
+)
+
+
+class ControlEnv(gymnasium.Env[dict[str, Any], NDArray[np.float64]]):
+    """One task as a Gymnasium environment, observations in dm_control's order.
+
+    It never ends an episode by its length; the registration does. ``reset(seed)`` sets the generator that the
+    task draws from, so an episode is a function of its seed and its actions.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's attribute)
+
+    def __init__(self, name: str, render_mode: str | None = None) -> None:
+        choose_backend_for_good()
+        from dm_control import suite
+
+        domain, task = name.split("-")
+        with _quiet():
+            self._env: Any = suite.load(domain, task, task_kwargs={"time_limit": float("inf")})
+        self.render_mode = render_mode
+        self.metadata = self.metadata | {"render_fps": round(1.0 / self._env.control_timestep())}
+        # A list of pairs: a plain dict would be sorted.
+        self.observation_space = spaces.Dict(
+            [
+                (key, spaces.Box(-np.inf, np.inf, np.shape(part), np.float64))
+                for key, part in self._env.observation_spec().items()
+            ]
+        )
+        action = self._env.action_spec()
+        self.action_space = spaces.Box(action.minimum, action.maximum, action.shape, np.float64)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; seeds that differ by a multiple of 2^32 are one."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._env.task._random = np.random.RandomState(seed % 2**32)
+        return _plain(self._env.reset().observation), {}
+
+    def step(self, action: NDArray[np.float64]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """One control step. An end whose discount is 0 is a terminal state, any other is a cut."""
+        after = self._env.step(action)
+        terminated = after.last() and after.discount == 0.0
+        truncated = after.last() and not terminated
+        return _plain(after.observation), float(after.reward), terminated, truncated, {}
+
+    def render(self) -> NDArray[np.uint8]:
+        """``[480, 480, 3]`` from the task's first camera."""
+        return self._env.physics.render(480, 480, camera_id=0)
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._env.close()
+        self._env.physics.free()
+
+
+def _plain(observation: Any) -> dict[str, Any]:
+    return {key: np.asarray(part, np.float64) for key, part in observation.items()}
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Without the suite's notice on one of its own model files, which nobody can act on."""
+    logger = logging.getLogger("absl")
+
+    def passes(record: logging.LogRecord) -> bool:
+        return "settotalmass" not in record.getMessage()
+
+    logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        logger.removeFilter(passes)
