@@ -126,7 +126,7 @@ def test_a_rollout_that_was_given_away_is_not_written_to():
 
     def add(value):
         row, flag = np.full((1, 1), value, np.float32), np.zeros(1, bool)
-        kept.add(row, row, StepResult(row, row[:, 0], flag, flag, flag))
+        kept.add(row, row, StepResult(row, row[:, 0], flag, flag, flag, row[:, 0]))
         return kept.due(0)
 
     assert add(1.0) is None

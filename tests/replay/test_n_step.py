@@ -77,7 +77,7 @@ class Recorded:
         lost = rng.random(n) < self.lose
         obs = (self.time * n + np.arange(n, dtype=np.float32))[:, None]
         reward = np.where(lost, 0.0, rng.normal(size=n)).astype(np.float32)
-        result = StepResult(obs + 0.5, reward, ended[0] & ~lost, ended[1] | lost, lost)
+        result = StepResult(obs + 0.5, reward, ended[0] & ~lost, ended[1] | lost, lost, reward)
         self.replay.add(obs, np.zeros((n, 1), np.float32), result)
         for env in range(n):
             episode = self.episodes[env]
@@ -217,7 +217,7 @@ def test_rewards_are_divided_after_they_are_summed():
     for k in range(20):
         obs = np.full((1, 1), k, np.float32)
         for one in (scaled, raw):
-            one.add(obs, np.zeros((1, 1), np.float32), StepResult(obs, obs[:, 0] ** 2, no, no, no))
+            one.add(obs, np.zeros((1, 1), np.float32), StepResult(obs, obs[:, 0] ** 2, no, no, no, obs[:, 0]))
     divisor = scaled.metrics()["reward/divisor"]
     left, right = scaled.due(20), raw.due(20)
     np.testing.assert_allclose(left.reward * divisor, right.reward, rtol=1e-6)

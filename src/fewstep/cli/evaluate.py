@@ -98,12 +98,16 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fewstep.analysis.statistics.proportion import success_words
     from fewstep.runs.metrics import sample_std
     from fewstep.training.run.progress import cut_note
 
     table = Table(title=f"{env} after {rows[0]['env_steps']:,} steps")
     spread_of = "return (mean ± sample sd)"
-    for column in ("actions", "episodes", spread_of, "median", "lowest", "highest", "length"):
+    columns = ["actions", "episodes", spread_of, "median", "lowest", "highest", "length"]
+    if any("success" in row for row in rows):
+        columns.append("success (95 %)")
+    for column in columns:
         justify = "left" if column == "actions" else "right"
         table.add_column(column, justify=justify, overflow="fold")  # in a narrow window no digit is left out
     for row in rows:
@@ -111,7 +115,9 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
         deviation = sample_std(row["returns"])
         spread = f"{returns.mean():,.1f}" + ("" if deviation is None else f" ± {deviation:,.1f}")
         numbers = (np.median(returns), returns.min(), returns.max(), np.mean(row["lengths"]))
-        table.add_row(row["actions"], str(len(returns)), spread, *(f"{value:,.1f}" for value in numbers))
+        success = [success_words(row["success"])] if "success" in row else []
+        shown = (f"{value:,.1f}" for value in numbers)
+        table.add_row(row["actions"], str(len(returns)), spread, *shown, *success)
     console = Console()
     with console.capture() as text:
         console.print(table)

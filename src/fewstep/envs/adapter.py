@@ -15,6 +15,9 @@ from fewstep.envs.spaces import ORDINARY, ActionView, BadValue, FloatVector, Obs
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from fewstep.foreign import brief
 
+NOT_SAID = float("nan")
+"""The success of a step that its environment says nothing about."""
+_SUCCESS = ("success", "is_success")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -64,8 +67,9 @@ class Adapter:
         return observation
 
     @ORDINARY
-    def step(self, action: NDArray[Any]) -> tuple[FloatVector, float, bool, bool]:
-        """Take ``action[act_size]``, finite and in [-1, 1]: observation, reward, terminated, truncated."""
+    def step(self, action: NDArray[Any]) -> tuple[FloatVector, float, bool, bool, float]:
+        """Take ``action[act_size]``, finite and in [-1, 1]: observation, reward, terminated, truncated, and
+        whether the task succeeded: 1 or 0 by ``info["success"]`` or ``["is_success"]``, else NaN."""
         if not self.running:
             raise FewstepError(f"step was called outside an episode; reset first, in {self.where()}")
         self.running = False  # until this step has proved sound
@@ -84,7 +88,7 @@ class Adapter:
         terminated = self._flag("terminated", result[2])
         truncated = self._flag("truncated", result[3])
         self.running = not (terminated or truncated)
-        return observation, reward, terminated, truncated
+        return observation, reward, terminated, truncated, _success(result[4])
 
     def _reset(self, seed: int | None) -> Any:
         result = self.env.reset(seed=seed)
@@ -165,6 +169,15 @@ class Adapter:
 def _steps_per_second(env: gymnasium.Env[Any, Any]) -> float:
     declared = env.metadata.get("render_fps")
     return float(declared) if isinstance(declared, int | float) and declared > 0 else 30.0
+
+
+def _success(info: Any) -> float:
+    """1 or 0 if ``info`` says so by a bool or a number, NaN if it does not: the key is the user's to use."""
+    for key in _SUCCESS if isinstance(info, dict) else ():
+        value = info.get(key)
+        if isinstance(value, bool | np.bool_ | int | float | np.number):
+            return float(bool(value))
+    return NOT_SAID
 
 
 def check_seed(seed: Any) -> int:

@@ -124,7 +124,7 @@ def _rollout(vector: VectorEnv, steps: int, action_seed: int, env_seed: int) -> 
     rng = np.random.default_rng(action_seed)
     start = vector.reset([env_seed])
     flag = np.zeros(1, np.bool_)
-    results = [StepResult(start, np.zeros(1, np.float32), flag, flag, flag)]
+    results = [StepResult(start, np.zeros(1, np.float32), flag, flag, flag, np.full(1, np.nan, np.float32))]
     for _ in range(steps):
         action = rng.uniform(-1.0, 1.0, (1, vector.spec.act_size)).astype(np.float32)
         results.append(vector.step(action))
@@ -135,7 +135,7 @@ def _rollout(vector: VectorEnv, steps: int, action_seed: int, env_seed: int) -> 
 
 def _same(a: list[StepResult], b: list[StepResult]) -> bool:
     return all(
-        np.array_equal(x, y)
+        np.array_equal(x, y, equal_nan=x.dtype == np.float32)
         for left, right in zip(a, b, strict=True)
         for x, y in zip(left, right, strict=True)
     )

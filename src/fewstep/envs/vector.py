@@ -40,6 +40,8 @@ class StepResult(NamedTuple):
         truncated: ``[N]`` bool, the episode was cut off (a time limit). Both may be True at once.
         lost: ``[N]`` bool, the environment's process failed and was replaced: this step did not happen, its
             observation is the one before and its reward 0. ``truncated`` is True too.
+        success: ``[N]`` float32, 1 or 0 where the environment says that the task has or has not succeeded,
+            NaN where it says neither (``Adapter.step``).
     """
 
     obs: NDArray[np.float32]
@@ -47,6 +49,7 @@ class StepResult(NamedTuple):
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     lost: NDArray[np.bool_]
+    success: NDArray[np.float32]
 
 
 class Single(Protocol):
@@ -61,7 +64,7 @@ class Single(Protocol):
     high: NDArray[Any]
 
     def reset(self, seed: int | None) -> NDArray[np.float32]: ...  # noqa: D102 (as in Adapter, all of them)
-    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool]: ...  # noqa: D102
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float32], float, bool, bool, float]: ...  # noqa: D102
     def where(self) -> str: ...  # noqa: D102
     def observation_name(self, index: int) -> str: ...  # noqa: D102
     def render(self) -> NDArray[np.uint8]: ...  # noqa: D102
@@ -158,6 +161,7 @@ class VectorEnv:
         terminated = np.zeros(self.count, np.bool_)
         truncated = np.zeros(self.count, np.bool_)
         lost = np.zeros(self.count, np.bool_)
+        success = np.full(self.count, np.nan, np.float32)
         finite = np.isfinite(actions)
         clipped = np.clip(actions, -1.0, 1.0)
         for index in self._selected(mask):
@@ -166,12 +170,11 @@ class VectorEnv:
                 bad = int(np.flatnonzero(~finite[index])[0])
                 raise NonFiniteError(f"action[{bad}] is {actions[index, bad]} for {adapter.where()}")
             try:
-                self._obs[index], reward[index], terminated[index], truncated[index] = at_once(
-                    adapter.step, clipped[index]
-                )
+                moved = at_once(adapter.step, clipped[index])
+                self._obs[index], reward[index], terminated[index], truncated[index], success[index] = moved
             except Lost:
                 truncated[index] = lost[index] = True
-        return StepResult(self._obs.copy(), reward, terminated, truncated, lost)
+        return StepResult(self._obs.copy(), reward, terminated, truncated, lost, success)
 
     def render(self, index: int = 0) -> NDArray[np.uint8]:
         """``[height, width, 3]`` picture of one environment, made with a ``render_mode``."""

@@ -117,4 +117,5 @@ def _scalars(row: Row) -> dict[str, float]:
 
 def _evaluation(row: Row) -> dict[str, float]:
     name = f"evaluation/{row['actions']}"
-    return {f"{name}/return": fmean(row["returns"]), f"{name}/length": fmean(row["lengths"])}
+    found = {f"{name}/return": fmean(row["returns"]), f"{name}/length": fmean(row["lengths"])}
+    return found | ({f"{name}/success": fmean(row["success"])} if "success" in row else {})

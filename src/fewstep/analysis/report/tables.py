@@ -19,8 +19,10 @@ from fewstep.analysis.runs.summary import (
     results,
 )
 from fewstep.analysis.statistics.aggregates import Estimate
+from fewstep.analysis.statistics.proportion import wilson
 
 FILES_SHOWN = 200
+SUCCESS = "success [95 %]"
 PACKAGES = ("fewstep", "python", "jax", "numpy", "gymnasium")
 
 
@@ -53,9 +55,11 @@ def runs_sheet(groups: Sequence[Group]) -> Sheet:
             single = len(group.variants) == 1
             place = names[id(group)].index(result.actions) if single else group.variants.index(variant)
             colours.append(place)
-            rows.append((*_who(group, variant, run), result.actions, *_returns(result), group.simulator))
+            success = wilson(sum(result.success), len(result.success)) if result.success else None
+            told = (*_returns(result), success, group.simulator)
+            rows.append((*_who(group, variant, run), result.actions, *told))
     head = ("variant", "environment", "seed", "run", "actions", "final", last_column(found), "best", "area")
-    more = ("evaluations", "episodes each", "simulator")
+    more = ("evaluations", "episodes each", SUCCESS, "simulator")
     return filled(Sheet("runs", "Mean return per episode, every run", (*head, *more), rows, colours))
 
 
@@ -83,10 +87,22 @@ def seeds_sheet(groups: Sequence[Group]) -> Sheet:
                 every += found
                 columns = ([r.final for r in found], [r.last for r in found], [r.area for r in found])
                 spread = map(over_seeds, columns)
-                rows.append((variant.label, group.env, mode, len(found), *spread, group.simulator))
+                shares = [float(np.mean(r.success)) for r in found if r.success]
+                told = (over_seeds(shares) if shares else None, group.simulator)
+                rows.append((variant.label, group.env, mode, len(found), *spread, *told))
     if not any(row[3] > 1 for row in rows):
         rows = []
-    head = ("variant", "environment", "actions", "seeds", "final", last_column(every), "area", "simulator")
+    head = (
+        "variant",
+        "environment",
+        "actions",
+        "seeds",
+        "final",
+        last_column(every),
+        "area",
+        "success",
+        "simulator",
+    )
     return filled(Sheet("seeds", "Mean return over seeds [lowest seed, highest seed]", head, rows))
 
 

@@ -32,8 +32,13 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of one action mode; ``returns`` and ``lengths`` hold one number per episode, ``cut`` is
-    the number of those that had not ended when they were cut."""
+    """One evaluation of one action mode.
+
+    Attributes:
+        returns, lengths: one number per episode.
+        cut: how many had not ended when they were cut.
+        success: 1 or 0 per episode, empty where the environment does not say.
+    """
 
     env_steps: int
     updates: int
@@ -41,6 +46,7 @@ class Evaluation:
     returns: tuple[float, ...]
     lengths: tuple[float, ...]
     cut: int = 0
+    success: tuple[int, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -320,7 +326,13 @@ def _evaluation(row: Row) -> Evaluation | None:
         numbers,
         spans,
         cut.count(True) if isinstance(cut, list) else 0,
+        _successes(row.get("success"), len(returns)),
     )
+
+
+def _successes(found: Any, episodes: int) -> tuple[int, ...]:
+    told = isinstance(found, list) and len(found) == episodes and all(value in (0, 1) for value in found)
+    return tuple(map(int, found)) if told else ()
 
 
 def _saved(path: Path) -> Row:

@@ -30,6 +30,7 @@ class Result:
         best: highest mean return of any evaluation. A maximum over noise: biased upwards.
         area: area under the mean-return curve divided by its width, that is the mean return along training.
         evaluations: how many there were; episodes: of the last one.
+        success: 1 or 0 for each of these episodes, empty where the environment does not say.
     """
 
     actions: str
@@ -39,6 +40,7 @@ class Result:
     area: float
     evaluations: int
     episodes: int
+    success: tuple[int, ...] = ()
 
     @property
     def averaged(self) -> int:
@@ -113,7 +115,7 @@ def results(run: Run) -> list[Result]:
     found = []
     for mode in modes([run]):
         steps, means = mode_curve(run, mode)
-        episodes = [len(e.returns) for e in run.evaluations if e.actions == mode][-1]
+        newest = [e for e in run.evaluations if e.actions == mode][-1]
         found.append(
             Result(
                 mode,
@@ -122,7 +124,8 @@ def results(run: Run) -> list[Result]:
                 float(means.max()),
                 mean_height(steps, means),
                 len(means),
-                episodes,
+                len(newest.returns),
+                newest.success,
             )
         )
     return found

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep import foreign
+from fewstep.envs.adapter import NOT_SAID
 from fewstep.envs.place import Place
 from fewstep.envs.process import space_json, wire
 from fewstep.envs.spaces import ActionView, FloatVector, ObservationView
@@ -162,13 +163,14 @@ class RemoteAdapter:
             _, numbers = self._process.ask(request, b"", self._place)
         return np.frombuffer(numbers, np.float32)
 
-    def step(self, action: NDArray[Any]) -> tuple[FloatVector, float, bool, bool]:
-        """Take ``action[act_size]``, finite and in [-1, 1]: observation, reward, terminated, truncated."""
+    def step(self, action: NDArray[Any]) -> tuple[FloatVector, float, bool, bool, float]:
+        """As ``Adapter.step``."""
         self._place.step()
         body = action.astype(np.float32).tobytes()
         answer, numbers = self._process.ask({"do": "step", "at": self._at}, body, self._place)
         observation = np.frombuffer(numbers, np.float32)
-        return observation, answer["reward"], answer["terminated"], answer["truncated"]
+        success = NOT_SAID if answer["success"] is None else answer["success"]
+        return observation, answer["reward"], answer["terminated"], answer["truncated"], success
 
     def where(self) -> str:
         """Which environment, when, and how to get there again."""

@@ -5,6 +5,7 @@ one request after another on the socket that it inherits, and ends when the othe
 """
 
 import ctypes
+import math
 import signal
 import socket
 import sys
@@ -70,8 +71,9 @@ def _do(end: socket.socket, adapter: Adapter, head: dict[str, Any], body: bytes)
     if head["do"] == "reset":
         wire.send(end, {}, adapter.reset(head["seed"]).tobytes())
         return
-    observation, reward, terminated, truncated = adapter.step(np.frombuffer(body, np.float32))
+    observation, reward, terminated, truncated, success = adapter.step(np.frombuffer(body, np.float32))
     answer = {"reward": reward, "terminated": terminated, "truncated": truncated}
+    answer["success"] = None if math.isnan(success) else success
     wire.send(end, answer, observation.tobytes())
 
 

@@ -30,11 +30,14 @@ class Rollout:
     Attributes:
         returns, lengths: what they gave in how many steps.
         cut: True where the episode had not ended when it was cut, so that its return is not a whole one.
+        success: 1 where the environment said at any step that the task has succeeded, 0 where it said only
+            that it has not, NaN where it said nothing.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     cut: np.ndarray
+    success: np.ndarray
 
 
 def rollout(
@@ -53,6 +56,7 @@ def rollout(
     for tape, first in zip(tapes, obs, strict=False):
         tape.begin(first)
     returns, lengths = np.zeros(vector.count), np.zeros(vector.count, np.int64)
+    success = np.full(vector.count, np.nan)
     if watch:
         watch(vector, running)
     for step in range(longest):
@@ -63,6 +67,7 @@ def rollout(
         result = vector.step(actions, running)
         returns += result.reward  # zero for those that have finished
         lengths += running
+        success = np.fmax(success, result.success)
         for index in np.flatnonzero(running).tolist() if tapes else ():
             ended = result.terminated[index]
             tapes[index].step(actions[index], result.reward[index], ended, result.obs[index])
@@ -70,7 +75,7 @@ def rollout(
             watch(vector, running)
         running = running & ~(result.terminated | result.truncated)
         obs = result.obs
-    return Rollout(returns, lengths, running)
+    return Rollout(returns, lengths, running, success)
 
 
 def in_turn(
@@ -86,7 +91,7 @@ def in_turn(
     count = len(episode_seeds)
     first = np.arange(vector.count) == 0
     returns, lengths = np.zeros(count), np.zeros(count, np.int64)
-    running = np.ones(count, bool)
+    running, success = np.ones(count, bool), np.full(count, np.nan)
     # The policy sees as many rows as side by side, so that row n gets the draws of episode n.
     obs = np.zeros((count, vector.spec.obs_size), np.float32)
     for episode, seed in enumerate(episode_seeds):
@@ -98,18 +103,19 @@ def in_turn(
             actions = act(obs, int(lengths[episode]))
             result = vector.step(np.tile(actions[episode], (vector.count, 1)), first)
             if result.lost[0]:  # its process was replaced: the episode begins anew
-                returns[episode], lengths[episode] = 0.0, 0
+                returns[episode], lengths[episode], success[episode] = 0.0, 0, np.nan
                 obs[episode] = vector.reset([seed] * vector.count, first)[0]
                 if tapes:
                     tapes[episode].begin(obs[episode])
                 continue
             returns[episode] += result.reward[0]
             lengths[episode] += 1
+            success[episode] = np.fmax(success[episode], result.success[0])
             running[episode] = not (result.terminated[0] or result.truncated[0])
             obs[episode] = result.obs[0]
             if tapes:
                 tapes[episode].step(actions[episode], result.reward[0], result.terminated[0], obs[episode])
-    return Rollout(returns, lengths, running)
+    return Rollout(returns, lengths, running, success)
 
 
 class Evaluator:
@@ -218,6 +224,8 @@ class Evaluator:
             interface = Interface(vector)
             for number, tape in enumerate(tapes):
                 keep.write(f"{mode_name(mode)}-{number:05d}", tape.episode(interface))
+        said = ~np.isnan(played.success)
+        success = {"success": np.where(said, played.success, 0.0).astype(int).tolist()} if said.any() else {}
         return {
             "env_steps": env_steps,
             "updates": updates,
@@ -225,6 +233,7 @@ class Evaluator:
             "returns": played.returns.tolist(),
             "lengths": played.lengths.tolist(),
             "cut": played.cut.tolist(),
+            **success,
             "seeds": self._seeds,
             "wall_seconds": round(time.monotonic() - began, 3),
         }

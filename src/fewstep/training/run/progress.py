@@ -171,6 +171,7 @@ class RunReporter:
             f"return {number(sum(returns) / count)}"
             + ("" if spread is None else f" ± {number(spread)} (sample sd)")
             + f" over {count} episode{'s' if count > 1 else ''}"
+            + (f", {sum(row['success'])} of them a success" if "success" in row else "")
         )
         if cut := cut_note(row):
             self.note(f"step {row['env_steps']:,}: {cut}: their returns are those of unfinished episodes")
