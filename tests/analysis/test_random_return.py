@@ -64,7 +64,14 @@ def test_a_measured_task_has_scores_and_the_report_says_how_they_came(tmp_path, 
 
 
 def test_a_number_for_another_task_or_a_damaged_one_is_no_number():
-    good = {"env": "a", "max_episode_steps": None, "eval_max_steps": 7, "returns": [1.0, 3.0], "cut": 0}
+    good = {
+        "env": "a",
+        "max_episode_steps": None,
+        "eval_max_steps": 7,
+        "action_repeat": 1,
+        "returns": [1.0, 3.0],
+        "cut": 0,
+    }
     assert kept(good, Task("a")).random.mean == 2.0
     assert kept(good | {"cut": 1}, Task("a", None, 7)) is not None
     for record, task in (

@@ -140,7 +140,7 @@ def test_a_crashed_run_reports_what_it_lacks(tmp_path):
 def test_success_stands_beside_returns_where_an_environment_tells(tmp_path):
     paths = [make(tmp_path / str(seed), Made(seed=seed, rows=3)) for seed in (0, 1)]
     plain = report(paths, tmp_path / "plain.html")[1]
-    assert "success" not in plain
+    assert "success [" not in plain
     for path, count in zip(paths, (4, 2), strict=True):
         rows = [json.loads(line) for line in (path / "evaluations.jsonl").read_text().splitlines()]
         for row in rows:
@@ -149,7 +149,9 @@ def test_success_stands_beside_returns_where_an_environment_tells(tmp_path):
     _, words = report(paths, tmp_path / "report.html")
     assert "evaluations episodes each success [95 %] simulator" in words
     assert "3 5 0.800 [0.376, 0.964] MuJoCo" in words.replace("\N{NO-BREAK SPACE}", " ")  # Wilson's, 4 of 5
-    assert "0.600 [0.400, 0.800] MuJoCo" in words.replace("\N{NO-BREAK SPACE}", " ")  # lowest and highest seed
+    assert "0.600 [0.400, 0.800] MuJoCo" in words.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )  # lowest and highest seed
 
 
 def test_mujoco_versions_are_shown_apart(tmp_path):

@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             modes=modes,
             seed=seed,
             max_episode_steps=training.max_episode_steps,
+            action_repeat=training.action_repeat,
             longest=training.eval_max_steps,
             shared=training.eval_env == "shared",
         )
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             _print_table(saved.env, rows)
         if arguments.video:  # when what was computed has been printed: drawing may fail
             mode = saved.algorithm.mode(saved.cfg, modes[0])
-            limits = training.max_episode_steps, training.eval_max_steps
+            limits = training.max_episode_steps, training.action_repeat, training.eval_max_steps
             film = video.record(saved, arguments.video, mode, seed, *limits, check)
             if film.cut[0]:
                 foreign.tell(f"the filmed episode was cut at {film.lengths[0]:,} steps")

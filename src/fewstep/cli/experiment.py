@@ -86,6 +86,8 @@ def _measure_random(jobs: "Sequence[Job]", check: Callable[[], None]) -> None:
 
     for folder, job in {job.path.parent.parent: job for job in jobs}.items():
         training = job.config.training
-        task = random_return.Task(job.config.env, training.max_episode_steps, training.eval_max_steps)
+        task = random_return.Task(
+            job.config.env, training.max_episode_steps, training.eval_max_steps, training.action_repeat
+        )
         if not task.on_record and random_return.kept(reading.random_return(folder), task) is None:
             random_return.keep(task, [folder], check, tell, training.env_timeout)

@@ -36,6 +36,9 @@ class TrainingConfig(Section):
         envs: environments stepped side by side.
         max_episode_steps: a time limit in place of the environment's own (none). One that the environment
             cannot be given, because it brings a tighter one of its own, is refused.
+        action_repeat: how often the environment takes each action, rewards summed. With more than 1, all that
+            counts environment steps counts decisions, but for ``max_episode_steps``. It is part of the task:
+            results under different numbers do not compare.
         env_process: every training environment lives in a process of its own, the evaluation's in one
             together; a hanging or dying one is noticed and named.
         env_timeout: seconds that a reset or step of such an environment may take. It needs ``env_process``.
@@ -57,6 +60,7 @@ class TrainingConfig(Section):
     steps: Count = 1_000_000
     envs: Count = 1
     max_episode_steps: CountOrNone = None
+    action_repeat: Count = 1
     env_process: bool = False
     env_timeout: Annotated[float, Range(0, 1e6, low_open=True)] = 60.0
     env_restarts: Whole = 0

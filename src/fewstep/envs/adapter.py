@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep import foreign
+from fewstep.envs.layers import SUCCESS
 from fewstep.envs.messages import kind
 from fewstep.envs.place import Place
 from fewstep.envs.rendering import render
@@ -17,7 +18,6 @@ from fewstep.foreign import brief
 
 NOT_SAID = float("nan")
 """The success of a step that its environment says nothing about."""
-_SUCCESS = ("success", "is_success")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -173,7 +173,7 @@ def _steps_per_second(env: gymnasium.Env[Any, Any]) -> float:
 
 def _success(info: Any) -> float:
     """1 or 0 if ``info`` says so by a bool or a number, NaN if it does not: the key is the user's to use."""
-    for key in _SUCCESS if isinstance(info, dict) else ():
+    for key in SUCCESS if isinstance(info, dict) else ():
         value = info.get(key)
         if isinstance(value, bool | np.bool_ | int | float | np.number):
             return float(bool(value))

@@ -1,22 +1,70 @@
-"""The wrappers around an environment: the time limit they set, and those that make judging impossible."""
+"""The wrappers around an environment: time limits, action repeat, and those that make judging impossible."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from fewstep.errors import UsageError
 
 Env = gymnasium.Env[Any, Any]
+SUCCESS = ("success", "is_success")
+"""What ``info`` may call the success of a task."""
+
+
+class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """One step is ``repeat`` of the environment's with one action, fewer where an episode ends.
+
+    Rewards are summed. What else is given is that of the last of them, but a success of any stays one.
+    """
+
+    def __init__(self, env: Env, repeat: int) -> None:
+        super().__init__(env)
+        self.repeat = repeat
+        frames = env.metadata.get("render_fps")
+        if isinstance(frames, int | float):
+            self.metadata = env.metadata | {"render_fps": frames / repeat}
+
+    def step(self, action: Any) -> Any:
+        """As the environment's; what it returns is checked by whoever asked."""
+        result: Any = self.env.step(action)
+        for _ in range(self.repeat - 1):
+            if not (isinstance(result, tuple) and len(result) == 5) or result[2] or result[3]:
+                return result
+            _, reward, _, _, info = result
+            result = self.env.step(action)
+            if isinstance(result, tuple) and len(result) == 5:
+                result = (result[0], reward + result[1], *result[2:4], _with_success(info, result[4]))
+        return result
+
+
+def _with_success(before: Any, info: Any) -> Any:
+    """``info``, and the success that ``before`` told of."""
+    if not (isinstance(before, dict) and isinstance(info, dict)):
+        return info
+    return info | {key: before[key] for key in SUCCESS if key in before and _is_true(before[key])}
+
+
+def _is_true(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_ | int | float | np.number) and bool(value)
+
+
+def repeated(env: Env, repeat: int) -> Env:
+    """``env``, each action ``repeat`` times."""
+    return env if repeat == 1 else ActionRepeat(env, repeat)
 
 
 def time_limit(env: Env) -> int | None:
-    """The tightest limit any TimeLimit wrapper sets, None without one."""
+    """The tightest limit any TimeLimit wrapper sets, in steps of ``env``; None without one."""
     limits: list[int] = []
-    layer = env
+    layer, repeat = env, 1
     while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, ActionRepeat):
+            repeat *= layer.repeat
         if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limits.append(int(layer._max_episode_steps))  # pyright: ignore[reportPrivateUsage]
+            steps = int(layer._max_episode_steps)  # pyright: ignore[reportPrivateUsage]
+            limits.append(-(-steps // repeat))
         layer = layer.env
     return min(limits) if limits else None
 

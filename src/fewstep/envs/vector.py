@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fewstep import foreign
 from fewstep.envs.adapter import Adapter, check_seed
-from fewstep.envs.layers import time_limit
+from fewstep.envs.layers import repeated, time_limit
 from fewstep.envs.process.supervised import Lost, Supervision, start
 from fewstep.envs.registry import resolve
 from fewstep.envs.rendering import choose_backend
@@ -227,6 +227,7 @@ def make(
     *,
     render_mode: str | None = None,
     max_episode_steps: int | None = None,
+    action_repeat: int = 1,
     watch: Supervision | None = None,
 ) -> VectorEnv:
     """Build ``count`` copies of an environment.
@@ -234,9 +235,10 @@ def make(
     ``env`` is a Gymnasium id (``HalfCheetah-v4``), ``module:Id-v0`` for an environment that ``module``
     registers, ``toy/bandit`` or ``toy/multigoal``, or a function of no arguments that returns a new
     environment at each call. ``max_episode_steps`` replaces the time limit of an id, and adds one to what a
-    function returns. ``render_mode`` is Gymnasium's (``"rgb_array"`` for pictures); None, the default, never
-    touches a display. ``watch`` puts the environments of an id into processes of their own that are watched
-    (toys excepted: they cannot fail).
+    function returns; it counts steps of the environment, of which one here is ``action_repeat`` with the same
+    action, rewards summed. ``render_mode`` is Gymnasium's (``"rgb_array"`` for pictures); None, the default,
+    never touches a display. ``watch`` puts the environments of an id into processes of their own that are
+    watched (toys excepted: they cannot fail).
 
     Raises UsageError for unknown ids, for environments that cannot be built or have another time limit than
     was asked for, for spaces fewstep cannot learn on and for wrappers that keep running statistics.
@@ -245,18 +247,20 @@ def make(
         raise UsageError(f"the number of environments must be at least 1, got {count}")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UsageError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+    if action_repeat < 1:
+        raise UsageError(f"action_repeat must be at least 1, got {action_repeat}")
     if watch is not None and not (isinstance(env, str) and render_mode is None):
         raise UsageError("only an environment named by its id, and not drawn, can live in another process")
     choose_backend(render_mode)  # before the module is imported: MuJoCo's users ask at their import
     build = resolve(env)
     if watch is not None and isinstance(env, str) and not env.startswith("toy/"):
-        remote = start(env, count, max_episode_steps, watch)
+        remote = start(env, count, max_episode_steps, action_repeat, watch)
         return VectorEnv(remote, env, remote[0].time_limit, None, watch)
     built: list[gymnasium.Env[Any, Any]] = []
     try:
         for _ in range(count):
             try:
-                built.append(build(render_mode, max_episode_steps))
+                built.append(repeated(build(render_mode, max_episode_steps), action_repeat))
             except UsageError as error:
                 if built:
                     raise UsageError(f"{error} ({len(built)} of {count} could be)") from error

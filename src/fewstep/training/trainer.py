@@ -40,7 +40,11 @@ class Trainer:
         if training.env_process:
             watch = envs.Supervision(training.env_timeout, training.env_restarts)
         self.envs = envs.make(
-            env or config.env, training.envs, max_episode_steps=training.max_episode_steps, watch=watch
+            env or config.env,
+            training.envs,
+            max_episode_steps=training.max_episode_steps,
+            action_repeat=training.action_repeat,
+            watch=watch,
         )
         self.spec = self.envs.spec
         try:
@@ -52,7 +56,9 @@ class Trainer:
             )
             example = self.experience.example()
             self.learner = Learner(algorithm, config.algorithm, self.spec, config.seed, example)
-            self._episodes = Episodes(self.envs, config.seed, training.max_episode_steps)
+            self._episodes = Episodes(
+                self.envs, config.seed, self.envs.max_episode_steps if training.max_episode_steps else None
+            )
         except BaseException:
             self.envs.close()
             raise

@@ -45,7 +45,7 @@ def curves(entries: Sequence[Entry], tasks: Sequence[str], width: float, columns
         if index % columns == 0:
             style.quantity(axes, RETURN)
         ends = [curve[0][-1] for entry in entries for curve in entry.curves[task] if len(curve[0])]
-        style.step_axis(axes, max(ends, default=0))
+        style.step_axis(axes, max(ends, default=0), entries[0].step_unit)
     handles = [
         Line2D([], [], color=style.SERIES[place % len(style.SERIES)], lw=2, label=entry.label)
         for place, entry in enumerate(entries)

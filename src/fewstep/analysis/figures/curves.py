@@ -21,10 +21,11 @@ DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 
 @dataclass(frozen=True)
 class Line:
-    """One quantity of one variant: a curve per seed."""
+    """One quantity of one variant: a curve per seed, over steps of ``unit``."""
 
     label: str
     curves: Sequence[Curve]
+    unit: str = "environment steps"
 
 
 RETURN = "return per episode"
@@ -61,7 +62,8 @@ def learning_figure(group: Group, size: tuple[float, float]) -> Figure:
             ends.append((labels[index], float(shared[-1]), colour))
     axes.set_title(group.title)
     style.quantity(axes, RETURN)
-    style.step_axis(axes, max((e.env_steps for run in group.runs for e in run.evaluations), default=0))
+    end = max((e.env_steps for run in group.runs for e in run.evaluations), default=0)
+    style.step_axis(axes, end, group.runs[0].step_unit)
     if beside:
         style.end_labels(axes, ends)
     else:
@@ -97,7 +99,7 @@ def lines(
     floor: float | None = None,
     ceiling: float | None = None,
 ) -> Markup:
-    """Metrics against environment steps: seeds thin, their mean thick.
+    """Metrics against steps: seeds thin, their mean thick.
 
     Args:
         title: the quantity, above the axes.
@@ -126,9 +128,8 @@ def lines(
         axes.set_title(title)
         style.quantity(axes, axis)
         axes.set_ylim(floor, ceiling)
-        style.step_axis(
-            axes, max((float(steps[-1]) for line in series for steps, _ in line.curves), default=0)
-        )
+        end = max((float(steps[-1]) for line in series for steps, _ in line.curves), default=0)
+        style.step_axis(axes, end, series[0].unit)
         style.end_labels(axes, ends)
         return style.to_svg(figure, name)
 
@@ -154,4 +155,5 @@ def _metric_lines(axes: Axes, line: Line, colour: str) -> float | None:
 def metric(runs: Sequence[Run], name: str, label: str = "", scale: float = 1.0) -> Line:
     """The curves of one metric over the runs of a variant, times ``scale``."""
     curves = [run.series(name) for run in runs]
-    return Line(label, [(steps, scale * values) for steps, values in curves if len(steps)])
+    shown = [(steps, scale * values) for steps, values in curves if len(steps)]
+    return Line(label, shown, runs[0].step_unit if runs else "environment steps")

@@ -120,9 +120,9 @@ class Ticks(Formatter):
         return [f"{v:,.{decimals}f}".replace("-", "−") if v else "0" for v in values]
 
 
-def step_axis(axes: Axes, end: float) -> None:
-    """Environment steps from 0 to ``end`` below, quantities upwards."""
-    axes.set_xlabel("environment steps")
+def step_axis(axes: Axes, end: float, unit: str = "environment steps") -> None:
+    """Steps from 0 to ``end`` below, quantities upwards."""
+    axes.set_xlabel(unit)
     axes.set_xlim(0, (end or 1) * 1.015)
     inches = axes.get_window_extent().width / axes.figure.dpi
     axes.xaxis.set_major_locator(MaxNLocator(max(2, int(inches * 1.3)), steps=[1, 2, 2.5, 5, 10]))

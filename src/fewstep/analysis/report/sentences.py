@@ -109,7 +109,7 @@ def warnings(groups: Sequence[Group]) -> list[str]:
         ]
         if len(versions) > 1:
             found.append(
-                f"{env} was run under {listing(versions)}. The version changes returns, so these runs "
+                f"{env} was run under {listing(versions)}. That changes returns, so these runs "
                 "are shown apart and not averaged."
             )
     uneven = [

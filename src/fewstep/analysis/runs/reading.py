@@ -119,9 +119,25 @@ class Run:
 
     @property
     def simulator(self) -> str | None:
-        """``packages`` with versions (``MuJoCo 3.17.0``): None if there are none, empty if one is not known."""
+        """``packages`` with versions, and what repeats actions (``MuJoCo 3.17.0, action repeat 2``): None if
+        there is nothing of the kind, empty if a version is not known."""
         found = {package: self.version(package) for package in self.packages}
-        return simulator_words(found) if found else None
+        if not all(found.values()):
+            return ""
+        words = [simulator_words(found)] if found else []
+        words += [f"action repeat {self.action_repeat}"] if self.action_repeat > 1 else []
+        return ", ".join(words) or None
+
+    @property
+    def action_repeat(self) -> int:
+        """Environment steps of what the run calls one."""
+        repeat = self.setting("training", "action_repeat")
+        return int(repeat) if math.isfinite(repeat) else 1
+
+    @property
+    def step_unit(self) -> str:
+        """What its steps are."""
+        return f"decisions of {self.action_repeat} steps" if self.action_repeat > 1 else "environment steps"
 
     @property
     def is_saved_model(self) -> bool:

@@ -69,6 +69,7 @@ class Entry:
         returns: task to scores before normalisation, ``[runs]`` in the environment's units.
         scores: the normalised ones, for each task that has a scale.
         curves: task to the mean return of every evaluation, one curve per run.
+        step_unit: what the steps of the curves are, on all tasks.
     """
 
     label: str
@@ -76,6 +77,7 @@ class Entry:
     returns: dict[str, np.ndarray]
     scores: dict[str, np.ndarray]
     curves: dict[str, tuple[Curve, ...]]
+    step_unit: str = "environment steps"
 
     def aggregates(self) -> dict[str, Estimate]:
         """Every statistic of ``STATISTICS`` over the normalised tasks; empty where there are none."""
@@ -226,6 +228,7 @@ def _compare(
             own,
             {task: np.array([line(value) for value in own[task]]) for task, line in scales.items()},
             {task: tuple(_curves(contender.runs[task], mode)) for task in tasks},
+            contender.runs[tasks[0]][0].step_unit,
         )
         for contender, own in zip(kept, returns, strict=True)
     )

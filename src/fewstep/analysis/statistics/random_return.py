@@ -32,19 +32,23 @@ class Task:
 
     Attributes:
         env: environment id.
-        max_episode_steps, eval_max_steps: the settings of training of that name.
+        max_episode_steps, eval_max_steps, action_repeat: the settings of training of that name.
     """
 
     env: str
     max_episode_steps: int | None = None
     eval_max_steps: int | None = None
+    action_repeat: int = 1
 
     @property
     def on_record(self) -> bool:
         """Whether fewstep brings the number along, or the suite says what 0 is."""
+        if self.max_episode_steps is not None:
+            return False
         suite = suite_of(self.env)
-        known = self.env in RANDOM or (suite is not None and suite.ends is not None)
-        return known and self.max_episode_steps is None
+        return (suite is not None and suite.ends is not None) or (
+            self.env in RANDOM and self.action_repeat == 1
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ def keep(
     tell(f"{task.env}: measuring the return of random actions, for the scores of the report")
     try:
         watch = envs.Supervision(timeout)
-        vector = envs.make(task.env, max_episode_steps=task.max_episode_steps, watch=watch)
+        vector = envs.make(
+            task.env, max_episode_steps=task.max_episode_steps, action_repeat=task.action_repeat, watch=watch
+        )
         try:
             returns, cut, steps = measure(vector, vector.longest_episode(task.eval_max_steps), check)
         finally:
@@ -119,6 +125,7 @@ def keep(
         "env": task.env,
         "max_episode_steps": task.max_episode_steps,
         "eval_max_steps": task.eval_max_steps,
+        "action_repeat": task.action_repeat,
         "returns": returns,
         "cut": cut,
         "steps": steps,
@@ -143,7 +150,9 @@ def complete(runs: Sequence[Run], check: Callable[[], None], tell: Callable[[str
 def task_of(run: Run) -> Task:
     """The task of a run, by its configuration."""
     limits = (run.setting("training", name) for name in ("max_episode_steps", "eval_max_steps"))
-    return Task(run.env, *(int(limit) if np.isfinite(limit) else None for limit in limits))
+    repeat = run.setting("training", "action_repeat")
+    both = (int(limit) if np.isfinite(limit) else None for limit in limits)
+    return Task(run.env, *both, int(repeat) if np.isfinite(repeat) else 1)
 
 
 def ends(runs: Sequence[Run]) -> tuple[float, float] | None:
@@ -164,6 +173,8 @@ def zero(runs: Sequence[Run]) -> Zero:
     env = tasks[0].env
     if len({task.max_episode_steps for task in tasks}) > 1:
         raise UsageError(f"{env} cannot be normalised: its time limit is not the same in all runs")
+    if len({task.action_repeat for task in tasks}) > 1:
+        raise UsageError(f"{env} cannot be normalised: its action repeat is not the same in all runs")
     if tasks[0].on_record:
         return Zero(RANDOM[env], MUJOCO if packages_of(env) else "")
     for run in runs:
@@ -179,7 +190,8 @@ def zero(runs: Sequence[Run]) -> Zero:
 def kept(record: dict[str, Any], task: Task) -> Zero | None:
     """What the file of a run says about a task; None if it is about another one, or damaged."""
     returns, cut = record.get("returns"), record.get("cut")
-    if record.get("env") != task.env or record.get("max_episode_steps") != task.max_episode_steps:
+    asked = (task.env, task.max_episode_steps, task.action_repeat)
+    if tuple(map(record.get, ("env", "max_episode_steps", "action_repeat"))) != asked:
         return None
     if not isinstance(returns, list) or len(returns) < 2 or not isinstance(cut, int):
         return None

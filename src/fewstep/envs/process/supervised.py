@@ -51,8 +51,10 @@ class Lost(FewstepError):
 class Process:
     """One environment process and the socket to it."""
 
-    def __init__(self, env: str, limit: int | None, indices: list[int], watch: Supervision) -> None:
-        self._order = {"env": env, "limit": limit, "indices": indices}
+    def __init__(
+        self, env: str, limit: int | None, repeat: int, indices: list[int], watch: Supervision
+    ) -> None:
+        self._order = {"env": env, "limit": limit, "repeat": repeat, "indices": indices}
         self._building = Place(env, indices[0])
         self._watch = watch
         self._folder = foreign.home(env.rpartition(":")[0])
@@ -190,7 +192,7 @@ class RemoteAdapter:
         return ""
 
 
-def start(env: str, count: int, limit: int | None, watch: Supervision) -> list[RemoteAdapter]:
+def start(env: str, count: int, limit: int | None, repeat: int, watch: Supervision) -> list[RemoteAdapter]:
     """``count`` environments in processes of ``watch.per_process`` each.
 
     Raises:
@@ -201,7 +203,7 @@ def start(env: str, count: int, limit: int | None, watch: Supervision) -> list[R
     try:
         for first in range(0, count, watch.per_process):
             indices = list(range(first, min(count, first + watch.per_process)))
-            process = Process(env, limit, indices, watch)
+            process = Process(env, limit, repeat, indices, watch)
             adapters += [RemoteAdapter(process, at, Place(env, index)) for at, index in enumerate(indices)]
     except BaseException:
         for adapter in adapters:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fewstep.envs.adapter import Adapter
-from fewstep.envs.layers import time_limit
+from fewstep.envs.layers import repeated, time_limit
 from fewstep.envs.process import space_json, wire
 from fewstep.envs.registry import resolve
 from fewstep.errors import FewstepError
@@ -55,7 +55,8 @@ def _answered(end: socket.socket, work: Any) -> Any:
 
 def _build(end: socket.socket, order: dict[str, Any]) -> list[Adapter]:
     build = resolve(order["env"])
-    adapters = [Adapter(build(None, order["limit"]), order["env"], index) for index in order["indices"]]
+    made = [repeated(build(None, order["limit"]), order["repeat"]) for _ in order["indices"]]
+    adapters = [Adapter(env, order["env"], at) for env, at in zip(made, order["indices"], strict=True)]
     first = adapters[0]
     answer = {
         "observation_space": space_json.to_json(first.observation_space),

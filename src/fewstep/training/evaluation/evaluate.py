@@ -134,6 +134,7 @@ class Evaluator:
         modes: Sequence[str],
         seed: int,
         max_episode_steps: int | None = None,
+        action_repeat: int = 1,
         longest: int | None = None,
         shared: bool = False,
         timeout: float | None = None,
@@ -144,14 +145,14 @@ class Evaluator:
         episodes: episodes per evaluation and mode.
         modes: how actions are chosen, as the user types it; two names of one mode count once.
         seed: decides the episodes and the policy's draws.
-        max_episode_steps: as in training.
+        max_episode_steps, action_repeat: as in training.
         longest: steps after which an episode is cut (``training.eval_max_steps``).
         shared: play the episodes one after another on one environment.
         timeout: seconds that a reset or step may take; the environments then live in another process.
         """
         self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
-        self._limit, self._longest = max_episode_steps, longest
+        self._limit, self._repeat, self._longest = max_episode_steps, action_repeat, longest
         self._shared, self._timeout = shared, timeout
         self._told = False
         self._seeds = seeds.evaluation_seeds(seed, episodes)
@@ -170,6 +171,7 @@ class Evaluator:
             modes=training.eval_modes,
             seed=config.seed,
             max_episode_steps=training.max_episode_steps,
+            action_repeat=training.action_repeat,
             longest=training.eval_max_steps,
             shared=training.eval_env == "shared",
             timeout=training.env_timeout if training.env_process else None,
@@ -249,7 +251,9 @@ class Evaluator:
         resolve(self._env)
         made = None
         try:
-            made = envs.make(self._env, count, max_episode_steps=self._limit, watch=watch)
+            made = envs.make(
+                self._env, count, max_episode_steps=self._limit, action_repeat=self._repeat, watch=watch
+            )
             made.reset(self._seeds[:count])
             return made
         except FewstepError as error:

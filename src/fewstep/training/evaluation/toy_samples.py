@@ -49,8 +49,13 @@ class Probes:
     def _trajectories(self, toy: envs.Toy, act: Acting, check: Check) -> tuple[np.ndarray, np.ndarray]:
         """``positions`` [episodes, T+1, 2], NaN after the end, and ``goals`` [episodes], -1 for none."""
         if self._vector is None:
-            limit = self._config.training.max_episode_steps
-            self._vector = envs.make(self._config.env, EPISODES, max_episode_steps=limit)
+            training = self._config.training
+            self._vector = envs.make(
+                self._config.env,
+                EPISODES,
+                max_episode_steps=training.max_episode_steps,
+                action_repeat=training.action_repeat,
+            )
         path: list[np.ndarray] = []
         last = np.zeros((EPISODES, 2), np.float32)
 

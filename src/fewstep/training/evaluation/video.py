@@ -46,6 +46,7 @@ def record(
     mode: ActionMode,
     seed: int,
     max_episode_steps: int | None = None,
+    action_repeat: int = 1,
     longest: int | None = None,
     check: Check = never,
 ) -> Rollout:
@@ -55,7 +56,12 @@ def record(
     """
     writable(path)
     path = Path(os.path.realpath(path))  # what a link points to
-    vector = envs.make(saved.env, 1, render_mode="rgb_array", max_episode_steps=max_episode_steps)
+    vector = envs.make(
+        saved.env,
+        render_mode="rgb_array",
+        max_episode_steps=max_episode_steps,
+        action_repeat=action_repeat,
+    )
     stride, rate = _pace(vector.steps_per_second)
     imageio = importlib.import_module("imageio")
     options = {"duration": 1000 / rate, "loop": 0} if path.suffix == ".gif" else {"fps": rate}
