@@ -16,6 +16,7 @@ from fewstep.envs.rendering import choose_backend_for_good
 from fewstep.envs.suites import SUITES, suite_of
 from fewstep.envs.suites.dmc import LIMIT, ControlEnv
 from fewstep.errors import UsageError
+from fewstep.training.collect.episodes import Episodes
 
 SPREAD = (
     "dmc/walker-walk",
@@ -156,3 +157,28 @@ def test_listing_and_naming_import_no_suite():
         assert not {"dm_control", "gymnasium_robotics", "mujoco", "jax"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+@pytest.mark.parametrize(
+    "env_id", ["dmc/reacher-hard", "dmc/dog-run", "dmc/finger-turn_hard", "maze/AntMaze_UMaze-v5"]
+)
+def test_a_resume_in_mid_episode_goes_on_exactly(env_id):
+    vector, again = envs.make(env_id, max_episode_steps=20), envs.make(env_id, max_episode_steps=20)
+    actions = np.random.default_rng(0).uniform(-1, 1, (40, 1, vector.spec.act_size)).astype(np.float32)
+
+    def go_on(episodes, actions):
+        rows = []
+        for action in actions:
+            rows.append(episodes.step(action))
+            episodes.kept()
+            episodes.begin()
+        return rows
+
+    whole = Episodes(vector, 3)
+    go_on(whole, actions[:30])  # in its second episode
+    saved = whole.snapshot()
+    resumed = Episodes(again, 3)
+    assert resumed.restore(*saved, steps=30) == [""]
+    for left, right in zip(go_on(whole, actions[30:]), go_on(resumed, actions[30:]), strict=True):
+        assert np.array_equal(left.obs, right.obs)
+        assert np.array_equal(left.reward, right.reward)
