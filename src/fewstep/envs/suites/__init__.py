@@ -4,7 +4,7 @@ Tasks of a suite are data here, so that they can be listed and named without imp
 from. Those of suites beyond Gymnasium's own are registered with Gymnasium under ``PREFIX/NAME``.
 """
 
-from fewstep.envs.suites import dmc, gymnasium_tasks, maze, toy
+from fewstep.envs.suites import dmc, gymnasium_tasks, maze, pusht, toy
 from fewstep.envs.suites.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -13,6 +13,7 @@ SUITES: tuple[Suite, ...] = (
     toy.SUITE,
     dmc.SUITE,
     maze.SUITE,
+    pusht.SUITE,
 )
 _BY_ID = {env_id: suite for suite in SUITES for env_id in suite.tasks}
 
