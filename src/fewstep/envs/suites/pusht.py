@@ -40,7 +40,7 @@ class PushT(gymnasium.ObservationWrapper[NDArray[np.float64], Any, Any]):
         size = {
             "visualization_width": 480,
             "visualization_height": 480,
-        }  # of a film, which needs multiples of 16
+        }  # multiples of 16, for films
         super().__init__(PushTEnv(obs_type=kind, render_mode=render_mode, **size))
         self.observation_space = spaces.Box(-1.0, 1.0, (6 if name == "state" else 18,), np.float64)
 
