@@ -149,10 +149,9 @@ def complete(runs: Sequence[Run], check: Callable[[], None], tell: Callable[[str
 
 def task_of(run: Run) -> Task:
     """The task of a run, by its configuration."""
-    limits = (run.setting("training", name) for name in ("max_episode_steps", "eval_max_steps"))
-    repeat = run.setting("training", "action_repeat")
-    both = (int(limit) if np.isfinite(limit) else None for limit in limits)
-    return Task(run.env, *both, int(repeat) if np.isfinite(repeat) else 1)
+    names = ("max_episode_steps", "eval_max_steps")
+    limit, longest = (int(n) if np.isfinite(n := run.setting("training", name)) else None for name in names)
+    return Task(run.env, limit, longest, run.action_repeat)
 
 
 def ends(runs: Sequence[Run]) -> tuple[float, float] | None:

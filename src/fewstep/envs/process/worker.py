@@ -73,7 +73,7 @@ def _do(end: socket.socket, adapter: Adapter, head: dict[str, Any], body: bytes)
         wire.send(end, {}, adapter.reset(head["seed"]).tobytes())
         return
     observation, reward, terminated, truncated, success = adapter.step(np.frombuffer(body, np.float32))
-    answer = {"reward": reward, "terminated": terminated, "truncated": truncated}
+    answer: dict[str, Any] = {"reward": reward, "terminated": terminated, "truncated": truncated}
     answer["success"] = None if math.isnan(success) else success
     wire.send(end, answer, observation.tobytes())
 

@@ -5,6 +5,7 @@ covered, over 0.95 and at most 1; with more the episode ends, and that is a succ
 of a square of 512; here they are in [-1, 1], and the angle is its cosine and sine.
 """
 
+import importlib
 from typing import Any
 
 import gymnasium
@@ -34,14 +35,13 @@ class PushT(gymnasium.ObservationWrapper[NDArray[np.float64], Any, Any]):
     """The task with observations of order 1."""
 
     def __init__(self, name: str, render_mode: str | None = None) -> None:
-        from gym_pusht.envs import PushTEnv
-
+        module: Any = importlib.import_module("gym_pusht.envs")  # not in every installation
         kind = {"state": "state", "keypoints": "environment_state_agent_pos"}[name]
         size = {
             "visualization_width": 480,
             "visualization_height": 480,
         }  # multiples of 16, for films
-        super().__init__(PushTEnv(obs_type=kind, render_mode=render_mode, **size))
+        super().__init__(module.PushTEnv(obs_type=kind, render_mode=render_mode, **size))
         self.observation_space = spaces.Box(-1.0, 1.0, (6 if name == "state" else 18,), np.float64)
 
     def observation(self, observation: Any) -> NDArray[np.float64]:
