@@ -30,6 +30,7 @@ from fewstep.algos import (
     dacer,
     dipo,
     dpmd,
+    flame,
     flowrl,
     fpmd,
     maxentdp,
@@ -144,6 +145,8 @@ MPO = NET | {
     "dual.initial_std": 10.0,
 }
 SOM = NET | {"score.candidates": 64}
+FLAME_M = NET | FIXED | {"regression.candidates": 64}
+FLAME_R = FLAME_M | {"actor.flow": "rectified", "actor.steps": 20}
 PICTURED = {
     "MaxEntDP": Row("maxentdp", on_replay(maxentdp.improve), MAXENT),
     "SDAC": Row("sdac", on_states(sdac.improve), SDAC),
@@ -221,6 +224,29 @@ VARIANTS = {
     "SOM (score.length=fixed)": Row("som", on_replay(som.improve), SOM | {"score.length": "fixed"}),
     "SOM (score.length=fixed, score.proposals=unbounded)": Row(
         "som", on_replay(som.improve), SOM | {"score.length": "fixed", "score.proposals": "unbounded"}
+    ),
+    "FLAME-M": Row("flame", on_replay(flame.improve), FLAME_M),
+    "FLAME-M (samples in two steps)": Row(
+        "flame", on_replay(flame.improve), FLAME_M, sampled={"actor.steps": 2}
+    ),
+    "FLAME-M (samples from half the noise, authors)": Row(
+        "flame", on_replay(flame.improve), FLAME_M, sampled={"actor.start": 0.5}
+    ),
+    "FLAME-M (actor.grid_share=0, authors)": Row(
+        "flame", on_replay(flame.improve), FLAME_M | {"actor.grid_share": 0.0}
+    ),
+    "FLAME-M (actor.equal_share=0.5)": Row(
+        "flame", on_replay(flame.improve), FLAME_M | {"actor.equal_share": 0.5}
+    ),
+    "FLAME-M (actor.pathwise=1, authors)": Row(
+        "flame", on_replay(flame.improve), FLAME_M | {"actor.pathwise": 1.0}
+    ),
+    "FLAME-M (regression.anchor=replay, authors)": Row(
+        "flame", on_replay(flame.improve), FLAME_M | {"regression.anchor": "replay"}
+    ),
+    "FLAME-R": Row("flame", on_replay(flame.improve), FLAME_R),
+    "FLAME-R (samples in one step)": Row(
+        "flame", on_replay(flame.improve), FLAME_R, sampled={"actor.steps": 1}
     ),
     "FPMD-R": Row("fpmd", own_flow, FPMD_R, 4000),
     "FPMD-R (samples in one step)": Row("fpmd", own_flow, FPMD_R, 4000, {"actor.steps": 1}),

@@ -90,3 +90,13 @@ def test_uniform_pairs_are_one_draw_or_two_in_order(equal):
     if equal < 10_000:  # the smaller and the larger of two draws
         np.testing.assert_allclose(np.quantile(t[equal:], quantiles), np.sqrt(quantiles), atol=0.03)
         np.testing.assert_allclose(np.quantile(1 - r[equal:], quantiles), np.sqrt(quantiles), atol=0.03)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_grid_rows_of_uniform_pairs_begin_where_the_samplers_intervals_do(steps):
+    r, t = map(np.asarray, uniform_pairs(jax.random.key(0), 10_000, 2000, 5000, steps))
+    plain = list(map(np.asarray, uniform_pairs(jax.random.key(0), 10_000, 2000)))
+    np.testing.assert_array_equal([r[:5000], t[:5000]], [plain[0][:5000], plain[1][:5000]])
+    np.testing.assert_array_equal(r[5000:], np.floor(t[5000:] * steps) / steps)
+    np.testing.assert_allclose(np.quantile(t[5000:], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
+    assert np.all(r <= t)

@@ -12,8 +12,7 @@ behaviour are those of DPMD: the best of N draws with Gaussian noise of standard
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -25,93 +24,32 @@ from fewstep.algos.shared import added_noise, flow_regression
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import NoiseTemperatureConfig
 from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig, act_size
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes, Whole
+from fewstep.config.settings import Positive, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
-from fewstep.errors import require
-from fewstep.flows import meanflow, paths, times
-from fewstep.nets.activations import Activation
 from fewstep.nets.flow_net import FlowNet
-from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
+from fewstep.nets.trained import Trained, copied, descend, polyak
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
-Obs = Float[Array, "obs"]
-Vector = Float[Array, "act"]
 Rows = Float[Array, "batch"]
 ObsRows = Float[Array, "batch obs"]
 ActRows = Float[Array, "batch act"]
 
 
 @dataclass(frozen=True)
-class ActorConfig(AdamConfig):
+class ActorConfig(StraightFlowConfig):
     """The flow, Adam on it, and how it is used.
 
     Attributes:
-        flow: ``rectified``, the network is a velocity (FPMD-R); ``meanflow``, an average velocity (FPMD-M).
-        hidden: sizes of the hidden layers.
-        activation: between them.
-        time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
-        steps: T, network evaluations per action: of Euler's method in a rectified flow; a MeanFlow is for 1.
-        start: standard deviation of the noise that a draw begins with. The flow is trained from 1; the
-            authors' draws begin with 0.5.
-        equal_share: share of a MeanFlow's rows with r = t, where it learns the velocity itself (authors: 0).
-            A rectified flow has r = t in all.
-        delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
-        tau: Polyak rate of the policy that acts. The policy that is trained draws the successor's action.
         candidates: N of the best-of-N behaviour, evaluation and successor's action. From 1 to 1024.
         target_noise: what the noise of the successor's action is added to: the ``chosen`` candidate, as in
             the behaviour, or all ``candidates`` before one is chosen (the authors' code for images).
     """
 
-    flow: Literal["rectified", "meanflow"] = "rectified"
-    hidden: Sizes = (256, 256, 256)
-    activation: Activation = "mish"
-    time_features: Annotated[int, Range(2)] = 32
-    time_embed: Count = 32
-    steps: Annotated[int, Range(1, 100)] = 20
-    start: Positive = 1.0
-    equal_share: Share = 0.5
-    delay: Count = 2
-    batch_size: Whole = 0
-    tau: Share = 0.005
-    candidates: Annotated[int, Range(1, 1024)] = 32
     target_noise: Literal["chosen", "candidates"] = "chosen"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.time_features % 2 == 0, "actor.time_features must be even")
-
-    def create(self, key: PRNGKeyArray, spec: Spec) -> FlowNet:
-        """A fresh network."""
-        sizes = (
-            spec.obs_size,
-            spec.act_size,
-            spec.act_size,
-            self.hidden,
-            self.time_features,
-            self.time_embed,
-        )
-        return FlowNet.create(key, *sizes, self.activation, norm=False)
-
-    def draw(self, actor: FlowNet, s: Obs, noise: Vector) -> Vector:
-        """The action of the noise, in [-1, 1]."""
-        if self.flow == "rectified":
-            x = paths.solve(lambda x, t: actor(s, x, t, t), self.start * noise, self.steps, "euler").x
-        else:
-            x = meanflow.sample(partial(actor, s), self.start * noise, self.steps)
-        return jnp.clip(x, -1.0, 1.0)
-
-    def drawn(self, actor: FlowNet, obs: ObsRows, key: PRNGKeyArray) -> Float[Array, "batch N act"]:
-        """``candidates`` actions of each state."""
-        noise = jax.random.normal(key, (obs.shape[0], self.candidates, act_size(actor)))
-        return jax.vmap(lambda s, each: jax.vmap(partial(self.draw, actor, s))(each))(obs, noise)
-
-    def equal_rows(self, rows: int) -> int:
-        """How many of the rows of a regression have r = t; they come first."""
-        return rows if self.flow == "rectified" else int(self.equal_share * rows)
 
 
 @dataclass(frozen=True)
@@ -188,28 +126,6 @@ class Policy(eqx.Module):
     actor: FlowNet
     critics: Ensemble
     alpha: Scalar
-
-
-class Noised(eqx.Module):
-    """Rows to learn the flow at: points ``x`` of time ``t`` on paths of velocity ``v``, and r."""
-
-    x: ActRows
-    v: ActRows
-    r: Rows
-    t: Rows
-
-    @staticmethod
-    def of(key: PRNGKeyArray, actions: ActRows, equal: int) -> "Noised":
-        """Each action on the way to a noise of N(0, I); r = t in the first ``equal`` rows."""
-        k_t, k_e = jax.random.split(key)
-        r, t = times.uniform_pairs(k_t, actions.shape[0], equal)
-        e = jax.random.normal(k_e, actions.shape)
-        return Noised(jax.vmap(meanflow.interpolate)(actions, e, t), e - actions, r, t)
-
-
-def act_size(actor: FlowNet) -> int:
-    """Size of an action."""
-    return actor.body.head.bias.shape[0]
 
 
 def init(cfg: FPMDConfig, spec: Spec, key: PRNGKeyArray) -> State:

@@ -15,6 +15,7 @@ from fewstep.algos.dime import DIMEConfig
 from fewstep.algos.dipo import DIPOConfig
 from fewstep.algos.dpmd import DPMDConfig
 from fewstep.algos.flac import FLACConfig
+from fewstep.algos.flame import FLAMEConfig
 from fewstep.algos.flowrl import FlowRLConfig
 from fewstep.algos.fpmd import FPMDConfig
 from fewstep.algos.maxentdp import MaxEntDPConfig
@@ -226,6 +227,35 @@ def fpmd(cfg: FPMDConfig, spec: Spec, batch: int) -> float:
     return critics + _averaged(net, a.time_features, rows, rows, rows - a.equal_rows(rows)) / a.delay
 
 
+def flame(cfg: FLAMEConfig, spec: Spec, batch: int) -> float:
+    """FLAME: a draw and an entropy for the target; K values per row and one regression.
+
+    Raises:
+        UsageError: the entropy has no formula here.
+    """
+    if cfg.entropy.log_det != "traces":
+        raise UsageError("the floor of flame is counted for entropy.log_det traces")
+    a, critic = cfg.actor, critic_network(cfg.critic, spec)
+    net = Perceptron(spec.obs_size, spec.act_size, a.hidden, spec.act_size, a.time_embed)
+    rows = min(a.batch_size or batch, batch)
+
+    def drawn(states: int, evaluations: int) -> int:
+        return net.forward(states, states) + (evaluations - 1) * net.forward(0, states)
+
+    # All that starts at one state shares its product with the first layer.
+    entropy = drawn(batch, cfg.entropy.intervals)
+    entropy += cfg.entropy.intervals * cfg.entropy.probes * net.tangent(batch)
+    critics = drawn(batch, a.steps) + entropy + temporal_difference(cfg.critic, spec, batch)
+    improvement = _averaged(net, a.time_features, rows, rows, rows - a.equal_rows(rows))
+    improvement += cfg.critic.ensemble * critic.forward(rows, rows * cfg.regression.candidates)
+    if cfg.regression.anchor == "policy":
+        improvement += drawn(rows, a.steps)
+    if cfg.actor.pathwise:
+        improvement += cfg.critic.ensemble * critic.pathwise(rows, rows) + net.training(rows, rows)
+        improvement += (a.steps - 1) * (net.training(0, rows) + net.input_gradient(rows, wanted=spec.act_size))
+    return critics + improvement / a.delay
+
+
 def som(cfg: SOMConfig, spec: Spec, batch: int) -> float:
     """SOM: one draw for the target; K gradients of the critics per row, and one regression."""
     a, k, rows = cfg.actor, cfg.score.candidates, min(cfg.actor.batch_size or batch, batch)
@@ -301,6 +331,7 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     DACERConfig: dacer,
     DPMDConfig: dpmd,
     FPMDConfig: fpmd,
+    FLAMEConfig: flame,
     SOMConfig: som,
     MaxEntDPConfig: maxentdp,
     SDACConfig: sdac,

@@ -37,10 +37,16 @@ def logit_normal_pair(key: PRNGKeyArray, rows: int, mean: float, std: float) -> 
     return draws.min(0), draws.max(0)
 
 
-def uniform_pairs(key: PRNGKeyArray, rows: int, equal: int) -> tuple[Times, Times]:
-    """``(r, t)``, draws of U(0, 1): one, r = t, in the first ``equal`` rows, in the others two in order."""
+def uniform_pairs(
+    key: PRNGKeyArray, rows: int, equal: int, grid: int = 0, steps: int = 1
+) -> tuple[Times, Times]:
+    """``(r, t)``, draws of U(0, 1): one, r = t, in the first ``equal`` rows, in the others two in order.
+
+    But in the last ``grid`` rows r is the start of that of the sampler's ``steps`` intervals that t lies in.
+    """
     first, second = jax.random.uniform(key, (2, rows))
     second = jnp.where(jnp.arange(rows) < equal, first, second)
+    second = jnp.where(jnp.arange(rows) >= rows - grid, jnp.floor(first * steps) / steps, second)
     return jnp.minimum(first, second), jnp.maximum(first, second)
 
 

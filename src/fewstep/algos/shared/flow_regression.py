@@ -1,4 +1,4 @@
-"""The MeanFlow residual of rows, of which the first have r = t (FPMD, SOM)."""
+"""The MeanFlow residual of rows, of which the first have r = t (FLAME, FPMD, SOM)."""
 
 from functools import partial
 

@@ -119,7 +119,7 @@ FLOW = (
         "Squared error of the velocity",
         "velocity squared",
         "Without weights, mean over dimensions; FlowRL: to replayed actions, FPMD: to its own; "
-        "SOM: to that along its score.",
+        "SOM: to that along its score; FLAME: to the mean one under exp(Q / α).",
         1,
         0,
     ),
