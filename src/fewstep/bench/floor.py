@@ -252,7 +252,9 @@ def flame(cfg: FLAMEConfig, spec: Spec, batch: int) -> float:
         improvement += drawn(rows, a.steps)
     if cfg.actor.pathwise:
         improvement += cfg.critic.ensemble * critic.pathwise(rows, rows) + net.training(rows, rows)
-        improvement += (a.steps - 1) * (net.training(0, rows) + net.input_gradient(rows, wanted=spec.act_size))
+        improvement += (a.steps - 1) * (
+            net.training(0, rows) + net.input_gradient(rows, wanted=spec.act_size)
+        )
     return critics + improvement / a.delay
 
 
