@@ -50,9 +50,9 @@ def traced_log_det(
 
     With J the Jacobian of a shift, log |det(I - J)| = -tr J - tr J^2 / 2 - ...: the sum of -tr J over the
     ``intervals``, each trace by ``hutchinson`` with the same ``probes`` and cut to [-limit, limit]. Before
-    that it is unbiased for the traces; what is left out is at most 0 for a symmetric J below I, so it errs upwards there. A
-    straight flow that ends at a point, whose log-determinant is minus infinity, has -d (1 + 1/2 + ... +
-    1/intervals) here.
+    that it is unbiased for the traces; what is left out is at most 0 for a symmetric J below I, so there it
+    errs upwards. A straight flow that ends at a point, whose log-determinant is minus infinity, has
+    -d (1 + 1/2 + ... + 1/intervals) here.
     """
 
     def step(now: tuple[Vector, Scalar], times: Vector) -> tuple[tuple[Vector, Scalar], None]:
