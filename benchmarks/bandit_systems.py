@@ -30,6 +30,7 @@ from fewstep.algos import (
     dacer,
     dipo,
     dpmd,
+    flag,
     flame,
     flowrl,
     fpmd,
@@ -145,6 +146,20 @@ MPO = NET | {
     "dual.initial_std": 10.0,
 }
 SOM = NET | {"score.candidates": 64}
+FLAG = (
+    NET
+    | FIXED
+    | {
+        "actor.steps": 4,
+        "improvement.samples": 4,
+        "improvement.divergence": "exact",
+        "exploration.decay_start": 2000,
+        "exploration.decay_steps": 2000,
+        "guidance.capacity": 2560,
+        "guidance.start": 500,
+        "guidance.ramp": 500,
+    }
+)
 FLAME_M = NET | FIXED | {"regression.candidates": 64}
 FLAME_R = FLAME_M | {"actor.flow": "rectified", "actor.steps": 20}
 PICTURED = {
@@ -225,6 +240,12 @@ VARIANTS = {
     "SOM (score.length=fixed, score.proposals=unbounded)": Row(
         "som", on_replay(som.improve), SOM | {"score.length": "fixed", "score.proposals": "unbounded"}
     ),
+    "FLAG": Row("flag", on_states(flag.improve), FLAG, 4000),
+    "FLAG (exploration.log_std=-1, authors)": Row(
+        "flag", on_states(flag.improve), FLAG | {"exploration.log_std": -1.0}, 4000
+    ),
+    "FLAG (improvement.eta=1)": Row("flag", on_states(flag.improve), FLAG | {"improvement.eta": 1.0}, 4000),
+    "FLAG (guidance.weight=0)": Row("flag", on_states(flag.improve), FLAG | {"guidance.weight": 0.0}, 4000),
     "FLAME-M": Row("flame", on_replay(flame.improve), FLAME_M),
     "FLAME-M (samples in two steps)": Row(
         "flame", on_replay(flame.improve), FLAME_M, sampled={"actor.steps": 2}

@@ -49,7 +49,7 @@ ARROWS = {
     "__init__": {"api", "envs", "algos"},
 }
 INSIDE = {  # in these rooms a part imports itself and those listed before it
-    "algos": "contract numerics plugin shared sac crossq dacer dime dipo dpmd flac flame flowrl fpmd "
+    "algos": "contract numerics plugin shared sac crossq dacer dime dipo dpmd flac flag flame flowrl fpmd "
     "maxentdp mdpo meanflowql mfpo mpo ppo qsm qvpo sacflow sdac smfp som td3 registry",
     "analysis": "numbers runs statistics figures report",
     "config": "settings replay presets run",

@@ -112,6 +112,8 @@ def xla_count(algo, cfg, spec, batch):
         ("maxentdp", "small", {"actor.delay": 1, "actor.steps": 1, "regression.estimator": "qsm"}),
         ("dacer", "small", {"actor.delay": 1, "actor.steps": 1, "entropy.samples": 1}),
         ("flac", "small", {"actor.delay": 1}),
+        ("flag", "small", {"actor.delay": 1, "actor.steps": 1}),
+        ("flag", "small", {"actor.delay": 1, "actor.steps": 1, "improvement.divergence": "exact"}),
         ("flowrl", "small", {"actor.delay": 1}),
         ("sacflow", "small", {"actor.delay": 1}),
         ("sacflow", "small", {"actor.delay": 1, "actor.net": "mlp", "actor.noise": "preserving"}),

@@ -18,6 +18,7 @@ SETTINGS = {
     "replay.learning_starts": 20,
     "replay.batch_size": 16,
     "replay.capacity": 2000,
+    "replay.updates_per_step": 1.0,
 }
 SEEDS = 4
 TOLERANCE = 1e-3

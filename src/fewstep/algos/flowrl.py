@@ -21,13 +21,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
+from fewstep.algos.shared import flow_regression
 from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.flow_policy import FlowConfig
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
 from fewstep.critics.heads import td_target
-from fewstep.flows import meanflow
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
@@ -299,8 +299,7 @@ def regression(
 ) -> Rows:
     """Squared error of the velocity on the straight path to each replayed action, mean over dimensions."""
     z = jnp.arctanh(jnp.clip(action, -LARGEST, LARGEST)) if target == "latent" else action
-    x = jax.vmap(meanflow.interpolate)(z, noises.start, noises.time)
-    return jnp.mean((jax.vmap(actor)(obs, x, noises.time) - (noises.start - z)) ** 2, axis=1)
+    return flow_regression.straight(actor, obs, z, noises.start, noises.time)
 
 
 ALGORITHM = Algorithm(

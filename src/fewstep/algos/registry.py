@@ -33,6 +33,7 @@ BUILT_IN = {
     "dipo": Entry("fewstep.algos.dipo:ALGORITHM", "DIPO"),
     "dpmd": Entry("fewstep.algos.dpmd:ALGORITHM", "DPMD"),
     "flac": Entry("fewstep.algos.flac:ALGORITHM", "FLAC"),
+    "flag": Entry("fewstep.algos.flag:ALGORITHM", "FLAG"),
     "flame": Entry("fewstep.algos.flame:ALGORITHM", "FLAME"),
     "flowrl": Entry("fewstep.algos.flowrl:ALGORITHM", "FlowRL"),
     "fpmd": Entry("fewstep.algos.fpmd:ALGORITHM", "FPMD"),

@@ -15,6 +15,7 @@ from fewstep.algos.dime import DIMEConfig
 from fewstep.algos.dipo import DIPOConfig
 from fewstep.algos.dpmd import DPMDConfig
 from fewstep.algos.flac import FLACConfig
+from fewstep.algos.flag import FLAGConfig
 from fewstep.algos.flame import FLAMEConfig
 from fewstep.algos.flowrl import FlowRLConfig
 from fewstep.algos.fpmd import FPMDConfig
@@ -34,7 +35,7 @@ from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.som import SOMConfig
 from fewstep.algos.td3 import TD3Config
 from fewstep.bench.critic_floor import critic_network, temporal_difference
-from fewstep.bench.flow_floor import dime, flac, flowrl, meanflowql, sacflow
+from fewstep.bench.flow_floor import dime, flac, flag, flowrl, meanflowql, sacflow
 from fewstep.bench.gemms import Perceptron
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import UsageError
@@ -338,6 +339,7 @@ _COUNTS: dict[type, Callable[[Any, Spec, int], float]] = {
     MaxEntDPConfig: maxentdp,
     SDACConfig: sdac,
     FLACConfig: flac,
+    FLAGConfig: flag,
     FlowRLConfig: flowrl,
     SACFlowConfig: sacflow,
     DIMEConfig: dime,

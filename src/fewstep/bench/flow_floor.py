@@ -2,6 +2,7 @@
 
 from fewstep.algos.dime import DIMEConfig
 from fewstep.algos.flac import FLACConfig
+from fewstep.algos.flag import FLAGConfig
 from fewstep.algos.flowrl import FlowRLConfig
 from fewstep.algos.meanflowql import MeanFlowQLConfig
 from fewstep.algos.sacflow import SACFlowConfig
@@ -32,6 +33,37 @@ def flowrl(cfg: FlowRLConfig, spec: Spec, batch: int) -> float:
     improvement += 2 * q.forward(batch, batch)
     critics = _flow_drawn(cfg.actor, spec, batch) + temporal_difference(cfg.critic, spec, batch)
     return critics + behaviour + improvement / cfg.actor.delay
+
+
+def flag(cfg: FLAGConfig, spec: Spec, batch: int) -> float:
+    """FLAG: N local samples with densities and values; a regression in every update, once guides count.
+
+    A density takes two evaluations per step and the derivatives of the second by each probe.
+    """
+    a, n, net, critic = (
+        cfg.actor,
+        cfg.improvement.samples,
+        _velocity(cfg.actor, spec),
+        critic_network(cfg.critic, spec),
+    )
+    probes = 1 if cfg.improvement.divergence == "hutchinson" else spec.act_size
+
+    def density(rows: int, probes: int) -> int:
+        return a.steps * (2 * net.forward(0, rows) + probes * net.tangent(rows))
+
+    state = net.forward(1, 0)
+    critics = (
+        _flow_drawn(a, spec, batch) + density(batch, probes) + temporal_difference(cfg.critic, spec, batch)
+    )
+    rows = min(a.batch_size or batch, batch)
+    improvement = rows * state + _evaluations(a) * net.forward(0, rows)
+    # The exact divergence at mu is the same for all samples.
+    improvement += density(rows, n if cfg.improvement.divergence == "hutchinson" else probes)
+    improvement += density(rows * n, probes)
+    improvement += cfg.critic.ensemble * critic.forward(rows, rows * (n + 1))
+    improvement += net.training(rows, rows)
+    guided = net.training(rows, rows) if cfg.guidance.weight > 0 else 0
+    return critics + guided + improvement / a.delay
 
 
 def _velocity(cfg: FlowConfig, spec: Spec) -> Perceptron:

@@ -18,16 +18,23 @@ def exact_divergence(v: Velocity, x: Vector) -> Scalar:
     return jnp.trace(jax.jacfwd(v)(x))
 
 
-def hutchinson(v: Velocity, x: Vector, probes: Float[Array, "probes act"]) -> tuple[Vector, Scalar]:
-    """``v(x)`` and the unbiased estimate mean_i e_i . (dv/dx) e_i of its divergence.
+def traces(
+    v: Velocity, x: Vector, probes: Float[Array, "probes act"]
+) -> tuple[Vector, Float[Array, "probes"]]:
+    """``v(x)`` and of each probe e the estimate e . (dv/dx) e of its divergence.
 
     The probes must have mean zero and unit covariance. Rademacher probes (entries +-1) have the lowest
-        variance of those with
-    independent entries: only off-diagonal terms of dv/dx contribute. The linearisation is shared by all
-        probes.
+    variance of those with independent entries: only off-diagonal terms of dv/dx contribute. The linearisation
+    is shared by all probes.
     """
     value, push = jax.linearize(v, x)
-    return value, jax.vmap(lambda e: e @ push(e))(probes).mean()
+    return value, jax.vmap(lambda e: e @ push(e))(probes)
+
+
+def hutchinson(v: Velocity, x: Vector, probes: Float[Array, "probes act"]) -> tuple[Vector, Scalar]:
+    """``v(x)`` and the mean of ``traces``, an unbiased estimate of its divergence."""
+    value, each = traces(v, x, probes)
+    return value, each.mean()
 
 
 def average_divergence_target(

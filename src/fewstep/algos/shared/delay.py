@@ -13,8 +13,13 @@ from fewstep.algos.contract import Metrics
 S = TypeVar("S")
 
 
-def delayed(delay: int, state: S, improve: Callable[[S], tuple[S, Metrics]]) -> tuple[S, Metrics]:
-    """``improve(state)`` at every ``delay``-th update, the first included; else the state as it is.
+def delayed(
+    delay: int,
+    state: S,
+    improve: Callable[[S], tuple[S, Metrics]],
+    between: Callable[[S], S] = lambda same: same,
+) -> tuple[S, Metrics]:
+    """``improve(state)`` at every ``delay``-th update, the first included; else ``between(state)``.
 
     A condition on ``state.updates``, so what is skipped is not computed. The count of updates goes up by one
     either way. The metrics are those of the last improvement, which ``state.held`` keeps.
@@ -25,7 +30,7 @@ def delayed(delay: int, state: S, improve: Callable[[S], tuple[S, Metrics]]) -> 
         return replace(st, held=metrics)
 
     st: Any = state
-    st = go(st) if delay == 1 else lax.cond(st.updates % delay == 0, go, lambda same: same, st)
+    st = go(st) if delay == 1 else lax.cond(st.updates % delay == 0, go, between, st)
     return replace(st, updates=st.updates + 1), st.held
 
 

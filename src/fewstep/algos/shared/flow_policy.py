@@ -1,4 +1,4 @@
-"""The flow policy of FlowRL and FLAC: noise carried to an action by an ODE, then squashed by tanh."""
+"""The flow policy of FlowRL, FLAC and FLAG: noise carried to an action by an ODE, then squashed by tanh."""
 
 from dataclasses import dataclass
 from functools import partial
