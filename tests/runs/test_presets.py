@@ -51,6 +51,7 @@ AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in
     "times.mean": -0.4,
     "times.std": 1.0,
     "replay.batch_size": 256,
+    "training.action_repeat": 1,
     "training.envs": 1,
     "training.eval_episodes": 10,
     "training.eval_every": 10_000,
