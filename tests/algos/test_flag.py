@@ -14,7 +14,7 @@ from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.shared.guidance import Guidance, GuidanceConfig, Guides
 from fewstep.errors import UsageError
 from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
-from tests.faults.test_resume_everything import check_resume
+from tests.faults.test_resume_everything import check_resume, go, trainer
 
 ONE = jnp.float32(1.0)
 
@@ -295,7 +295,13 @@ def test_a_ring_smaller_than_a_batch_is_refused():
 
 
 def test_a_resumed_run_has_its_guides(tmp_path, monkeypatch):
-    check_resume("flag", tmp_path, monkeypatch)
+    """Of a ring that is full within the run, so that they count before and after the cuts."""
+    small = {"guidance.capacity": 16, "guidance.ramp": 1}
+    check_resume("flag", tmp_path, monkeypatch, **small)
+    run = trainer("flag", **small)
+    go(run, 60)
+    assert float(run.learner.state.held["guidance/weight"]) == 1
+    run.close()
 
 
 # ---------------------------------------------------------------------------------- draws and updates
