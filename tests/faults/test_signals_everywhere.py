@@ -197,7 +197,8 @@ def test_an_experiment(armed, tmp_path):
     )
     folder = tmp_path / "out" / ENV.replace(":", "_")  # random actions were played by an earlier start
     folder.mkdir(parents=True)
-    record = {"env": ENV, "max_episode_steps": None, "eval_max_steps": None, "returns": [0, 1], "cut": 0}
+    task = {"env": ENV, "max_episode_steps": None, "eval_max_steps": None, "action_repeat": 1}
+    record = task | {"returns": [0, 1], "cut": 0}
     (folder / "random_return.json").write_text(json.dumps(record))
     status, errors = in_a_group(environment, "experiment", tmp_path / "it.toml", "--out", tmp_path / "out")
     assert status == 130, errors
