@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fewstep import envs
-from fewstep.envs.rendering import choose_backend_for_good
+from fewstep.envs.rendering import choose_backend_at_import
 from fewstep.envs.suites import SUITES, suite_of
 from fewstep.envs.suites.dmc import LIMIT, ControlEnv
 from fewstep.errors import UsageError
@@ -45,7 +45,7 @@ def test_the_suites_packages_are_there():
 
 
 def test_control_tasks_are_those_of_the_package_but_for_the_unbounded_ones():
-    choose_backend_for_good()  # it looks for a screen otherwise
+    choose_backend_at_import()  # it looks for a screen otherwise
     from dm_control import suite
 
     known = {f"dmc/{domain}-{task}" for domain, task in suite.ALL_TASKS if domain != "lqr"}

@@ -9,9 +9,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print id, suite and note of each environment."""
+    from fewstep.envs import list_ids
     from fewstep.envs.suites import SUITES
 
-    rows = [(env_id, suite.name, note) for suite in SUITES for env_id, note in suite.tasks.items()]
+    rows = list_ids()
     wide, suite_wide = (max(len(row[column]) for row in rows) for column in (0, 1))
     for env_id, suite, note in rows:
         print(f"{env_id:<{wide}}  {suite:<{suite_wide}}  {note}")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep import foreign
-from fewstep.envs.layers import SUCCESS
+from fewstep.envs.layers import success_of
 from fewstep.envs.messages import kind
 from fewstep.envs.place import Place
 from fewstep.envs.rendering import render
@@ -16,8 +16,6 @@ from fewstep.envs.spaces import ORDINARY, ActionView, BadValue, FloatVector, Obs
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from fewstep.foreign import brief
 
-NOT_SAID = float("nan")
-"""The success of a step that its environment says nothing about."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -88,7 +86,7 @@ class Adapter:
         terminated = self._flag("terminated", result[2])
         truncated = self._flag("truncated", result[3])
         self.running = not (terminated or truncated)
-        return observation, reward, terminated, truncated, _success(result[4])
+        return observation, reward, terminated, truncated, success_of(result[4])
 
     def _reset(self, seed: int | None) -> Any:
         result = self.env.reset(seed=seed)
@@ -169,15 +167,6 @@ class Adapter:
 def _steps_per_second(env: gymnasium.Env[Any, Any]) -> float:
     declared = env.metadata.get("render_fps")
     return float(declared) if isinstance(declared, int | float) and declared > 0 else 30.0
-
-
-def _success(info: Any) -> float:
-    """1 or 0 if ``info`` says so by a bool or a number, NaN if it does not: the key is the user's to use."""
-    for key in SUCCESS if isinstance(info, dict) else ():
-        value = info.get(key)
-        if isinstance(value, bool | np.bool_ | int | float | np.number):
-            return float(bool(value))
-    return NOT_SAID
 
 
 def check_seed(seed: Any) -> int:

@@ -9,8 +9,17 @@ import numpy as np
 from fewstep.errors import UsageError
 
 Env = gymnasium.Env[Any, Any]
-SUCCESS = ("success", "is_success")
-"""What ``info`` may call the success of a task."""
+NOT_SAID = float("nan")
+"""The success of a step that its environment says nothing about."""
+
+
+def success_of(info: Any) -> float:
+    """1 or 0 if ``info["success"]`` or ``["is_success"]`` says so by a bool or a number, else NaN."""
+    for key in ("success", "is_success") if isinstance(info, dict) else ():
+        value = info.get(key)
+        if isinstance(value, bool | np.bool_ | int | float | np.number):
+            return float(bool(value))
+    return NOT_SAID
 
 
 class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -35,19 +44,11 @@ class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
             _, reward, _, _, info = result
             result = self.env.step(action)
             if isinstance(result, tuple) and len(result) == 5:
-                result = (result[0], reward + result[1], *result[2:4], _with_success(info, result[4]))
+                observation, more, terminated, truncated, last = result
+                if success_of(info) == 1.0 and isinstance(last, dict):
+                    last = last | {"success": True}
+                result = observation, reward + more, terminated, truncated, last
         return result
-
-
-def _with_success(before: Any, info: Any) -> Any:
-    """``info``, and the success that ``before`` told of."""
-    if not (isinstance(before, dict) and isinstance(info, dict)):
-        return info
-    return info | {key: before[key] for key in SUCCESS if key in before and _is_true(before[key])}
-
-
-def _is_true(value: Any) -> bool:
-    return isinstance(value, bool | np.bool_ | int | float | np.number) and bool(value)
 
 
 def repeated(env: Env, repeat: int) -> Env:

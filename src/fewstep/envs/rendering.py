@@ -35,7 +35,7 @@ def choose_backend(render_mode: str | None) -> None:
         return
 
 
-def choose_backend_for_good() -> None:
+def choose_backend_at_import() -> None:
     """``choose_backend`` for packages that choose at their import, before a picture is asked for.
 
     Where nothing can draw without a screen they are told so, instead of looking for one and warning.

@@ -17,7 +17,7 @@ ActRows = Float[Array, "batch act"]
 def errors(
     actor: FlowNet, equal: int, obs: Float[Array, "batch obs"], x: ActRows, r: Rows, t: Rows, v: ActRows
 ) -> Rows:
-    """|u(s, x, r, t) - (v - (t - r) du/dt)|^2 / d of each row (FPMD, SOM).
+    """|u(s, x, r, t) - (v - (t - r) du/dt)|^2 / d of each row (FLAME, FPMD, SOM).
 
     Differentiates: actor, not the target. In the first ``equal`` rows r = t, where the target is the velocity
     itself.

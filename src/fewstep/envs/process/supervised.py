@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewstep import foreign
-from fewstep.envs.adapter import NOT_SAID
+from fewstep.envs.layers import NOT_SAID
 from fewstep.envs.place import Place
 from fewstep.envs.process import space_json, wire
 from fewstep.envs.spaces import ActionView, FloatVector, ObservationView

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fewstep.envs.rendering import choose_backend_for_good
+from fewstep.envs.rendering import choose_backend_at_import
 from fewstep.envs.suites.suite import Suite
 
 LIMIT = 1000
@@ -122,7 +122,7 @@ class ControlEnv(gymnasium.Env[dict[str, Any], NDArray[np.float64]]):
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's attribute)
 
     def __init__(self, name: str, render_mode: str | None = None) -> None:
-        choose_backend_for_good()
+        choose_backend_at_import()
         from dm_control import suite
 
         domain, task = name.split("-")

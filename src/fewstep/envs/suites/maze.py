@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from fewstep.envs.rendering import choose_backend_for_good
+from fewstep.envs.rendering import choose_backend_at_import
 from fewstep.envs.suites.suite import Suite
 
 _MAPS = {
@@ -63,7 +63,7 @@ SUITE = Suite(
 
 def make(name: str, render_mode: str | None = None, **options: Any) -> gymnasium.Env[Any, Any]:
     """The environment of that id, without its time limit; ``options`` are its own (``continuing_task``)."""
-    choose_backend_for_good()
+    choose_backend_at_import()
     if name not in gymnasium.registry:
         with (
             open(os.devnull, "w") as nowhere,
