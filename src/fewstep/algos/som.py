@@ -28,14 +28,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import flow_regression
 from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.flow_actor import FlowActorConfig
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes, Whole
+from fewstep.config.settings import Count, Positive, Range, Section, Share, Whole
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
-from fewstep.errors import require
 from fewstep.flows import diffusion, meanflow, vp
-from fewstep.nets.activations import Activation
 from fewstep.nets.flow_net import FlowNet
-from fewstep.nets.trained import AdamConfig, Trained, descend
+from fewstep.nets.trained import Trained, descend
 from fewstep.types import Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -52,43 +51,20 @@ SMALLEST_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
-class ActorConfig(AdamConfig):
+class ActorConfig(FlowActorConfig):
     """The MeanFlow, Adam on it, and how it is used.
 
     Attributes:
-        hidden: sizes of the hidden layers.
-        activation: between them.
-        time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
         equal_share: share of the rows with r = t, where the network learns the velocity itself.
         delay: one policy update per this many critic updates.
         batch_size: states of the batch used by a policy update; 0 means all. At least 0.
         evaluation_candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 
-    hidden: Sizes = (256, 256, 256)
-    activation: Activation = "mish"
-    time_features: Annotated[int, Range(2)] = 32
-    time_embed: Count = 32
     equal_share: Share = 0.25
     delay: Count = 1
     batch_size: Whole = 0
     evaluation_candidates: Annotated[int, Range(1, 1024)] = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.time_features % 2 == 0, "actor.time_features must be even")
-
-    def create(self, key: PRNGKeyArray, spec: Spec) -> FlowNet:
-        """A fresh network."""
-        sizes = (
-            spec.obs_size,
-            spec.act_size,
-            spec.act_size,
-            self.hidden,
-            self.time_features,
-            self.time_embed,
-        )
-        return FlowNet.create(key, *sizes, self.activation, norm=False)
 
 
 @dataclass(frozen=True)

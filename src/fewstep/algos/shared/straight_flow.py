@@ -13,13 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.config.settings import Count, Positive, Range, Share, Sizes, Whole
-from fewstep.errors import require
+from fewstep.algos.shared.flow_actor import FlowActorConfig
+from fewstep.config.settings import Count, Positive, Range, Share, Whole
 from fewstep.flows import meanflow, paths, times
-from fewstep.nets.activations import Activation
 from fewstep.nets.flow_net import FlowNet
-from fewstep.nets.trained import AdamConfig
-from fewstep.types import Spec
 
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
@@ -28,14 +25,11 @@ ActRows = Float[Array, "batch act"]
 
 
 @dataclass(frozen=True)
-class StraightFlowConfig(AdamConfig):
+class StraightFlowConfig(FlowActorConfig):
     """The flow, Adam on it, and how actions are drawn.
 
     Attributes:
         flow: ``rectified``, the network is a velocity (R); ``meanflow``, an average velocity (M).
-        hidden: sizes of the hidden layers.
-        activation: between them.
-        time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
         steps: T, network evaluations per action: of Euler's method in a rectified flow; a MeanFlow is for 1.
         start: standard deviation of the noise that a draw begins with. The flow is trained from 1; the
             authors' draws begin with 0.5.
@@ -48,10 +42,6 @@ class StraightFlowConfig(AdamConfig):
     """
 
     flow: Literal["rectified", "meanflow"] = "rectified"
-    hidden: Sizes = (256, 256, 256)
-    activation: Activation = "mish"
-    time_features: Annotated[int, Range(2)] = 32
-    time_embed: Count = 32
     steps: Annotated[int, Range(1, 100)] = 20
     start: Positive = 1.0
     equal_share: Share = 0.5
@@ -59,22 +49,6 @@ class StraightFlowConfig(AdamConfig):
     batch_size: Whole = 0
     tau: Share = 0.005
     candidates: Annotated[int, Range(1, 1024)] = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.time_features % 2 == 0, "actor.time_features must be even")
-
-    def create(self, key: PRNGKeyArray, spec: Spec) -> FlowNet:
-        """A fresh network."""
-        sizes = (
-            spec.obs_size,
-            spec.act_size,
-            spec.act_size,
-            self.hidden,
-            self.time_features,
-            self.time_embed,
-        )
-        return FlowNet.create(key, *sizes, self.activation, norm=False)
 
     def draw(self, actor: FlowNet, s: Obs, noise: Vector) -> Vector:
         """The action of the noise, in [-1, 1]."""

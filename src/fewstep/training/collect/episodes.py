@@ -129,8 +129,8 @@ class Episodes:
         if early.any():
             self._limit = None
             foreign.tell(
-                f"training.max_episode_steps is {limit:,}, but the environment itself ended an episode after "
-                f"{self._lengths[early][0]:,} steps (truncated): its own limit counts"
+                f"the time limit asked for is {limit:,} steps, but the environment itself ended an episode "
+                f"after {self._lengths[early][0]:,} steps (truncated): its own limit counts"
             )
 
     def take_finished(self) -> list[tuple[float, int]]:
