@@ -197,7 +197,7 @@ def test_a_limit_in_the_environments_own_code_is_noticed():
     with foreign.heard_by(heard.append):
         go(one, 40)
     (note,) = heard
-    assert "max_episode_steps is 100" in note
+    assert "the time limit asked for is 100 steps" in note
     assert "after 15 steps" in note
 
 
