@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shlex
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fewstep", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
-_WRITTEN = {"mujoco": "MuJoCo"}
+FROM_CHECKOUT = ("humanoid_bench",)
+"""Packages on no index: what tells their versions apart is the commit of the checkout."""
+_WRITTEN = {"mujoco": "MuJoCo", "humanoid_bench": "HumanoidBench"}
 
 
 def collect(config_sha256: str, device: str, simulator: tuple[str, ...]) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def collect(config_sha256: str, device: str, simulator: tuple[str, ...]) -> dict
         "device": device,
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "git": git_state(Path(__file__).parent),
+        "git": git_state(Path(__file__)),
         "config_sha256": config_sha256,
     }
 
@@ -44,14 +47,22 @@ def command() -> str:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str | None]:
-    """Installed version of each package, None where it is not installed."""
-    found: dict[str, str | None] = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    """Installed version of each package, None where it is not installed; of one that is used from a git
+    checkout its commit, with ``+`` where files differ from it."""
+    return {name: _commit(name) if name in FROM_CHECKOUT else _version(name) for name in packages}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(module: str) -> str | None:
+    spec = importlib.util.find_spec(module)
+    state = git_state(Path(spec.origin)) if spec is not None and spec.origin else None
+    return None if state is None else state["commit"][:12] + ("+" if state["dirty"] else "")
 
 
 def simulator_words(found: Mapping[str, str | None]) -> str:
@@ -61,12 +72,12 @@ def simulator_words(found: Mapping[str, str | None]) -> str:
     return ", ".join(f"{_WRITTEN.get(package, package)} {version}" for package, version in found.items())
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None when the code is not a git checkout."""
+def git_state(file: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that ``file`` belongs to, and whether tracked files differ from it; None if it
+    belongs to none."""
+    folder = file.parent
     try:
-        _git(
-            folder, "ls-files", "--error-unmatch", Path(__file__).name
-        )  # installed inside somebody's checkout?
+        _git(folder, "ls-files", "--error-unmatch", file.name)  # installed inside somebody's checkout?
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):

@@ -4,7 +4,7 @@ Tasks of a suite are data here, so that they can be listed and named without imp
 from. Those of suites beyond Gymnasium's own are registered with Gymnasium under ``PREFIX/NAME``.
 """
 
-from fewstep.envs.suites import dmc, gymnasium_tasks, maze, pusht, toy
+from fewstep.envs.suites import dmc, gymnasium_tasks, humanoid_bench, maze, pusht, toy
 from fewstep.envs.suites.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -12,14 +12,15 @@ SUITES: tuple[Suite, ...] = (
     gymnasium_tasks.CLASSIC,
     toy.SUITE,
     dmc.SUITE,
+    humanoid_bench.SUITE,
     maze.SUITE,
     pusht.SUITE,
 )
-_BY_ID = {env_id: suite for suite in SUITES for env_id in suite.tasks}
+_BY_ID = {env_id: suite for suite in SUITES for env_id in (*suite.tasks, *suite.excluded)}
 
 
 def suite_of(env_id: str) -> Suite | None:
-    """The suite of a task, None for what none of them lists."""
+    """The suite of a task, one that it excludes too; None for what none of them knows."""
     return _BY_ID.get(env_id)
 
 

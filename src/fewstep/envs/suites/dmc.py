@@ -1,7 +1,6 @@
 """The DeepMind Control suite (Tassa et al. 2018, arXiv 1801.00690): ``dmc/DOMAIN-TASK``.
 
-All rewards are in [0, 1] per step of an episode of 1000, so a return is in [0, 1000]. Not here: ``lqr``,
-whose actions have no bounds.
+All rewards are in [0, 1] per step of an episode of 1000, so a return is in [0, 1000].
 """
 
 import logging
@@ -103,8 +102,9 @@ SUITE = Suite(
     name="dmc",
     title="the DeepMind Control suite",
     tasks={f"dmc/{task}": _note(task) for task in _SIZES},
+    excluded={f"dmc/lqr-lqr_{size}": "its actions have no bounds" for size in ("2_1", "6_2")},
     packages=("mujoco", "dm_control"),
-    module="dm_control",
+    modules=("dm_control",),
     install="pip install 'fewstep[dmc]'",
     entry_point="fewstep.envs.suites.dmc:ControlEnv",
     limits={f"dmc/{task}": LIMIT for task in _SIZES},

@@ -24,7 +24,7 @@ SUITE = Suite(
         "pusht/keypoints": "disc pushing a T, 18 observations (eight corners, the disc), 2 actions",
     },
     packages=("gym-pusht", "pymunk"),
-    module="gym_pusht",
+    modules=("gym_pusht",),
     install="pip install 'fewstep[pusht]'",
     entry_point="fewstep.envs.suites.pusht:PushT",
     limits={"pusht/state": 300, "pusht/keypoints": 300},

@@ -1,8 +1,11 @@
 """What fewstep knows of a suite of environments."""
 
 import importlib.util
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import gymnasium
 
@@ -17,9 +20,11 @@ class Suite:
         name: what it is called in lists, and what its ids begin with where they have a prefix.
         title: what it is called in sentences.
         tasks: id to one line on the task.
+        excluded: ids that the source has too, to the reason why they cannot be trained on.
         packages: distributions, beside Gymnasium, whose versions decide what an episode gives.
-        module: the module that must be importable; empty where fewstep's own installation has it.
-        install: the command that brings it.
+        modules: what must be importable; empty where fewstep's own installation has it.
+        install: the commands that bring it.
+        folder: environment variable that may name a folder to import the first of ``modules`` from.
         entry_point: ``module:function`` that builds a task from its name behind the prefix; empty where the
             ids are registered elsewhere.
         limits: steps per episode of each task with an ``entry_point``, by id.
@@ -30,20 +35,25 @@ class Suite:
     name: str
     title: str
     tasks: Mapping[str, str]
+    excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     packages: tuple[str, ...] = ()
-    module: str = ""
+    modules: tuple[str, ...] = ()
     install: str = ""
+    folder: str = ""
     entry_point: str = ""
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     ends: tuple[float, float] | None = None
 
     @property
     def installed(self) -> bool:
-        """Whether its package is there; nothing is imported."""
-        return not self.module or importlib.util.find_spec(self.module) is not None
+        """Whether its packages are there; nothing is imported."""
+        self._find()
+        return all(importlib.util.find_spec(module) is not None for module in self.modules)
 
     def require(self, env_id: str) -> None:
-        """Raise a UsageError that says what to install if the suite's package is missing."""
+        """Raise a UsageError that says why ``env_id`` is not usable, or what to install for it."""
+        if reason := self.excluded.get(env_id):
+            raise UsageError(f"{env_id} cannot be trained on: {reason}")
         if not self.installed:
             raise UsageError(f"{env_id} belongs to {self.title}, which is not installed: {self.install}")
 
@@ -57,3 +67,14 @@ class Suite:
                 max_episode_steps=self.limits[env_id],
                 kwargs={"name": name},
             )
+
+    def _find(self) -> None:
+        """Put the folder that the user names on the path of imports."""
+        named = os.environ.get(self.folder) if self.folder else None
+        if not named:
+            return
+        folder = str(Path(named).expanduser().absolute())
+        if not (Path(folder) / self.modules[0] / "__init__.py").is_file():
+            raise UsageError(f"{self.folder} is {named}, which holds no package {self.modules[0]}")
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
