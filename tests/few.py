@@ -13,3 +13,9 @@ def slow(*cases, ids=None):
         )
         for case in cases
     ]
+
+
+def few(names, cases, keep=2, **more):
+    """``pytest.mark.parametrize`` of which `make test` runs the first ``keep`` cases."""
+    cases = list(cases)
+    return pytest.mark.parametrize(names, [*cases[:keep], *slow(*cases[keep:])], **more)

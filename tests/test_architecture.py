@@ -50,7 +50,7 @@ ARROWS = {
 }
 INSIDE = {  # in these rooms a part imports itself and those listed before it
     "algos": "contract numerics plugin shared sac crossq dacer dime dipo dpmd flac flag flame flowrl fpmd "
-    "maxentdp mdpo meanflowql mfpo mpo ppo qsm qvpo sacflow sdac smfp som td3 registry",
+    "maxentdp mdpo meanflowql mfpo mpo ppo qsm qvpo sacflow sdac smfp som td3 normalised registry",
     "analysis": "numbers runs statistics figures report",
     "config": "settings replay presets run",
     "critics": "categorical gaussian heads ensemble",

@@ -17,6 +17,7 @@ from fewstep.algos.shared.diffusion_policy import DiffusionConfig, Noised
 from fewstep.errors import UsageError
 from fewstep.flows import diffusion
 from tests.algos.common import SPEC, TARGET, batch, bump, changed, numbered, program, reached, same, tiny
+from tests.few import few
 
 ALL = ("dacer", "dipo", "dpmd", "maxentdp", "qsm", "qvpo", "sdac")
 BATCHES = ("actor.steps", 4), ("actor.batch_size", 8), ("actor.delay", 3), ("actor.activation", "relu")
@@ -59,7 +60,7 @@ def test_actions_are_in_the_box_and_differ_by_noise(name):
     assert np.all(drawn.std(axis=1) > 0)
 
 
-@pytest.mark.parametrize(
+@few(
     ("name", "setting"),
     [
         *((name, {setting: value}) for name in ALL for setting, value in SHARED),

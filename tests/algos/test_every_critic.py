@@ -12,6 +12,7 @@ from fewstep.algos import registry
 from fewstep.training import state_io
 from fewstep.types import Spec, Transition
 from tests.algos.common import changed, same
+from tests.few import few
 
 ACTORS = ("sac", "td3", "crossq", "smfp", "mfpo", "mpo")
 TRUNKS = ("mlp", "layernorm", "crossq", "xqc", "flash")
@@ -58,7 +59,7 @@ def train(actor, trunk, head, updates):
     return metrics
 
 
-@pytest.mark.parametrize(("actor", "trunk", "head"), DIAGONAL)
+@few(("actor", "trunk", "head"), DIAGONAL, keep=3)
 def test_each_actor_on_a_critic_of_another_kind(actor, trunk, head):
     train(actor, trunk, head, updates=6)
 

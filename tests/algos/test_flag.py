@@ -15,6 +15,7 @@ from fewstep.algos.shared.guidance import Guidance, GuidanceConfig, Guides
 from fewstep.errors import UsageError
 from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
 from tests.faults.test_resume_everything import check_resume, go, trainer
+from tests.few import few
 
 ONE = jnp.float32(1.0)
 
@@ -388,7 +389,7 @@ def test_the_policy_climbs_a_bump():
     assert float(jnp.linalg.norm(actions.mean(0) - TARGET)) < 0.15
 
 
-@pytest.mark.parametrize(
+@few(
     "setting",
     [
         {"actor.activation": "elu"},

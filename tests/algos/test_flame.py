@@ -13,6 +13,7 @@ from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.shared.straight_flow import Noised
 from fewstep.flows import meanflow, velocity
 from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.few import few
 
 RECTIFIED = {"actor.flow": "rectified", "actor.steps": 3}
 FLOWS = pytest.mark.parametrize("settings", [{}, RECTIFIED], ids=["meanflow", "rectified"])
@@ -366,7 +367,7 @@ def test_a_draw_is_one_evaluation_and_the_behaviour_the_best_of_several_with_noi
     np.testing.assert_allclose(algorithm.explore(cfg, policy, TARGET, e), TARGET + 0.3 * e, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
+@few(
     ("base", "setting"),
     [
         ({}, RECTIFIED),

@@ -12,6 +12,7 @@ from fewstep.algos.contract import ActionMode, use_key
 from fewstep.errors import UsageError
 from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
 from tests.equations.linear_gaussian import LinearGaussian
+from tests.few import few
 
 MEANFLOW = {"actor.flow": "meanflow", "actor.steps": 1}
 FLOWS = pytest.mark.parametrize("settings", [{}, MEANFLOW], ids=["rectified", "meanflow"])
@@ -293,7 +294,7 @@ def test_the_policys_loss_reaches_the_flow_alone(settings):
     assert reached(loss, {"actor": state.actor.params, "critics": state.critics}) == {"actor"}
 
 
-@pytest.mark.parametrize(
+@few(
     ("base", "setting"),
     [
         ({}, {"actor.flow": "meanflow"}),

@@ -14,6 +14,7 @@ from fewstep.algos.shared import tanh_gaussian
 from fewstep.flows import bounds
 from tests.algos.common import SPEC, assert_close, batch, bump, changed, program, reached, same, tiny
 from tests.critics.reference import expected
+from tests.few import few
 
 CORNERS = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 """Noises whose mean is 0 and whose covariance is I: with them expectations of quadratics are exact."""
@@ -199,7 +200,7 @@ def test_samples_collect_and_means_do_on_request():
     assert not np.allclose(algorithm.collect(cfg, policy, obs, key), wanted, atol=1e-2)
 
 
-@pytest.mark.parametrize(
+@few(
     "setting",
     [
         {"mirror.kl": 2.0},

@@ -14,6 +14,7 @@ from fewstep.algos.meanflowql import Alpha, AlphaConfig, Noises, RegressionConfi
 from fewstep.errors import UsageError
 from tests.algos.common import SPEC, TARGET, batch, bump, changed, program, reached, same, tiny
 from tests.critics.reference import expected
+from tests.few import few
 
 WIDE = RegressionConfig(limit=1e6)
 TIMES = jnp.linspace(0.05, 1.0, 16)
@@ -195,7 +196,7 @@ def test_one_evaluation_draws_an_action_and_the_best_of_five_acts():
     assert float(algorithm.value(cfg, policy)(s, action)) == pytest.approx(mean, rel=1e-5)
 
 
-@pytest.mark.parametrize(
+@few(
     ("setting", "base"),
     [
         ({"actor.net": "decoder"}, {}),

@@ -15,6 +15,7 @@ from fewstep.algos.mpo import Duals
 from fewstep.algos.shared import clipped_gaussian as cg
 from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
 from tests.critics.reference import expected
+from tests.few import few
 
 VALUES = jnp.array([0.3, -1.0, 2.0, 0.5, 0.1])
 
@@ -258,7 +259,7 @@ def test_the_target_policy_is_a_copy_at_every_so_manyth_policy_update():
     assert same(states[3].target_actor, states[3].actor.params)
 
 
-@pytest.mark.parametrize(
+@few(
     "setting",
     [
         {"actor.delay": 2},

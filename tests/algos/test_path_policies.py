@@ -15,6 +15,7 @@ from fewstep.algos.shared import path_policy
 from fewstep.config.settings import InvalidSetting
 from fewstep.flows import paths
 from tests.algos.common import SPEC, TARGET, batch, bump, changed, program, reached, same, tiny
+from tests.few import few
 
 PATHS = ("dime", "flac", "sacflow")
 NOISES = {"dime": (4, 2), "flac": (2,), "sacflow": (3, 2)}
@@ -143,7 +144,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings"), SETTINGS, ids=lambda x: x if isinstance(x, str) else str(x))
+@few(("name", "settings"), SETTINGS, ids=lambda x: x if isinstance(x, str) else str(x))
 def test_every_option_changes_what_is_computed(name, settings):
     algorithm, cfg, state = tiny(name)
     data, other = batch(), changed(cfg, settings)

@@ -9,7 +9,8 @@ import pytest
 
 from fewstep.algos.ppo import losses, policy
 from fewstep.algos.ppo.advantages import gae
-from fewstep.algos.ppo.normalise import Moments, observe, running_returns, scale_obs, scale_reward
+from fewstep.algos.ppo.normalise import running_returns, scale_reward
+from fewstep.algos.shared.moments import Moments, observe, scale_obs
 
 # --------------------------------------------------------------------------------------------- advantages
 

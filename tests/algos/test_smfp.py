@@ -19,6 +19,7 @@ from fewstep.nets.trained import Trained, descend
 from fewstep.types import Spec
 from tests.algos.common import assert_close, batch, changed, program, reached, same
 from tests.critics.reference import expected
+from tests.few import few
 
 SPEC = Spec(3, 2)
 FEW = {
@@ -421,7 +422,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("base", "changes"), OPTIONS, ids=[str(changes) for _, changes in OPTIONS])
+@few(("base", "changes"), OPTIONS, ids=[str(changes) for _, changes in OPTIONS])
 def test_every_option_changes_what_an_update_computes(base, changes):
     cfg = changed(base, changes)
     assert program(learner.update, cfg, state(cfg), batch()) != plain_program(base)

@@ -12,6 +12,7 @@ from fewstep.algos.contract import ActionMode, use_key
 from fewstep.errors import UsageError
 from fewstep.flows import vp
 from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.few import few
 
 SLOPE = jnp.array([0.6, -0.2])
 OBS = jnp.zeros((6, 3))
@@ -329,7 +330,7 @@ def test_an_odd_number_of_time_features_is_refused():
         som.ActorConfig(time_features=7)
 
 
-@pytest.mark.parametrize(
+@few(
     ("base", "setting"),
     [
         ({}, {"actor.activation": "relu"}),

@@ -11,6 +11,7 @@ from fewstep.bench.gemms import Perceptron, Residual
 from fewstep.bench.peak import gemm_rate
 from fewstep.errors import UsageError
 from fewstep.types import Spec, Transition
+from tests.few import few
 
 HALF_CHEETAH, HUMANOID = Spec(17, 6), Spec(376, 17)
 
@@ -81,7 +82,7 @@ def xla_count(algo, cfg, spec, batch):
     return lowered.cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize(
+@few(
     ("algo", "name", "settings"),
     [
         ("sac", "small", {}),
@@ -120,6 +121,7 @@ def xla_count(algo, cfg, spec, batch):
         ("dime", "small", {"actor.delay": 1, "actor.steps": 1}),
         ("meanflowql", "small", {"actor.delay": 1}),
     ],
+    keep=8,
 )
 def test_against_xlas_count(algo, name, settings):
     """XLA's includes what is element-wise, and products whose gradient nobody wants."""

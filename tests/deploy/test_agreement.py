@@ -25,8 +25,9 @@ from tests.few import slow
 
 
 def limit(algo, sets=()):
-    """The largest observation: the clip behind PPO's normalisation makes any size an ordinary one."""
-    return 1e6 if algo == "ppo" and "normalise.obs=false" not in sets else 1e3
+    """The largest observation: the clip behind a normalisation makes any size an ordinary one."""
+    clipped = "replay.normalise_obs=true" in sets or (algo == "ppo" and "normalise.obs=false" not in sets)
+    return 1e6 if clipped else 1e3
 
 
 VARIANTS = [
@@ -44,6 +45,7 @@ VARIANTS = [
     ("smfp", ("actor.backbone=dit", "actor.hidden=[8,8]")),
     ("td3", ()),
     ("crossq", ()),
+    ("crossq", ("replay.normalise_obs=true",)),
 ]
 
 
@@ -56,6 +58,7 @@ BEST = [
     ("sac", ("critic.trunk=flash", "critic.hidden=[8,8]")),
     ("smfp", ()),
     ("smfp", ("critic.trunk=layernorm", "actor.backbone=dit", "actor.hidden=[8,8]")),
+    ("smfp", ("replay.normalise_obs=true",)),
 ]
 CASES = [(*variant, mode) for variant in VARIANTS for mode in ("sample", "mode")] + [
     (*variant, "best-of-3") for variant in BEST

@@ -212,6 +212,18 @@ def test_resume_drops_what_was_written_after_the_checkpoint(tmp_path):
     assert "000000400 is damaged" in (run / "log.txt").read_text()
 
 
+def test_a_resume_under_other_versions_says_so(tmp_path):
+    run = tmp_path / "run"
+    assert train(run, steps=200) == 0
+    found = json.loads((run / "provenance.json").read_text())
+    version = found["versions"]["numpy"]
+    found["versions"]["numpy"] = "0.9"
+    (run / "provenance.json").write_text(json.dumps(found))
+    assert main(["resume", str(run), "--quiet", "--steps", "300"]) == 0
+    note = f"other versions than at the start (numpy 0.9 then, {version} now): results may differ"
+    assert note in (run / "log.txt").read_text()
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     for path in (whole, run):

@@ -69,6 +69,10 @@ def test_resume_is_exact_while_updates_overlap_steps(tmp_path, monkeypatch):
     check_resume("sac", tmp_path, monkeypatch, **{"replay.overlap": True})
 
 
+def test_resume_is_exact_on_normalised_observations(tmp_path, monkeypatch):
+    check_resume("sac", tmp_path, monkeypatch, **{"replay.normalise_obs": True})
+
+
 def test_the_policy_of_an_overlapping_run_is_one_dispatch_old():
     """Learning from the same data in the same order, acting before the newest update instead of after it."""
     run, plain = (trainer("sac", **{"replay.overlap": overlap}) for overlap in (True, False))

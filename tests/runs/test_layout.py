@@ -7,7 +7,7 @@ import pytest
 
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs.layout import RunDir, default_path
-from fewstep.runs.provenance import collect, git_state
+from fewstep.runs.provenance import collect, differences, git_state
 
 
 def test_default_path_has_no_slash_or_colon_of_the_names():
@@ -75,3 +75,10 @@ def test_provenance_says_versions_device_and_command():
 
 def test_git_state_of_a_folder_that_is_no_checkout(tmp_path):
     assert git_state(tmp_path) is None
+
+
+def test_versions_that_differ_are_named_and_those_that_were_not_recorded_are_not():
+    recorded = {"jax": "0.1", "mujoco": "3.16.0", "gone": "1"}
+    now = {"jax": "0.1", "mujoco": "3.17.0", "new": "2"}
+    assert differences(recorded, now) == "mujoco 3.16.0 then, 3.17.0 now"
+    assert differences({}, now) == differences(now, now) == ""

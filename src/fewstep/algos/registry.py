@@ -75,11 +75,11 @@ def get(name: str) -> "Algorithm":
     """
     if ":" not in name and name not in entries():
         raise unknown("algorithm", name, entries())
-    from fewstep.algos import numerics  # not before: it imports jax
+    from fewstep.algos import normalised, numerics  # not before: they import jax
 
     record = name if ":" in name else entries()[name].record
     built_in = any(record == entry.record for entry in BUILT_IN.values())
-    return numerics.own(_from_here if built_in else _from_user)(record)
+    return normalised.on_request(numerics.own(_from_here if built_in else _from_user)(record))
 
 
 def _from_here(name: str) -> "Algorithm":

@@ -51,6 +51,8 @@ class ReplayConfig(Section):
         noise_repeat: while experience is collected the noise behind the policy's actions, and what is added
             for exploration, is held for up to so many steps, n of them with a probability proportional to
             n^-2; all environments of a run hold together. 1: new noise at every step.
+        normalise_obs: networks get observations of mean 0 and variance 1, entry by entry, clipped to
+            [-10, 10], by the running moments of the batches drawn so far.
         n_step: rewards summed in front of the bootstrapped value, fewer where the episode ends or the stored
             steps do: r_0 + ... + gamma^(n-1) r_(n-1) + gamma^n (Q(s_n, a') + bonus). The actions after the
             first are those of earlier policies, without correction, and their states' entropy bonuses are
@@ -64,6 +66,7 @@ class ReplayConfig(Section):
     updates_per_step: Positive = 1.0
     overlap: bool = False
     reward: RewardScale = "raw"
+    normalise_obs: bool = False
     noise_repeat: Annotated[int, Range(1, 1000)] = 1
     n_step: Annotated[int, Range(1, 100)] = 1
     dataset: DatasetConfig = DatasetConfig()

@@ -89,7 +89,8 @@ def _findings(
     if largest.max() > _LARGE:
         warn(
             f"{vector.observation_name(int(largest.argmax()))} reaches {largest.max():.3g}",
-            "networks learn best from entries of order 1: rescale it in the environment",
+            "networks learn best from entries of order 1: rescale it in the environment, or train with "
+            "replay.normalise_obs=true (ppo normalises by itself)",
         )
     rewards = np.concatenate([result.reward for result in first])
     if np.abs(rewards).max() > _LARGE:

@@ -93,7 +93,7 @@ def refuse_running_statistics(env: Env, env_id: str) -> None:
                 f"{env_id} contains {type(layer).__name__}, whose running statistics evaluation, a resumed "
                 "run and a saved or exported policy would not have: scale by constants "
                 "(TransformObservation, TransformReward, or update_running_mean=False), or leave it "
-                "out and train ppo, which normalises observations and rewards itself"
+                "out and have fewstep normalise: replay.normalise_obs=true, replay.reward=std (ppo does both)"
             )
 
 

@@ -65,6 +65,17 @@ def _commit(module: str) -> str | None:
     return None if state is None else state["commit"][:12] + ("+" if state["dirty"] else "")
 
 
+def differences(recorded: Mapping[str, Any], now: Mapping[str, str | None]) -> str:
+    """``mujoco 3.16.0 then, 3.17.0 now`` for each package whose version is another than the recorded one;
+    empty if there is none."""
+    changed = {
+        name: (recorded[name], version)
+        for name, version in now.items()
+        if name in recorded and recorded[name] != version
+    }
+    return "; ".join(f"{name} {then} then, {version} now" for name, (then, version) in changed.items())
+
+
 def simulator_words(found: Mapping[str, str | None]) -> str:
     """``MuJoCo 3.17.0, dm_control 1.0.50`` for versions of packages; empty if one is not known."""
     if not all(found.values()):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fewstep.algos import numerics
+from fewstep.algos import normalised, numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.algos.plugin import AlgorithmError
 from fewstep.training import compiled, seeds
@@ -114,9 +114,12 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their dotted paths."""
+    """The leaves of a state by their dotted paths, as its algorithm calls them."""
     found = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in found}
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in found]
+    if isinstance(tree, normalised.State):
+        names = [name.removeprefix("inner.") for name in names]
+    return {name: leaf for name, (_, leaf) in zip(names, found, strict=True)}
 
 
 def _check_streams(algorithm: Algorithm, state: Any) -> None:

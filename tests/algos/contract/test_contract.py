@@ -22,7 +22,7 @@ from fewstep.training import acting, compiled, demands, saved_policy, seeds, sta
 from fewstep.types import Rollout, Spec, Transition
 from tests.deploy.helpers import surroundings
 from tests.e2e.tiny_algorithm import ALGORITHM as TINY
-from tests.few import slow
+from tests.few import few, slow
 
 SPEC = Spec(obs_size=5, act_size=2)
 BATCH = 8
@@ -96,8 +96,9 @@ def case(request):
     return Case.of(request.param)
 
 
-FEW = {"ppo": {}, "sac": {"actor.delay": 2}, "tiny": {}}
-"""One of each kind of code around an algorithm: rollouts, a delayed actor, a user's own."""
+FEW = {"ppo": {}, "sac": {"actor.delay": 2, "replay.normalise_obs": True}, "tiny": {}}
+"""One of each kind of code around an algorithm: rollouts, a delayed actor on normalised observations, a
+user's own."""
 
 
 @pytest.fixture(scope="module", params=[*FEW, *slow("smfp")])
@@ -179,7 +180,7 @@ def shapes(tree):
     return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize(("spec", "rows"), [(SPEC, BATCH), (Spec(1, 1), 1)], ids=["usual", "smallest"])
+@few(("spec", "rows"), [(SPEC, BATCH), (Spec(1, 1), 1)], keep=1, ids=["usual", "smallest"])
 def test_shapes_without_compiling_anything(case, spec, rows):
     """Of the state, of an update, of the policy and of its actions; also where everything has size 1."""
     algorithm, cfg = case.algorithm, case.cfg
@@ -233,8 +234,13 @@ def is_key(leaf):
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def test_one_short_learning_step(case):
+FIRST = ("tiny", "sac", "ppo", "smfp", "mfpo")
+
+
+@few("name", [*FIRST, *(name for name in registry.BUILT_IN if name not in FIRST)], keep=len(FIRST))
+def test_one_short_learning_step(name):
     """Finite, counted, decided by key and batch alone; state and policy share no memory."""
+    case = Case.of(name)
     state = case.init()
     leaves = jax.tree.leaves(state)
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)

@@ -17,8 +17,9 @@ from fewstep.algos.ppo import losses
 from fewstep.algos.ppo.advantages import gae
 from fewstep.algos.ppo.config import CriticConfig, PPOConfig
 from fewstep.algos.ppo.losses import Networks, Samples
-from fewstep.algos.ppo.normalise import Moments, observe, running_returns, scale_reward
+from fewstep.algos.ppo.normalise import running_returns, scale_reward
 from fewstep.algos.ppo.policy import Actor, Policy, normalised
+from fewstep.algos.shared.moments import Moments, observe
 from fewstep.errors import require
 from fewstep.nets.mlp import MLP
 from fewstep.nets.trained import Trained

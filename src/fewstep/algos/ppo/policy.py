@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from fewstep.algos.ppo.config import ActorConfig, PPOConfig
-from fewstep.algos.ppo.normalise import Moments, scale_obs
+from fewstep.algos.shared.moments import Moments, scale_obs
 from fewstep.nets.mlp import MLP
 from fewstep.types import Spec
 

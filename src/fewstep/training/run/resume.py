@@ -7,8 +7,9 @@ from typing import Any
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig, from_toml
+from fewstep.envs.registry import packages_used
 from fewstep.errors import FewstepError, UsageError
-from fewstep.runs import checkpoint
+from fewstep.runs import checkpoint, provenance
 from fewstep.runs.files import read_json, write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import truncate_rows
@@ -88,6 +89,16 @@ def _refuse_other_data(run: RunDir, trainer: Trainer) -> None:
         trainer.refuse_other_data(sha256)
 
 
+def _other_versions(run: RunDir, env: str) -> str:
+    """The note that the run was started under other versions of what its numbers depend on, empty if not."""
+    recorded: dict[str, Any] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # damaged or absent: nothing to compare with
+        recorded = dict(read_json(run.provenance)["versions"])
+    now = provenance.versions((*provenance.PACKAGES, *packages_used(env)))
+    changed = provenance.differences(recorded, now)
+    return f"other versions than at the start ({changed}): results may differ" if changed else ""
+
+
 def _marks(saved: Any) -> Marks:
     try:
         marks = Marks(**saved)
@@ -110,6 +121,8 @@ def reopen(
         wanted=lambda group: experience or group in ("state", "episodes"),
     )
     trainer = Trainer(config, algorithm)
+    if changed := _other_versions(run, config.env):
+        reporter.note(changed)
     marks = Marks.now(trainer)
     if saved is None:
         _refuse_other_data(run, trainer)

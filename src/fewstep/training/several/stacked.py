@@ -17,12 +17,12 @@ from fewstep.algos.contract import Algorithm
 from fewstep.training.compiled import Updates
 
 T = TypeVar("T")
-COUNT = "updates"
-"""``State.updates`` of the contract of algorithms."""
+COUNTS = ("updates", "inner.updates")
+"""``State.updates`` of the contract of algorithms, and where ``algos.normalised`` has it."""
 
 
 def _is_count(path: Any) -> bool:
-    return jax.tree_util.keystr(path, simple=True) == COUNT
+    return jax.tree_util.keystr(path, simple=True, separator=".") in COUNTS
 
 
 def axes(state: T) -> T:
