@@ -84,6 +84,7 @@ class EnvInfo:
         obs_names: what each number of a flat observation is called in the environment's own terms.
         low, high: bounds of each entry of a flat action, in the environment's units.
         action_shape: of the environment's own actions.
+        action_repeat: steps of the environment that each action is for.
     """
 
     env: str
@@ -91,6 +92,7 @@ class EnvInfo:
     low: tuple[float, ...]
     high: tuple[float, ...]
     action_shape: tuple[int, ...]
+    action_repeat: int = 1
 
     @property
     def spec(self) -> Spec:

@@ -88,10 +88,10 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
-        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 3', '"format": 4')
+        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 4', '"format": 5')
     header = json.dumps({"content": text, "sha256": tensors.digest(text, constants)})
     save_file(constants, saved, metadata={"fewstep": header})
-    with pytest.raises(FewstepError, match="has format 4; this fewstep reads format 3"):
+    with pytest.raises(FewstepError, match="has format 5; this fewstep reads format 4"):
         deploy.load(saved)
 
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+import fewstep
 from fewstep import deploy, envs
 from fewstep.cli import main
 from fewstep.config import resolve
@@ -51,6 +52,19 @@ def test_both_formats(run, tmp_path, capsys):
         "sac policy for Pendulum-v1",
     ):
         assert line in header
+
+
+def test_an_action_repeat_goes_with_the_policy(tmp_path):
+    small = {"actor.hidden": [8], "critic.hidden": [8], "training.action_repeat": 2}
+    one = fewstep.SAC("Pendulum-v1", preset="small", **small)
+    one.save(tmp_path / "model")
+    for model in (one, fewstep.load(tmp_path / "model")):
+        for to in ("numpy", "onnx"):
+            (path,) = model.export(tmp_path / "policy", to)
+            assert deploy.load(path).description.action_repeat == 2
+        model.export(tmp_path / "policy", "c")
+        model.close()
+        assert "one draw per call, each action for 2 steps, after" in (tmp_path / "policy.h").read_text()
 
 
 def test_what_cannot_be_done_is_said_in_one_line(run, capsys):

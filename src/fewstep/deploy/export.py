@@ -76,6 +76,7 @@ def pack(
         noise=noise,
         obs_names=env.obs_names,
         action_shape=env.action_shape,
+        action_repeat=env.action_repeat,
         weights=_digest(policy),
         fewstep=__version__,
     )

@@ -23,7 +23,7 @@ from fewstep.training.trainer import Trainer
 from fewstep.types import EnvInfo, Spec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-FORMAT = 2
+FORMAT = 3
 LARGEST_DESCRIPTION = 16 * 2**20
 """Bytes. A description is a page of settings and a name per number of an observation, not more."""
 
@@ -150,7 +150,7 @@ def _info(description: dict[str, Any]) -> EnvInfo:
     shape = tuple(int(size) for size in description["action_shape"])
     if not (len(low) == len(high) == math.prod(shape)):
         raise ValueError(f"{len(low)} lower and {len(high)} upper bounds for actions of shape {shape}")
-    return EnvInfo(str(description["env"]), names, low, high, shape)
+    return EnvInfo(str(description["env"]), names, low, high, shape, int(description["action_repeat"]))
 
 
 @numerics.own

@@ -67,7 +67,8 @@ class Trainer:
     @cached_property
     def info(self) -> EnvInfo:
         """What a saved policy keeps of the environment."""
-        return replace(self.envs.info, env=self.config.env)
+        repeat = self.config.training.action_repeat
+        return replace(self.envs.info, env=self.config.env, action_repeat=repeat)
 
     @property
     def env_steps(self) -> int:

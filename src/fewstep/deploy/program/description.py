@@ -22,6 +22,7 @@ class Description:
             is always the same, so that one observation gives one action.
         obs_names: what each number of a flat observation is called in the environment's own terms.
         action_shape: of the environment's own actions.
+        action_repeat: steps of the environment that each action is for: how often it was taken in training.
         weights: SHA-256 sum of the trained policy's arrays, the same in every format it is written in.
         fewstep: the version that exported it.
     """
@@ -34,6 +35,7 @@ class Description:
     noise: str
     obs_names: tuple[str, ...]
     action_shape: tuple[int, ...]
+    action_repeat: int
     weights: str
     fewstep: str
 

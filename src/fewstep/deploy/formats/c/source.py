@@ -54,8 +54,9 @@ def _about(exported: Exported) -> str:
     about = exported.description
     env = re.sub(r"[^\w:./+-]", "_", about.env)  # nothing that could end a comment
     sampling = {"sample": "one draw per call", "mode": "noise-free"}.get(about.actions, about.actions)
+    repeat = f", each action for {about.action_repeat} steps" if about.action_repeat > 1 else ""
     return (
-        f"{about.algorithm} policy for {env}, {sampling}, after {about.env_steps} steps; "
+        f"{about.algorithm} policy for {env}, {sampling}{repeat}, after {about.env_steps} steps; "
         f"exported by fewstep {about.fewstep}."
     )
 
