@@ -324,8 +324,11 @@ OPTIONS = [
     {"actor": {"batch_size": 8}},
     {"actor": {"steps": 4}},
     {"divergence": {"log_prob": "exact"}},
+    {"divergence": {"log_prob": "instantaneous"}},
     {"divergence": {"probe": "gaussian"}},
     {"proposals": {"points": 2, "noise": "stratified", "mixing": "ess_per_candidate"}},
+    {"proposals": {"mixing": "policy"}},
+    {"proposals": {"mixing": "gaussian"}},
     {"times": {"grid_share": 0.0}},
     {"times": {"clamp": 0.3}},
     {"temperature": {"automatic": False}},
@@ -350,6 +353,24 @@ def test_every_option_changes_the_networks(changes):
     assert not same(groups_of(plain), groups_of(other))
 
 
+def test_each_proposal_alone_and_both_by_their_effective_sample_sizes():
+    cfg, s, obs, t = TINY, state(), jnp.array([0.3, -0.2, 0.1]), jnp.array([0.2, 0.9])
+    q = lambda s, a: -jnp.sum((a - 0.3) ** 2)  # noqa: E731
+
+    def estimate(mixing):
+        chosen = changed(cfg, {"proposals": {"mixing": mixing, "points": 2}})
+        nets = s.actor.params, s.divergence.params
+        return targets.estimate_velocity(chosen, *nets, q, jnp.float32(0.2), obs, t, jax.random.key(1))
+
+    both, policy, gaussian = map(estimate, ("ess", "policy", "gaussian"))
+    assert jnp.array_equal(policy.rho, jnp.ones(2))
+    assert jnp.array_equal(gaussian.rho, jnp.zeros(2))
+    rho = both.ess_policy / (both.ess_policy + both.ess_gaussian)
+    assert jnp.allclose(both.rho, rho)
+    assert jnp.allclose(both.v, rho[:, None] * policy.v + (1 - rho[:, None]) * gaussian.v, atol=1e-5)
+    assert float(jnp.abs(policy.v - gaussian.v).max()) > 0.01
+
+
 def test_no_two_uses_share_a_key():
     s = state()
     keys = {tuple(np.asarray(jax.random.key_data(use_key(s, use)))) for use in learner.Use}
@@ -358,9 +379,10 @@ def test_no_two_uses_share_a_key():
     assert len(keys) == 2 * len(learner.Use)
 
 
-def test_exact_log_prob_is_refused_for_large_actions():
-    cfg = replace(TINY, divergence=DivergenceConfig(log_prob="exact"))
-    with pytest.raises(UsageError, match="at most 8 action dimensions"):
+@pytest.mark.parametrize("log_prob", ["exact", "instantaneous"])
+def test_log_densities_without_the_network_are_refused_for_large_actions(log_prob):
+    cfg = replace(TINY, divergence=DivergenceConfig(log_prob=log_prob))
+    with pytest.raises(UsageError, match=f"'{log_prob}' is for at most 8 action dimensions"):
         learner.init(cfg, Spec(3, 9), jax.random.key(0))
 
 

@@ -394,6 +394,21 @@ def test_the_regression_finds_the_actions_it_is_given():
 # ------------------------------------------------------------------------------------------------ the update
 
 
+@pytest.mark.parametrize("backbone", ["mlp", "dit"])
+def test_sigma_as_a_parameter_is_the_same_everywhere_and_learns(backbone):
+    cfg = changed(TINY, {"actor": {"sigma": "parameter", "backbone": backbone}})
+    before, after = state(cfg), updated(cfg)[0]
+    noise, obs = jax.random.normal(jax.random.key(2), (2, 20, 3))
+
+    def spread(s):
+        return jax.vmap(lambda o, e: policy.component(cfg, s.actor, o, e).log_std)(obs, noise[:, :2])
+
+    assert bool((spread(before) == cfg.actor.log_std_initial).all())
+    assert bool((spread(after) == spread(after)[0]).all())
+    assert bool((spread(after) != spread(before)).all())
+    assert float(spread(updated(TINY)[0]).std(0).min()) > 0  # unlike an output of the network
+
+
 OPTIONS = [
     (TINY, {"actor": {"backbone": "dit"}}),
     (TINY, {"actor": {"batch_size": 8}, "mirror": {"batch_size": 5}}),
@@ -402,6 +417,8 @@ OPTIONS = [
     (SOFT, {"entropy": {"components": 1}}),
     (TINY, {"mirror": {"source": "candidates"}}),
     (TINY, {"actor": {"output": "residual"}}),
+    (TINY, {"actor": {"sigma": "parameter"}}),
+    (TINY, {"actor": {"backbone": "dit", "sigma": "parameter"}}),
     (TINY, {"actor": {"max_grad_norm": 1e-3}}),
     (TINY, {"actor": {"candidates": 1}}),
     (TINY, {"critic": {"momentum": 0.5}}),

@@ -78,6 +78,20 @@ def test_any_number_of_steps_of_the_exact_field_gives_the_same_sample_and_densit
     assert jnp.allclose(exact, f.log_density(expected), rtol=1e-10)
 
 
+def test_the_instantaneous_divergence_is_right_in_the_limit_of_many_steps(x64):
+    """Its error over the whole way is of first order in the length of a step."""
+    f, e = flow(), jnp.array([1.5, -0.2, 0.4])
+    d = divergence.instantaneous_divergence(lambda x, r, t: f.velocity(x, t))  # of r = t, where it is asked
+    exact = f.log_density(f.mean + f.sigma * e)
+    errors = [
+        abs(float(meanflow.sample_with_log_prob(f.average_velocity, d, e, steps)[1] - exact))
+        for steps in (2, 64, 128, 256)
+    ]
+    assert errors[0] > 0.05
+    assert errors[1] / errors[2] == pytest.approx(2.0, rel=0.05)
+    assert errors[2] / errors[3] == pytest.approx(2.0, rel=0.05)
+
+
 def test_the_grid_goes_from_noise_to_action_without_gaps():
     assert meanflow.grid(2) == [(0.5, 1.0), (0.0, 0.5)]
     pairs = meanflow.grid(7)

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewstep.cli.common import rooted, whole
 
 if TYPE_CHECKING:
     from fewstep.experiments.plan import Job
+    from fewstep.experiments.spec import Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,23 +38,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 if every run is finished, 1 if some failed; a signal saves all and leaves with 130 or 143."""
+    from fewstep.experiments import spec
+
+    experiment = spec.read(arguments.spec)
+    out = arguments.out or rooted("runs") / arguments.spec.stem
+    status = carry_out(experiment, out, arguments.jobs, arguments.records, arguments.dry_run)
+    if not arguments.dry_run:
+        print("report them with")
+        print(f"fewstep report {arguments.records or out}/*/*/seed-* --out report.html")
+    return status
+
+
+def carry_out(
+    experiment: "Spec", out: Path, most_jobs: int | None, keep: Path | None, dry_run: bool = False
+) -> int:
+    """Run all that is not finished yet, or list it; 0 if every run is finished then, 1 if some failed.
+
+    Args:
+        experiment: the runs.
+        out: their folder.
+        most_jobs: runs side by side, None: as the experiment says.
+        keep: folder of records, or None.
+        dry_run: list them instead.
+
+    Raises:
+        UsageError: something in the experiment cannot be.
+    """
     from fewstep.errors import UsageError
-    from fewstep.experiments import plan, schedule, spec, status
+    from fewstep.experiments import plan, schedule, status
     from fewstep.experiments.display import Display
     from fewstep.experiments.local import LocalExecutor
     from fewstep.experiments.records import Records
     from fewstep.training.signals import watched
 
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {arguments.jobs}")
-    experiment = spec.read(arguments.spec)
-    out = arguments.out or rooted("runs") / arguments.spec.stem
-    executor = LocalExecutor(experiment.resources, out / "logs", arguments.jobs or 0)
+    if most_jobs is not None and most_jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {most_jobs}")
+    executor = LocalExecutor(experiment.resources, out / "logs", most_jobs or 0)
     jobs = plan.expand(experiment, out)
-    records = Records(out, arguments.records) if arguments.records else None
+    records = Records(out, keep) if keep else None
     recorded = [job for job in jobs if records and records.holds(job)]
     jobs = [job for job in jobs if job not in recorded]
-    if arguments.dry_run:
+    if dry_run:
         for job in recorded:
             print(f"{job.name}: {job.config.training.steps:,} steps (recorded)")
         for job in jobs:
@@ -73,8 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     for entry in failed:
         print(f"failed: {entry.job.name}: {entry.message}")
     asked = len(entries) + len(recorded)
-    print(f"{asked - len(failed)} of {asked} runs are finished; report them with")
-    print(f"fewstep report {arguments.records or out}/*/*/seed-* --out report.html")
+    print(f"{asked - len(failed)} of {asked} runs are finished")
     return 1 if failed else 0
 
 

@@ -53,12 +53,14 @@ class DivergenceConfig(AdamConfig):
 
     Attributes:
         log_prob: ``averaged`` uses the average divergence network (the paper); ``exact`` the log-determinant
-            of the T-step map, for at most 8 action dimensions.
+            of the T-step map; ``instantaneous`` the divergence of the velocity at the start of each step (the
+            paper's ablation: no network, but the wrong density for long steps). The last two are for at most
+            8 action dimensions.
         probes: Hutchinson probes per row.
         probe: their distribution; ``rademacher`` has the lower variance, ``gaussian`` is the authors'.
     """
 
-    log_prob: Literal["averaged", "exact"] = "averaged"
+    log_prob: Literal["averaged", "exact", "instantaneous"] = "averaged"
     probes: Count = 2
     probe: Literal["rademacher", "gaussian"] = "rademacher"
 
@@ -74,7 +76,8 @@ class ProposalConfig(Section):
             noised from another of them, so there may not be more than K1. The rows of a policy update are
             ``points`` times its states (``actor.batch_size``). From 1 to ``policy``.
         noise: of both proposals' candidates; ``stratified`` spreads each state's (or point's) evenly.
-        mixing: the two estimates are weighed by ``ess`` (authors) or by ``ess_per_candidate``, ESS / K.
+        mixing: the two estimates are weighed by ``ess`` (authors) or by ``ess_per_candidate``, ESS / K; with
+            ``gaussian`` or ``policy`` that proposal's estimate counts alone (ablations of the paper).
         block: states evaluated together, so that activations stay in the processor's cache; 0 means all at
             once (a GPU). A matter of speed only. On a CPU keep to 2048 Gaussian candidates in a block: at
             4096 XLA hands whole layers to another library, and an update takes 1.5 times as long. At least 0.
@@ -87,7 +90,7 @@ class ProposalConfig(Section):
     gaussian: Count = 32
     points: Count = 1
     noise: Spread = "independent"
-    mixing: Literal["ess", "ess_per_candidate"] = "ess"
+    mixing: Literal["ess", "ess_per_candidate", "gaussian", "policy"] = "ess"
     block: Whole = 64
     precision: Precision = "float32"
 

@@ -29,7 +29,7 @@ Rows = Float[Array, "batch"]
 ObsRows = Float[Array, "batch obs"]
 
 EXACT_LOG_PROB_LIMIT = 8
-"""Largest action size for ``divergence.log_prob = "exact"``: its cost grows with the action size."""
+"""Largest action size for log-densities without the divergence network: their cost grows with it."""
 
 
 class Use(IntEnum):
@@ -65,8 +65,8 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes."""
     require(
         cfg.divergence.log_prob == "averaged" or spec.act_size <= EXACT_LOG_PROB_LIMIT,
-        f"divergence.log_prob = 'exact' is for at most {EXACT_LOG_PROB_LIMIT} action dimensions, "
-        f"this environment has {spec.act_size}; use 'averaged'",
+        f"divergence.log_prob = {cfg.divergence.log_prob!r} is for at most {EXACT_LOG_PROB_LIMIT} action "
+        f"dimensions, this environment has {spec.act_size}; use 'averaged'",
     )
     k_actor, k_div, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 2 + cfg.critic.ensemble)
     a = cfg.actor

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.critics.ensemble import Ensemble
-from fewstep.flows import bounds, meanflow
+from fewstep.flows import bounds, divergence, meanflow
 from fewstep.nets.flow_net import FlowNet
 
 Scalar = Float[Array, ""]
@@ -46,7 +46,9 @@ def draw(cfg: MFPOConfig, actor: FlowNet, div: FlowNet, s: Obs, noise: Vector) -
     if cfg.divergence.log_prob == "exact":
         z, log_prob = meanflow.exact_log_prob(u, noise, cfg.actor.steps)
     else:
-        z, log_prob = meanflow.sample_with_log_prob(u, average_divergence(div, s), noise, cfg.actor.steps)
+        averaged = cfg.divergence.log_prob == "averaged"
+        d = average_divergence(div, s) if averaged else divergence.instantaneous_divergence(u)
+        z, log_prob = meanflow.sample_with_log_prob(u, d, noise, cfg.actor.steps)
     action = bounds.to_action(cfg.actor.bound, z)
     return Draw(z, action, log_prob - bounds.log_det(cfg.actor.bound, z))
 

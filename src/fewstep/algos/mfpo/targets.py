@@ -108,6 +108,10 @@ def estimate_velocity(
         v_p, ess_p = velocity.snis_velocity(log_w, found.points, x, t)
         v_g, ess_g = velocity.snis_velocity(log_w_g, candidates, x, t)
         v, rho = velocity.mix_by_ess(v_p, ess_p / sizes[0], v_g, ess_g / sizes[1])
+        if cfg.proposals.mixing == "policy":
+            v, rho = v_p, jnp.ones_like(rho)
+        elif cfg.proposals.mixing == "gaussian":
+            v, rho = v_g, jnp.zeros_like(rho)
         return v, ess_p, ess_g, rho
 
     v, ess_p, ess_g, rho = jax.vmap(mixed)(x, t_in, proposals, q_gauss / alpha + base)

@@ -28,6 +28,8 @@ class ActorConfig(AdamConfig):
             least 1.
         output: ``direct``, the network is g; ``residual``, g = x minus the network.
         head_scale: factor on the head's initial weights. At 0 the policy would ignore its noise at first.
+        sigma: ``network``, log sigma is an output of the network at state, noise and times; ``parameter``,
+            a learned number per action dimension (the authors' ablation).
         log_std_initial: log sigma per dimension at the start; between the ends below.
         log_std_min: lower end of log sigma, below ``log_std_max``; no gradient flows beyond the ends.
         log_std_max: upper end of log sigma, above ``log_std_min``.
@@ -44,6 +46,7 @@ class ActorConfig(AdamConfig):
     hidden: Sizes = (256, 256, 256)
     output: Literal["direct", "residual"] = "direct"
     head_scale: NonNegative = 0.1
+    sigma: Literal["network", "parameter"] = "network"
     log_std_initial: float = -3.0
     log_std_min: float = -10.0
     log_std_max: float = 0.5

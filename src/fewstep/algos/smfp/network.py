@@ -17,6 +17,7 @@ from fewstep.types import Spec
 Scalar = Float[Array, ""]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
+Sigma = Literal["network", "parameter"]
 
 
 def _rms_norm(x: Float[Array, "width"]) -> Float[Array, "width"]:
@@ -103,6 +104,7 @@ class PolicyNet(eqx.Module):
     """Both outputs from one trunk, so that an action costs one evaluation."""
 
     trunk: TimedMLP | DiT
+    sigma: Sigma = eqx.field(static=True)
 
     @staticmethod
     def create(
@@ -111,6 +113,7 @@ class PolicyNet(eqx.Module):
         backbone: Literal["mlp", "dit"],
         hidden: tuple[int, ...],
         head_scale: float,
+        sigma: Sigma = "network",
     ) -> "PolicyNet":
         """Fresh parameters; the head's weights are multiplied by ``head_scale``, its bias is zero."""
         inputs, outputs = spec.obs_size + spec.act_size, 2 * spec.act_size
@@ -130,7 +133,7 @@ class PolicyNet(eqx.Module):
             )
             trunk = TimedMLP(body)
             where = lambda net: net.trunk.body.head.weight  # noqa: E731
-        return eqx.tree_at(where, PolicyNet(trunk), replace_fn=lambda weight: head_scale * weight)
+        return eqx.tree_at(where, PolicyNet(trunk, sigma), replace_fn=lambda weight: head_scale * weight)
 
     @property
     def act_size(self) -> int:
@@ -138,6 +141,9 @@ class PolicyNet(eqx.Module):
         return self.trunk.head.bias.shape[0] // 2
 
     def __call__(self, s: Obs, x: Vector, b: Scalar, t: Scalar) -> tuple[Vector, Vector]:
-        """``(g, rho)`` at the point ``x`` of time ``t``, for the interval [b, t]."""
+        """``(g, rho)`` at the point ``x`` of time ``t``, for the interval [b, t].
+
+        With ``sigma`` parameter, rho is the bias of its half of the head alone: the same everywhere.
+        """
         g, rho = jnp.split(self.trunk(s, x, b, t), 2)
-        return g, rho
+        return g, rho if self.sigma == "network" else self.trunk.head.bias[self.act_size :]

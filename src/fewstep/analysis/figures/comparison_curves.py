@@ -16,6 +16,8 @@ HEIGHT = 2.3
 """Of a panel, in inches, title and axis included."""
 ROW = 0.2
 """Of a row of the legend."""
+DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))
+"""Of the first six variants, the next six, and the rest: there are six colours."""
 
 
 def curves(entries: Sequence[Entry], tasks: Sequence[str], width: float, columns: int) -> Figure:
@@ -38,7 +40,7 @@ def curves(entries: Sequence[Entry], tasks: Sequence[str], width: float, columns
             colour = style.SERIES[place % len(style.SERIES)]
             steps, low, mean, high = spread(entry.curves[task])
             axes.fill_between(steps, low, high, color=colour, alpha=0.16, lw=0)
-            axes.plot(steps, mean, color=colour, lw=1.8)
+            axes.plot(steps, mean, color=colour, lw=1.8, ls=dash(place))
             if len(steps) == 1:
                 style.dots(axes, steps, mean, colour, 5, 1)
         axes.set_title(task)
@@ -47,13 +49,18 @@ def curves(entries: Sequence[Entry], tasks: Sequence[str], width: float, columns
         ends = [curve[0][-1] for entry in entries for curve in entry.curves[task] if len(curve[0])]
         style.step_axis(axes, max(ends, default=0), entries[0].step_unit)
     handles = [
-        Line2D([], [], color=style.SERIES[place % len(style.SERIES)], lw=2, label=entry.label)
+        Line2D([], [], color=style.SERIES[place % len(style.SERIES)], lw=2, ls=dash(place), label=entry.label)
         for place, entry in enumerate(entries)
     ]
     figure.legend(
         handles=handles, loc="upper left", ncols=across, bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1
     )
     return figure
+
+
+def dash(place: int) -> object:
+    """The line of the variant at ``place``."""
+    return DASHES[place // len(style.SERIES) % len(DASHES)]
 
 
 def spread(found: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,77 @@
+"""Make a figure or table of the SMFP or MFPO paper from our own runs; interrupted, it goes on."""
+
+import argparse
+from pathlib import Path
+
+from fewstep.cli.common import rooted, whole
+
+SCALES = ("tiny", "small", "full")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``fewstep paper``."""
+    parser.add_argument("paper", metavar="PAPER", help="smfp or mfpo")
+    parser.add_argument(
+        "item", metavar="ITEM", nargs="?", help="which figure or table; without it they are listed"
+    )
+    parser.add_argument(
+        "--scale",
+        choices=SCALES,
+        default="small",
+        help="tiny: a minute, shows that it works; small: hours on two cores (default); full: the paper's "
+        "sizes, steps and seeds",
+    )
+    parser.add_argument("--out", type=rooted, metavar="DIR", help="default runs/PAPER-ITEM-SCALE")
+    parser.add_argument("--jobs", type=whole, metavar="N", help="as of `fewstep experiment`")
+    parser.add_argument("--records", type=rooted, metavar="DIR", help="as of `fewstep experiment`")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
+    parser.add_argument("--draw", action="store_true", help="draw from the runs that are there, start none")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List, or run and draw; 1 if a run failed."""
+    from fewstep.papers import catalogue
+
+    if arguments.item is None:
+        return _list(arguments.paper)
+    from fewstep.analysis.runs.reading import read_run
+    from fewstep.cli.experiment import carry_out
+    from fewstep.experiments import plan, spec
+    from fewstep.papers import figure
+
+    item = catalogue.item(arguments.paper, arguments.item)
+    name = f"{item.paper}-{item.name}-{arguments.scale}"
+    out: Path = arguments.out or rooted("runs") / name
+    experiment = spec.parse(catalogue.experiment(item, arguments.scale), f"{item.paper} {item.name}")
+    status = 0
+    if not arguments.draw:
+        status = carry_out(experiment, out, arguments.jobs, arguments.records, arguments.dry_run)
+        if arguments.dry_run:
+            return status
+    roots = [arguments.records, out] if arguments.records else [out]
+    folders = {
+        job.path: found
+        for job in plan.expand(experiment, out)
+        for root in reversed(roots)
+        if (found := root / job.path.relative_to(out)).is_dir()
+    }
+    for path in figure.write(item, arguments.scale, [read_run(path) for path in folders.values()], out):
+        print(path)
+    return status
+
+
+def _list(paper: str) -> int:
+    from fewstep.experiments import spec
+    from fewstep.papers import catalogue
+
+    items = catalogue.items(paper)
+    print(f"{catalogue.PAPERS[paper]}\n")
+    for item in items:
+        print(f"{item.name:<16}{item.title}")
+        for scale in ("small", "full"):
+            tree = catalogue.experiment(item, scale)
+            asked = spec.parse(tree, item.name)
+            runs = sum(len(entry.envs) * len(entry.seeds) for entry in asked.entries)
+            print(f"{'':<16}{scale}: {runs} runs of {tree['steps']:,} steps")
+    print(f"\nfewstep paper {paper} ITEM --scale tiny|small|full")
+    return 0

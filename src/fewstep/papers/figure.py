@@ -1,0 +1,222 @@
+"""A paper's figure from our own runs: the drawing, the table behind it, and what must be said with them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from fewstep.analysis.figures import comparison_curves, style
+from fewstep.analysis.figures.curves import RETURN
+from fewstep.analysis.numbers import count, listing, short
+from fewstep.analysis.report.sheets import Cell, Sheet, filled, shown, to_csv
+from fewstep.analysis.report.tables import over_seeds
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.summary import Curve, Result, common_mean, cost, mode_curve, modes, results
+from fewstep.analysis.statistics.comparison import NATIVE, Entry, actions_of
+from fewstep.errors import FewstepError, UsageError
+from fewstep.papers.catalogue import Item
+
+WIDTH, COLUMNS = 9.6, 3
+HEIGHT = 2.9
+"""Of a panel with variants below it, in inches."""
+
+
+def write(item: Item, scale: str, runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Draw an item from its runs, each in ``ENV/LABEL/seed-S``, and write ``NAME.svg``, ``NAME.csv``,
+    ``NAME.md``.
+
+    Raises:
+        UsageError: no run has an evaluation.
+        FewstepError: ``folder`` cannot be written.
+    """
+    kept = [run for run in runs if run.evaluations]
+    if not kept:
+        raise UsageError(f"no run of {item.paper} {item.name} has an evaluation yet")
+    sheet = table(item, kept)
+    with style.styled():
+        figure = DRAWINGS[item.draw](item, kept)
+        figure.set_facecolor("white")
+        drawn = style.to_file(figure, "svg")
+    paths = [folder / f"{item.name}.{kind}" for kind in ("svg", "csv", "md")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, data in zip(
+            paths, (drawn, to_csv(sheet).encode(), page(item, scale, kept, sheet).encode()), strict=True
+        ):
+            path.write_bytes(data)
+    except OSError as error:
+        raise FewstepError(f"cannot write to {folder}: {error.strerror}") from error
+    return paths
+
+
+def table(item: Item, runs: Sequence[Run]) -> Sheet:
+    """Returns of every variant on every task, over seeds, with the published number beside them."""
+    published = {(each.label, each.env): each.value for each in item.published}
+    rows: list[Sequence[Cell]] = []
+    for env in _envs(runs):
+        for label in item.labels:
+            found = _of(runs, env, label)
+            if not found:
+                continue
+            told = [_native(run) for run in found]
+            spent = [cost(run) for run in found]
+            rows.append(
+                (
+                    env,
+                    label,
+                    listing(sorted({each.actions for each in told})),
+                    len(found),
+                    *(
+                        over_seeds([getattr(each, field) for each in told])
+                        for field in ("last", "final", "best")
+                    ),
+                    float(np.median([each.env_steps for each in spent])),
+                    float(np.median([each.minutes for each in spent])),
+                    float(np.median([each.update_ms for each in spent])),
+                    float(np.median([each.act_ms for each in spent])),
+                    published.get((label, env)),
+                )
+            )
+    head = ("environment", "variant", "actions", "seeds", "mean of last 10", "last", "best", "env steps")
+    head += ("minutes", "ms / update", "ms / action", "published")
+    caption = "Mean return over seeds [lowest seed, highest seed]; times are medians"
+    return filled(Sheet(item.name, caption, head, rows))
+
+
+def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
+    """The figure with its table and its words, as Markdown."""
+    seeds = sorted({run.seed for run in runs}, key=int)
+    versions = {
+        (run.simulator or "no simulator", f"jax {run.version('jax')}", str(run.provenance.get("device", "")))
+        for run in runs
+    }
+    rows = ["| " + " | ".join(map(shown, row)) + " |" for row in sheet.rows]
+    sources = dict.fromkeys(each.source for each in item.published)
+    lines = [
+        f"# {item.title}",
+        "",
+        f"![{item.title}]({item.name}.svg)",
+        "",
+        f"**The paper's claim.** {item.claim}",
+        "",
+        f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, seeds {listing(seeds)}.",
+        "",
+        "| " + " | ".join(sheet.head) + " |",
+        "|" + "---|" * len(sheet.head),
+        *rows,
+        "",
+        f"**What may be compared.** {item.comparable}",
+        "",
+        *([f"**Published numbers**: {listing(sources)}.", ""] if sources else []),
+        f"**Under**: {'; '.join(', '.join(filter(None, each)) for each in sorted(versions))}. "
+        f"`fewstep paper {item.paper} {item.name} --scale {scale}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _curves(item: Item, runs: Sequence[Run]) -> Figure:
+    """Returns over steps, a panel per task."""
+    tasks = _envs(runs)
+    entries = []
+    for label in item.labels:
+        curves = {env: tuple(_curve(run) for run in _of(runs, env, label)) for env in tasks}
+        if any(curves.values()):
+            entries.append(Entry(label, (), {}, {}, curves, runs[0].step_unit))
+    return comparison_curves.curves(entries, tasks, WIDTH, COLUMNS)
+
+
+def _finals(item: Item, runs: Sequence[Run]) -> Figure:
+    """The score of each variant: a dot per seed, a line through the means; a panel per task."""
+    figure, panels = _panels(_envs(runs))
+    for env, axes in panels.items():
+        means = []
+        for place, label in enumerate(item.labels):
+            scores = np.array([_native(run).last for run in _of(runs, env, label)])
+            axes.plot(np.full(len(scores), place), scores, "o", color=style.SERIES[1], ms=4, alpha=0.8)
+            means.append(scores.mean() if len(scores) else np.nan)
+        axes.plot(range(len(means)), means, color=style.SERIES[0], lw=1.4)
+        axes.set_xticks(range(len(means)), item.labels, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_xlim(-0.5, len(means) - 0.5)
+    return figure
+
+
+def _metrics(item: Item, runs: Sequence[Run]) -> Figure:
+    """Logged metrics over steps: a panel each, a colour per variant; the first task alone."""
+    env = _envs(runs)[0]
+    figure, panels = _panels(item.metrics, legend=item.labels)
+    for name, axes in panels.items():
+        ends = []
+        for place, label in enumerate(item.labels):
+            curves = [run.series(name) for run in _of(runs, env, label)]
+            steps, mean = common_mean([curve for curve in curves if len(curve[0])])
+            axes.plot(
+                steps, mean, color=style.SERIES[place % len(style.SERIES)], ls=comparison_curves.dash(place)
+            )
+            ends += [steps[-1]] if len(steps) else []
+        style.step_axis(axes, max(ends, default=0), runs[0].step_unit)
+    return figure
+
+
+def _costs(item: Item, runs: Sequence[Run]) -> Figure:
+    """The score of each variant over the time of one action, a panel per task."""
+    figure, panels = _panels(_envs(runs))
+    for env, axes in panels.items():
+        for place, label in enumerate(item.labels):
+            found = _of(runs, env, label)
+            if not found:
+                continue
+            colour = style.SERIES[place % len(style.SERIES)]
+            x = float(np.median([cost(run).act_ms for run in found]))
+            y = float(np.mean([_native(run).last for run in found]))
+            axes.plot([x], [y], "o", color=colour, ms=5)
+            axes.annotate(label, (x, y), xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.15)
+        axes.set_xlabel("ms per action while collecting")
+    return figure
+
+
+DRAWINGS = {"curves": _curves, "finals": _finals, "metrics": _metrics, "costs": _costs}
+
+
+def _panels(titles: Sequence[str], legend: Sequence[str] = ()) -> tuple[Figure, dict[str, Axes]]:
+    """Panels beside and below each other; the heights are returns, or what the panel's title says."""
+    columns = min(COLUMNS, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(WIDTH / COLUMNS * columns + 1.2, HEIGHT * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    panels = dict(zip(titles, grid.flat, strict=False))
+    for spare in list(grid.flat)[len(titles) :]:
+        spare.remove()
+    for title, axes in panels.items():
+        axes.set_title(title)
+        axes.yaxis.set_major_formatter(style.Ticks())
+        if not legend:
+            axes.set_ylabel(RETURN)
+    return figure, panels
+
+
+def _native(run: Run) -> Result:
+    """How the run did as its algorithm's paper acts; in its first mode where that is not recorded."""
+    mode = actions_of(run, NATIVE)
+    told = {result.actions: result for result in results(run)}
+    return told[mode] if mode in told else told[modes([run])[0]]
+
+
+def _curve(run: Run) -> Curve:
+    return mode_curve(run, _native(run).actions)
+
+
+def _envs(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.env for run in runs))
+
+
+def _of(runs: Sequence[Run], env: str, label: str) -> list[Run]:
+    return [run for run in runs if run.env == env and run.path.parent.name == label]

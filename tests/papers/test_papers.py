@@ -1,0 +1,131 @@
+"""The papers' figures: every file is an experiment at every scale; what drawings and tables say."""
+
+import csv
+
+import pytest
+
+from fewstep.algos import registry
+from fewstep.analysis.runs.reading import read_run
+from fewstep.cli import main
+from fewstep.config import resolve
+from fewstep.errors import UsageError
+from fewstep.experiments import spec
+from fewstep.papers import catalogue, figure
+from tests.analysis.fabricate import Made, make, mean_return
+from tests.few import few
+
+ITEMS = [(paper, item.name) for paper in catalogue.PAPERS for item in catalogue.items(paper)]
+
+
+@pytest.mark.parametrize(("paper", "name"), ITEMS)
+def test_every_item_is_a_whole_experiment_at_every_scale(paper, name):
+    item = catalogue.item(paper, name)
+    assert item.draw in figure.DRAWINGS
+    assert len(set(item.labels)) == len(item.labels)
+    for scale in catalogue.SCALES:
+        experiment = spec.parse(catalogue.experiment(item, scale), name)
+        for entry in experiment.entries:
+            steps = {"training.steps": entry.steps}
+            config = registry.get(entry.algo).config
+            resolve(
+                entry.algo, config, entry.envs[0], preset=entry.preset, overrides=dict(entry.settings) | steps
+            )
+    full = catalogue.experiment(item, "full")
+    known = {(label, env) for label in item.labels for env in full["envs"]}
+    assert {(each.label, each.env) for each in item.published} <= known
+
+
+def test_two_variants_of_an_item_never_have_the_same_settings():
+    for paper, name in ITEMS:
+        item = catalogue.item(paper, name)
+        for scale in ("small", "full"):
+            runs = catalogue.experiment(item, scale)["run"]
+            told = [
+                resolve(
+                    run["algo"],
+                    registry.get(run["algo"]).config,
+                    "none",
+                    preset=run["preset"],
+                    overrides=run["set"],
+                )
+                for run in runs
+            ]
+            assert len(set(told)) == len(told), (paper, name, scale)
+
+
+@few(("paper", "name"), sorted(ITEMS, key=lambda each: each != ("smfp", "sigma")), keep=1)
+def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, capsys):
+    if name == "humanoid-bench":
+        pytest.skip("needs a clone of HumanoidBench")
+    out = tmp_path / "out"
+    assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out)]) == 0
+    for kind in ("svg", "csv", "md"):
+        assert str(out / f"{name}.{kind}") in capsys.readouterr().out or (out / f"{name}.{kind}").is_file()
+    rows = list(csv.DictReader((out / f"{name}.csv").open()))
+    item = catalogue.item(paper, name)
+    assert [row["variant"] for row in rows] == item.labels
+    assert all(float(row["env steps"]) == catalogue.TINY_STEPS for row in rows)
+    text = (out / f"{name}.md").read_text()
+    assert item.claim in text
+    assert f"fewstep paper {paper} {name} --scale tiny" in text
+    before = (out / f"{name}.svg").read_bytes()
+    assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 0
+    assert (out / f"{name}.svg").read_bytes() == before
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two variants of two seeds on two tasks."""
+    for env in ("HalfCheetah-v4", "Hopper-v4"):
+        for label, height in (("min", 3000.0), ("mean", 1000.0)):
+            for seed in (0, 1):
+                made = Made(env=env, algo="smfp", seed=seed, rows=12, height=height)
+                make(tmp_path / env / label / f"seed-{seed}", made)
+    return [read_run(path) for path in sorted(tmp_path.glob("*/*/seed-*"))]
+
+
+def test_the_table_has_the_seeds_mean_and_the_published_number(runs):
+    item = catalogue.item("smfp", "critic-reduce")
+    sheet = figure.table(item, runs)
+    row = dict(zip(sheet.head, sheet.rows[2], strict=True))
+    assert (row["environment"], row["variant"], row["seeds"], row["published"]) == (
+        "Hopper-v4",
+        "min",
+        2,
+        3988.0,
+    )
+    last = [
+        sum(mean_return(Made(seed=seed, height=3000.0), "best-of-10", i) for i in range(3, 13)) / 10
+        for seed in (0, 1)
+    ]
+    assert row["mean of last 10"].value == pytest.approx(sum(last) / 2, rel=0.02)
+    assert row["mean of last 10"].low == pytest.approx(min(last), rel=0.02)
+
+
+@pytest.mark.parametrize("draw", figure.DRAWINGS)
+def test_each_drawing(draw, runs, tmp_path):
+    import dataclasses
+
+    item = dataclasses.replace(
+        catalogue.item("smfp", "critic-reduce"), draw=draw, metrics=("critic/loss", "actor/loss")
+    )
+    svg, _, text = figure.write(item, "small", runs, tmp_path / "drawn")
+    assert svg.read_text().startswith("<?xml")
+    assert "4 runs" not in text.read_text()
+    assert "from 8 runs at scale `small`, seeds 0 and 1" in text.read_text()
+
+
+def test_bad_requests_are_one_line(tmp_path, capsys):
+    with pytest.raises(UsageError, match=r"unknown paper 'smpf'; did you mean 'smfp'\?"):
+        catalogue.items("smpf")
+    assert main(["paper", "smfp", "candidate"]) == 2
+    assert "did you mean 'candidates'" in capsys.readouterr().err
+    assert main(["paper", "smfp", "sigma", "--scale", "tiny", "--draw", "--out", str(tmp_path)]) == 2
+    assert "no run of smfp sigma has an evaluation yet" in capsys.readouterr().err
+
+
+def test_the_list_names_every_item(capsys):
+    for paper in catalogue.PAPERS:
+        assert main(["paper", paper]) == 0
+        shown = capsys.readouterr().out
+        assert all(item.name in shown and item.title in shown for item in catalogue.items(paper))
