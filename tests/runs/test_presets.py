@@ -67,6 +67,7 @@ NO_NUMBER = {
     "proposals.block",  # the order of work, not its result
     *(f"replay.dataset.{name}" for name in ("path", "updates", "share")),  # none
     "replay.n_step",  # one
+    "replay.normalise_obs",  # as they are
     "replay.noise_repeat",  # new noise at every step
     "replay.reward",  # the environment's own
     "training.checkpoint_every",
