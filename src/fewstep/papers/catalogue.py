@@ -15,7 +15,7 @@ PAPERS = {
 }
 Scale = Literal["tiny", "small", "full"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
-Drawing = Literal["curves", "finals", "metrics", "costs"]
+Drawing = Literal["curves", "finals", "metrics", "costs", "densities"]
 KEYS = {
     "title",
     "claim",
@@ -65,7 +65,8 @@ class Item:
         claim: what the paper says it shows.
         comparable: what of our runs may be set beside the paper's, and what may not.
         draw: ``curves``, returns over steps; ``finals``, the score of each variant; ``metrics``, those of
-            ``metrics`` over steps; ``costs``, scores over the time of an action.
+            ``metrics`` over steps; ``costs``, scores over the time of an action; ``densities``, what was
+            learned on ``toy/bandit``.
         metrics: names of logged metrics.
         published: numbers to set beside ours.
         tree: the rest of the file: runs, settings and scales.

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fewstep.analysis.figures import comparison_curves, style
+from fewstep.analysis.figures import toys as toy_figures
 from fewstep.analysis.figures.curves import RETURN
 from fewstep.analysis.numbers import count, listing, short
+from fewstep.analysis.report import toy_comparison
 from fewstep.analysis.report.sheets import Cell, Sheet, filled, shown, to_csv
 from fewstep.analysis.report.tables import over_seeds
 from fewstep.analysis.runs.reading import Run
@@ -102,7 +104,8 @@ def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
         "",
         f"**The paper's claim.** {item.claim}",
         "",
-        f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, seeds {listing(seeds)}.",
+        f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, "
+        f"seed{'s' if len(seeds) > 1 else ''} {listing(seeds)}.",
         "",
         "| " + " | ".join(sheet.head) + " |",
         "|" + "---|" * len(sheet.head),
@@ -183,7 +186,23 @@ def _costs(item: Item, runs: Sequence[Run]) -> Figure:
     return figure
 
 
-DRAWINGS = {"curves": _curves, "finals": _finals, "metrics": _metrics, "costs": _costs}
+def _densities(item: Item, runs: Sequence[Run]) -> Figure:
+    """The action densities on ``toy/bandit`` beside the target, of the first seed of each variant; all have
+    one fixed temperature, which a run may still be on its way to."""
+    first = [(label, found[0]) for label in item.labels if (found := _of(runs, "toy/bandit", label))]
+    (alpha,) = {run.setting("temperature", "initial") for _, run in first}
+    rows = toy_comparison.densities(first, alpha)
+    drawn = toy_comparison.titled(rows), COLUMNS, WIDTH, toy_comparison.brightest(rows)
+    return toy_figures.densities_figure(*drawn)
+
+
+DRAWINGS = {
+    "curves": _curves,
+    "finals": _finals,
+    "metrics": _metrics,
+    "costs": _costs,
+    "densities": _densities,
+}
 
 
 def _panels(titles: Sequence[str], legend: Sequence[str] = ()) -> tuple[Figure, dict[str, Axes]]:
