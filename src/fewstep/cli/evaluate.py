@@ -108,6 +108,8 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
     columns = ["actions", "episodes", spread_of, "median", "lowest", "highest", "length"]
     if any("success" in row for row in rows):
         columns.append("success (95 %)")
+    if any("peaks" in row for row in rows):
+        columns.append("highest reward of a step")
     for column in columns:
         justify = "left" if column == "actions" else "right"
         table.add_column(column, justify=justify, overflow="fold")  # in a narrow window no digit is left out
@@ -116,9 +118,10 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
         deviation = sample_std(row["returns"])
         spread = f"{returns.mean():,.1f}" + ("" if deviation is None else f" ± {deviation:,.1f}")
         numbers = (np.median(returns), returns.min(), returns.max(), np.mean(row["lengths"]))
-        success = [success_words(row["success"])] if "success" in row else []
+        more = [success_words(row["success"])] if "success" in row else []
+        more += [f"{np.mean(row['peaks']):,.3f}"] if "peaks" in row else []
         shown = (f"{value:,.1f}" for value in numbers)
-        table.add_row(row["actions"], str(len(returns)), spread, *shown, *success)
+        table.add_row(row["actions"], str(len(returns)), spread, *shown, *more)
     console = Console()
     with console.capture() as text:
         console.print(table)

@@ -37,6 +37,12 @@ def packages_of(env_id: str) -> tuple[str, ...] | None:
     return None if suite is None else suite.packages
 
 
+def has_peaks(env: Any) -> bool:
+    """Whether the highest reward of a step is worth telling (``Suite.peaks``)."""
+    suite = suite_of(env) if isinstance(env, str) else None
+    return suite is not None and suite.peaks
+
+
 def packages_used(env_id: str) -> tuple[str, ...]:
     """``packages_of``; of an environment that is not known, MuJoCo if it has been loaded.
 

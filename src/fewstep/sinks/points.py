@@ -118,4 +118,5 @@ def _scalars(row: Row) -> dict[str, float]:
 def _evaluation(row: Row) -> dict[str, float]:
     name = f"evaluation/{row['actions']}"
     found = {f"{name}/return": fmean(row["returns"]), f"{name}/length": fmean(row["lengths"])}
-    return found | ({f"{name}/success": fmean(row["success"])} if "success" in row else {})
+    told = {"success": "success", "peaks": "highest_reward"}
+    return found | {f"{name}/{title}": fmean(row[key]) for key, title in told.items() if key in row}

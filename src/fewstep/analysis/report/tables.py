@@ -23,6 +23,7 @@ from fewstep.analysis.statistics.proportion import wilson
 
 FILES_SHOWN = 200
 SUCCESS = "success [95 %]"
+PEAK = "highest reward of a step"
 PACKAGES = ("fewstep", "python", "jax", "numpy", "gymnasium")
 
 
@@ -56,10 +57,10 @@ def runs_sheet(groups: Sequence[Group]) -> Sheet:
             place = names[id(group)].index(result.actions) if single else group.variants.index(variant)
             colours.append(place)
             success = wilson(sum(result.success), len(result.success)) if result.success else None
-            told = (*_returns(result), success, group.simulator)
+            told = (*_returns(result), success, result.peak, group.simulator)
             rows.append((*_who(group, variant, run), result.actions, *told))
     head = ("variant", "environment", "seed", "run", "actions", "final", last_column(found), "best", "area")
-    more = ("evaluations", "episodes each", SUCCESS, "simulator")
+    more = ("evaluations", "episodes each", SUCCESS, PEAK, "simulator")
     return filled(Sheet("runs", "Mean return per episode, every run", (*head, *more), rows, colours))
 
 
@@ -88,7 +89,8 @@ def seeds_sheet(groups: Sequence[Group]) -> Sheet:
                 columns = ([r.final for r in found], [r.last for r in found], [r.area for r in found])
                 spread = map(over_seeds, columns)
                 shares = [float(np.mean(r.success)) for r in found if r.success]
-                told = (over_seeds(shares) if shares else None, group.simulator)
+                peaks = [r.peak for r in found if np.isfinite(r.peak)]
+                told = (*(over_seeds(each) if each else None for each in (shares, peaks)), group.simulator)
                 rows.append((variant.label, group.env, mode, len(found), *spread, *told))
     if not any(row[3] > 1 for row in rows):
         rows = []
@@ -101,6 +103,7 @@ def seeds_sheet(groups: Sequence[Group]) -> Sheet:
         last_column(every),
         "area",
         "success",
+        PEAK,
         "simulator",
     )
     return filled(Sheet("seeds", "Mean return over seeds [lowest seed, highest seed]", head, rows))

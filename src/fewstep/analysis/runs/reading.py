@@ -38,6 +38,7 @@ class Evaluation:
         returns, lengths: one number per episode.
         cut: how many had not ended when they were cut.
         success: 1 or 0 per episode, empty where the environment does not say.
+        peaks: highest reward of a step per episode, empty where it says nothing of its own.
     """
 
     env_steps: int
@@ -47,6 +48,7 @@ class Evaluation:
     lengths: tuple[float, ...]
     cut: int = 0
     success: tuple[int, ...] = ()
+    peaks: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -343,12 +345,18 @@ def _evaluation(row: Row) -> Evaluation | None:
         spans,
         cut.count(True) if isinstance(cut, list) else 0,
         _successes(row.get("success"), len(returns)),
+        _peaks(row.get("peaks"), len(returns)),
     )
 
 
 def _successes(found: Any, episodes: int) -> tuple[int, ...]:
     told = isinstance(found, list) and len(found) == episodes and all(value in (0, 1) for value in found)
     return tuple(map(int, found)) if told else ()
+
+
+def _peaks(found: Any, episodes: int) -> tuple[float, ...]:
+    numbers = tuple(_number(value) for value in found) if isinstance(found, list) else ()
+    return numbers if len(numbers) == episodes and all(map(math.isfinite, numbers)) else ()
 
 
 def _saved(path: Path) -> Row:

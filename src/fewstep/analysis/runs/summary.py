@@ -31,6 +31,7 @@ class Result:
         area: area under the mean-return curve divided by its width, that is the mean return along training.
         evaluations: how many there were; episodes: of the last one.
         success: 1 or 0 for each of these episodes, empty where the environment does not say.
+        peak: mean over them of the highest reward of a step, NaN where it says nothing of its own.
     """
 
     actions: str
@@ -41,6 +42,7 @@ class Result:
     evaluations: int
     episodes: int
     success: tuple[int, ...] = ()
+    peak: float = math.nan
 
     @property
     def averaged(self) -> int:
@@ -126,6 +128,7 @@ def results(run: Run) -> list[Result]:
                 len(means),
                 len(newest.returns),
                 newest.success,
+                float(np.mean(newest.peaks)) if newest.peaks else math.nan,
             )
         )
     return found

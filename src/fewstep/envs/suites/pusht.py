@@ -28,6 +28,7 @@ SUITE = Suite(
     install="pip install 'fewstep[pusht]'",
     entry_point="fewstep.envs.suites.pusht:PushT",
     limits={"pusht/state": 300, "pusht/keypoints": 300},
+    peaks=True,
 )
 
 

@@ -28,6 +28,8 @@ class Suite:
         entry_point: ``module:function`` that builds a task from its name behind the prefix; empty where the
             ids are registered elsewhere.
         limits: steps per episode of each task with an ``entry_point``, by id.
+        peaks: whether the highest reward of a step says how near an episode came to success, where its
+            return does not.
         ends: returns that are the score 0 and 1 of every task, where the suite says so. Otherwise 0 is what
             random actions give and 1 the best of a comparison.
     """
@@ -42,6 +44,7 @@ class Suite:
     folder: str = ""
     entry_point: str = ""
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    peaks: bool = False
     ends: tuple[float, float] | None = None
 
     @property

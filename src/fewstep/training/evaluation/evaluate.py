@@ -12,7 +12,7 @@ from fewstep.algos.contract import ActionMode, Algorithm, mode_name
 from fewstep.config import RunConfig
 from fewstep.data import Folder, Tape
 from fewstep.envs.interface import Interface
-from fewstep.envs.registry import resolve
+from fewstep.envs.registry import has_peaks, resolve
 from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.training import seeds
 from fewstep.training.acting import Acting, bind
@@ -32,12 +32,14 @@ class Rollout:
         cut: True where the episode had not ended when it was cut, so that its return is not a whole one.
         success: 1 where the environment said at any step that the task has succeeded, 0 where it said only
             that it has not, NaN where it said nothing.
+        peaks: highest reward of a step.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     cut: np.ndarray
     success: np.ndarray
+    peaks: np.ndarray
 
 
 def rollout(
@@ -56,7 +58,7 @@ def rollout(
     for tape, first in zip(tapes, obs, strict=False):
         tape.begin(first)
     returns, lengths = np.zeros(vector.count), np.zeros(vector.count, np.int64)
-    success = np.full(vector.count, np.nan)
+    success, peaks = np.full(vector.count, np.nan), np.full(vector.count, -np.inf)
     if watch:
         watch(vector, running)
     for step in range(longest):
@@ -68,6 +70,7 @@ def rollout(
         returns += result.reward  # zero for those that have finished
         lengths += running
         success = np.fmax(success, result.success)
+        peaks = np.where(running, np.maximum(peaks, result.reward), peaks)
         for index in np.flatnonzero(running).tolist() if tapes else ():
             ended = result.terminated[index]
             tapes[index].step(actions[index], result.reward[index], ended, result.obs[index])
@@ -75,7 +78,7 @@ def rollout(
             watch(vector, running)
         running = running & ~(result.terminated | result.truncated)
         obs = result.obs
-    return Rollout(returns, lengths, running, success)
+    return Rollout(returns, lengths, running, success, peaks)
 
 
 def in_turn(
@@ -91,7 +94,7 @@ def in_turn(
     count = len(episode_seeds)
     first = np.arange(vector.count) == 0
     returns, lengths = np.zeros(count), np.zeros(count, np.int64)
-    running, success = np.ones(count, bool), np.full(count, np.nan)
+    running, success, peaks = np.ones(count, bool), np.full(count, np.nan), np.full(count, -np.inf)
     # The policy sees as many rows as side by side, so that row n gets the draws of episode n.
     obs = np.zeros((count, vector.spec.obs_size), np.float32)
     for episode, seed in enumerate(episode_seeds):
@@ -104,6 +107,7 @@ def in_turn(
             result = vector.step(np.tile(actions[episode], (vector.count, 1)), first)
             if result.lost[0]:  # its process was replaced: the episode begins anew
                 returns[episode], lengths[episode], success[episode] = 0.0, 0, np.nan
+                peaks[episode] = -np.inf
                 obs[episode] = vector.reset([seed] * vector.count, first)[0]
                 if tapes:
                     tapes[episode].begin(obs[episode])
@@ -111,11 +115,12 @@ def in_turn(
             returns[episode] += result.reward[0]
             lengths[episode] += 1
             success[episode] = np.fmax(success[episode], result.success[0])
+            peaks[episode] = max(peaks[episode], result.reward[0])
             running[episode] = not (result.terminated[0] or result.truncated[0])
             obs[episode] = result.obs[0]
             if tapes:
                 tapes[episode].step(actions[episode], result.reward[0], result.terminated[0], obs[episode])
-    return Rollout(returns, lengths, running, success)
+    return Rollout(returns, lengths, running, success, peaks)
 
 
 class Evaluator:
@@ -236,6 +241,7 @@ class Evaluator:
             "lengths": played.lengths.tolist(),
             "cut": played.cut.tolist(),
             **success,
+            **({"peaks": played.peaks.tolist()} if has_peaks(self._env) else {}),
             "seeds": self._seeds,
             "wall_seconds": round(time.monotonic() - began, 3),
         }
