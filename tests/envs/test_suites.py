@@ -150,6 +150,23 @@ def test_a_suite_that_is_not_installed_says_what_to_install(env_id, module, line
         envs.make(env_id)
 
 
+def test_a_task_that_draws_at_every_reset_says_what_it_needs():
+    code = """
+        from fewstep import envs
+        envs.make("dmc/quadruped-escape").reset([0])
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"MUJOCO_GL": "disable"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("fewstep.errors")]
+    assert "reset raised RuntimeError: No OpenGL rendering backend is available." in line
+    assert "(MUJOCO_GL is disable); without a screen install libegl1 and libgl1" in line
+
+
 def test_listing_and_naming_import_no_suite():
     code = """
         import sys

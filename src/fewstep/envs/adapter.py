@@ -11,7 +11,7 @@ from fewstep import foreign
 from fewstep.envs.layers import success_of
 from fewstep.envs.messages import kind
 from fewstep.envs.place import Place
-from fewstep.envs.rendering import render
+from fewstep.envs.rendering import explain, render
 from fewstep.envs.spaces import ORDINARY, ActionView, BadValue, FloatVector, ObservationView
 from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from fewstep.foreign import brief
@@ -95,7 +95,7 @@ class Adapter:
         return result
 
     def _raised(self, what: str, error: BaseException, action: NDArray[Any] | None = None) -> FewstepError:
-        message = f"{what} raised {brief(error)} in {self.where()}"
+        message = f"{what} raised {explain(error)} in {self.where()}"
         if action is not None:
             last = np.array2string(action.ravel(), precision=4, threshold=12, max_line_width=10_000)
             message += f", action {last}"
