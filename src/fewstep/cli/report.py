@@ -24,6 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fewer), final or area",
     )
     parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE.csv",
+        action="append",
+        default=[],
+        help="set curves that others have released beside ours: exp,env,seed,metric,step,value; may be given "
+        "several times",
+    )
+    parser.add_argument(
         "--measure-random",
         action="store_true",
         help="play random actions on tasks whose scores have no zero yet, and keep the return in their runs",
@@ -44,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.measure_random:
         with watched() as check:
             random_return.complete([read_run(path) for path in directories], check, tell)
-    print(write_report(directories, out, arguments.tables, arguments.score))
+    print(write_report(directories, out, arguments.tables, arguments.score, arguments.against))
     if arguments.tables:
         print(arguments.tables)
     return 0

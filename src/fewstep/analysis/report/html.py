@@ -73,6 +73,7 @@ class Page:
         curves: returns over training, one section per environment.
         results: returns as tables.
         comparison: variants over tasks.
+        released: curves of others beside ours.
         training: what else was learned and logged, one section per environment.
         cost, settings, software, files: the tables at the end.
     """
@@ -85,6 +86,7 @@ class Page:
     curves: Sequence[Section]
     results: Section
     comparison: Section
+    released: Section
     training: Sequence[Section]
     cost: Section
     settings: Section
@@ -93,7 +95,8 @@ class Page:
 
     def sheets(self) -> Iterator[Sheet]:
         """Every table of the page."""
-        sections = (self.results, self.comparison, *self.training, self.cost, self.settings, self.software)
+        sections = (self.results, self.comparison, self.released, *self.training, self.cost)
+        sections += (self.settings, self.software)
         for section in (*sections, self.files):
             yield from section.all_sheets()
 

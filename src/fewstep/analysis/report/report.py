@@ -7,12 +7,14 @@ from fewstep.analysis.figures import style
 from fewstep.analysis.figures.curves import BINS, NARROW, WIDE, learning_curve, learning_figure
 from fewstep.analysis.numbers import listing, span
 from fewstep.analysis.report import comparison as comparison_section
+from fewstep.analysis.report import released as released_section
 from fewstep.analysis.report import sentences, tables, toy_comparison, toys
 from fewstep.analysis.report.files import export
 from fewstep.analysis.report.html import Page, Panel, Section, render
 from fewstep.analysis.report.panels import sections
 from fewstep.analysis.report.sheets import Sheet
 from fewstep.analysis.runs.reading import Run, read_run
+from fewstep.analysis.runs.released import Released, read_curves
 from fewstep.analysis.runs.summary import Group, group_runs, modes
 from fewstep.analysis.statistics.comparison import DEFAULT_SCORE, Comparison, comparisons
 from fewstep.errors import FewstepError, UsageError
@@ -23,7 +25,11 @@ MANY = 6
 
 
 def write_report(
-    runs: Sequence[Path], out: Path, exports: Path | None = None, score: str = DEFAULT_SCORE
+    runs: Sequence[Path],
+    out: Path,
+    exports: Path | None = None,
+    score: str = DEFAULT_SCORE,
+    against: Sequence[Path] = (),
 ) -> Path:
     """Write one self-contained HTML file about one or more runs; the same runs give the same bytes.
 
@@ -34,6 +40,7 @@ def write_report(
         out: the file to write; missing parent directories are made.
         exports: a directory for the tables as CSV and LaTeX and the figures as SVG and PDF, or None.
         score: what comparisons take as the score of a run, a key of ``comparison.SCORES``.
+        against: files of curves that others have released (``released.read_curves``), to set beside ours.
 
     Returns:
         ``out``.
@@ -44,7 +51,7 @@ def write_report(
     """
     groups = group_runs(_read(runs))
     found = comparisons(groups, score)
-    page = arrange(groups, found)
+    page = arrange(groups, found, [read_curves(path) for path in against])
     html = render(page)
     if exports is not None:
         export(page, groups, found, exports)
@@ -94,7 +101,9 @@ def _save(out: Path, data: bytes) -> Path:
     return out
 
 
-def arrange(groups: Sequence[Group], found: Sequence[Comparison] = ()) -> Page:
+def arrange(
+    groups: Sequence[Group], found: Sequence[Comparison] = (), released: Sequence[Released] = ()
+) -> Page:
     """Everything the page shows; ``page.html.jinja`` says in which order."""
     many = bool(found) and sum(len(group.runs) for group in groups) > MANY
     variants = [(group, variant) for group in groups for variant in group.variants]
@@ -110,6 +119,7 @@ def arrange(groups: Sequence[Group], found: Sequence[Comparison] = ()) -> Page:
         curves=[_curve(group, index, many) for index, group in enumerate(groups)],
         results=Section(results, text=each, sheets=returns, notes=sentences.reading(groups), folded=many),
         comparison=comparison_section.section(found),
+        released=released_section.section(groups, released),
         training=[_training(group, index, many) for index, group in enumerate(groups)],
         cost=_tabular("Cost of every run" if many else "Cost", tables.costs_sheet(groups), folded=many),
         settings=Section("Settings", parts=_settings(groups)),

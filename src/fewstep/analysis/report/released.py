@@ -1,0 +1,87 @@
+"""The report's section on curves that others have released."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fewstep.analysis.figures import comparison_curves, style
+from fewstep.analysis.report.html import Panel, Section
+from fewstep.analysis.report.sheets import Cell, Sheet
+from fewstep.analysis.report.tables import over_seeds
+from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.runs.released import Released
+from fewstep.analysis.runs.summary import Curve, Group, mode_curve, modes
+from fewstep.analysis.statistics.comparison import NATIVE, Entry, actions_of
+
+WARNING = (
+    "Others' curves are as they were released. Machines, versions of the simulator, evaluation and what "
+    "counts as a step may differ from ours, so a difference need not be the algorithm's."
+)
+NAME = "released"
+SHARES = (0.25, 0.5, 1.0)
+"""Of our steps, where returns are set side by side."""
+
+
+def section(groups: Sequence[Group], files: Sequence[Released]) -> Section:
+    """Ours beside theirs on every task that both have; empty where there is none."""
+    parts = [part for index, group in enumerate(groups) if (part := _part(group, files, index))]
+    return Section("Beside released curves", warnings=[WARNING], parts=parts) if parts else Section()
+
+
+def _part(group: Group, files: Sequence[Released], index: int) -> Section:
+    ours = {
+        variant.label: tuple(_native(run) for run in variant.runs if run.evaluations)
+        for variant in group.variants
+        if any(run.evaluations for run in variant.runs)
+    }
+    theirs = {
+        f"{exp} ({file.source})": curves for file in files for exp, curves in file.of(group.env).items()
+    }
+    if not ours:
+        return Section()
+    end = max(curve[0][-1] for curves in ours.values() for curve in curves)
+    theirs = {  # those of one evaluation or none as far as ours go have no curve to show
+        label: curves for label, curves in theirs.items() if max(len(_until(c, end)[0]) for c in curves) > 1
+    }
+    if not theirs:
+        return Section()
+    unit = group.runs[0].step_unit
+    entries = [
+        Entry(label, (), {}, {}, {group.env: tuple(_until(curve, end) for curve in curves)}, unit)
+        for label, curves in {**ours, **theirs}.items()
+    ]
+    with style.styled():
+        wide, narrow = (
+            style.to_svg(comparison_curves.curves(entries, [group.env], width, 1), f"p{index}{mark}")
+            for mark, width in (("w", 9.6), ("n", 4.7))
+        )
+    caption = "Mean over seeds, bands from the lowest to the highest; theirs up to where ours end."
+    sheet = Sheet(
+        f"{NAME}-{group.env}",
+        "The last evaluation at or before a quarter, a half and all of our steps: mean over seeds [lowest, "
+        "highest]",
+        ("variant", "seeds", *(f"{share * end:,.0f} steps" for share in SHARES)),
+        [_row(label, curves, end) for label, curves in {**ours, **theirs}.items()],
+    )
+    return Section(group.title, figures=[Panel(wide, caption, narrow, wide=True)], sheets=[sheet])
+
+
+def _row(label: str, curves: Sequence[Curve], end: float) -> tuple[Cell, ...]:
+    """A cell is absent where the last evaluation lies less than half as far as is asked for."""
+    cells: list[Cell] = [label, len(curves)]
+    for share in SHARES:
+        reached = [_until(curve, share * end) for curve in curves]
+        values = [float(each[-1]) for steps, each in reached if len(steps) and steps[-1] >= 0.5 * share * end]
+        cells.append(over_seeds(values) if values else None)
+    return tuple(cells)
+
+
+def _until(curve: Curve, end: float) -> Curve:
+    steps, values = curve
+    kept = np.asarray(steps) <= end
+    return steps[kept], values[kept]
+
+
+def _native(run: Run) -> Curve:
+    mode = actions_of(run, NATIVE)
+    return mode_curve(run, mode if mode in modes([run]) else modes([run])[0])
