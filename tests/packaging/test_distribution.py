@@ -127,6 +127,8 @@ def test_a_bare_wheel_does_the_main_job(wheel, tmp_path):
         fewstep("export", "run", "--to", to)
     (tmp_path / "compare.toml").write_text(EXPERIMENT)
     fewstep("experiment", "compare.toml", "--out", "compare")
+    assert "candidates" in fewstep("paper", "smfp")
+    fewstep("paper", "mfpo", "proposals", "--dry-run")
     assert "FAIL" not in fewstep("doctor")
     where = call(python, "-c", "import fewstep; print(fewstep.__file__)", cwd=tmp_path)
     assert where.startswith(str(tmp_path))
