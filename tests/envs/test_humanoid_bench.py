@@ -125,8 +125,10 @@ def test_the_table_of_sizes_loses_what_mujoco_has_no_more_and_nothing_else(clone
 
 def test_robots_of_two_heights_are_refused_in_one_process(clone):
     envs.make("hb/h1-walk-v0")
-    with pytest.raises(UsageError, match="cannot have a G1 and another robot in one process"):
-        envs.make("hb/g1-walk-v0")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="cannot have a G1 and another robot in one process"):
+            envs.make("hb/g1-walk-v0")
+    envs.make("hb/h1-walk-v0")
 
 
 def test_a_resume_in_mid_episode_goes_on_exactly(clone):

@@ -64,8 +64,9 @@ _TASKS = {  # name: (what it is, limit)
     "insert_normal": ("insert a block into pegs", 500),
     "kitchen": ("do tasks of a kitchen", 500),
 }
-_WITH_HANDS = {"bookshelf_simple", "bookshelf_hard", "cabinet", "cube", "insert_normal", "insert_small"} | {
-    *("kitchen", "powerlift", "room", "spoon", "window")
+_WITH_HANDS = {
+    *("bookshelf_simple", "bookshelf_hard", "cabinet", "cube", "insert_normal", "insert_small", "kitchen"),
+    *("powerlift", "room", "spoon", "window"),
 }
 _BARS = {"highbar_simple", "highbar_hard"}
 _MODELS = {  # robot: tasks that the repository has a model file for; it registers every pair
@@ -162,12 +163,13 @@ _heights: set[bool] = set()
 
 def _refuse_a_second_height(name: str) -> None:
     """A module of upstream's keeps one standing height for all: that of G1 once a G1 has been built."""
-    _heights.add(name.startswith("g1-"))
-    if len(_heights) > 1:
+    height = name.startswith("g1-")
+    if _heights - {height}:
         raise UsageError(
             "HumanoidBench cannot have a G1 and another robot in one process: they would share G1's "
             "standing height; use a process for each"
         )
+    _heights.add(height)
 
 
 def _load() -> None:
