@@ -32,6 +32,7 @@ ARROWS = {
     "sinks": {"runs"},
     "bench": {"algos", "critics", "nets", "envs", "training", "api", "deploy"},
     "deploy": {"algos", "nets"},
+    "functional": {"algos"},
     "api": {"training", "algos", "envs", "runs", "deploy", "habits"},
     "cli": {
         "api",
