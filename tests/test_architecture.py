@@ -60,7 +60,7 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "deploy": "program tracing runtime formats export",
     "envs": "messages layers rendering place spaces toys suites registry adapter process vector check "
     "interface",
-    "training": "seeds signals state_io donation compiled acting demands collect learner trainer "
+    "training": "seeds signals state_io donation compiled acting demands collect learner trainer device "
     "saved_policy saved_model evaluation run several",
 }
 WITHOUT_JAX = (

@@ -29,10 +29,10 @@ from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import require_finite
 from fewstep.training import acting, saved_model, seeds
+from fewstep.training.device import trainer as device
 from fewstep.training.evaluation.evaluate import Evaluator
 from fewstep.training.run.progress import Screen, about, cut_note, interval_line
 from fewstep.training.run.resume import read_config
-from fewstep.training.trainer import Trainer
 
 Callback = Callable[[dict[str, Any]], object]
 Env = str | Callable[[], gymnasium.Env[Any, Any]]
@@ -85,7 +85,7 @@ class Model:
         self.config = config
         self._env, self._verbose = env, verbose
         self._algorithm = algorithm
-        self._trainer = Trainer(config, algorithm, env)
+        self._trainer = device.make(config, algorithm, env)
         self._interface = Interface(self._trainer.envs)
         self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
         self._predictions = 0

@@ -34,6 +34,10 @@ class TrainingConfig(Section):
     Attributes:
         steps: environment steps in total, over all environments, warm-up included.
         envs: environments stepped side by side.
+        device_env: the same task as jax functions (docs/device.md): environments, replay buffer and updates
+            are then one program on the device, and the host's environment is for evaluation alone.
+            ``toy/bandit`` or ``toy/multigoal``, with the environment of that name, or ``module:make`` (none:
+            training steps the host's environments).
         max_episode_steps: a time limit in place of the environment's own (none). One that the environment
             cannot be given, because it brings a tighter one of its own, is refused.
         action_repeat: how often the environment takes each action, rewards summed. With more than 1, all that
@@ -59,6 +63,7 @@ class TrainingConfig(Section):
 
     steps: Count = 1_000_000
     envs: Count = 1
+    device_env: str | None = None
     max_episode_steps: CountOrNone = None
     action_repeat: Count = 1
     env_process: bool = False
@@ -78,8 +83,17 @@ class TrainingConfig(Section):
         for name in ("env_timeout", "env_restarts"):
             if getattr(self, name) != getattr(type(self), name) and not self.env_process:
                 raise UsageError(f"training.{name} needs training.env_process=true")
+        if self.device_env is not None:
+            self._refuse_on_device()
         if not self.eval_modes:
             raise UsageError("training.eval_modes must name at least one action mode (native, sample, ...)")
+
+    def _refuse_on_device(self) -> None:
+        for name in ("max_episode_steps", "action_repeat", "env_process", "eval_env"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"training.{name} cannot be set with training.device_env")
+        if self.steps >= 2**31:
+            raise UsageError("training.steps must be below 2**31 with training.device_env")
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,18 @@ class RunConfig:
         object.__setattr__(self, "seed", seed_of(self.seed))
         if self.replay is not None:
             self.replay.updates_per_iteration(self.training.envs)
+        if self.training.device_env is not None:
+            self._refuse_on_device()
+
+    def _refuse_on_device(self) -> None:
+        name = self.training.device_env
+        if self.replay is None:
+            raise UsageError(f"{self.algo} learns from rollouts, which training.device_env does not give")
+        if name in ("toy/bandit", "toy/multigoal") and name != self.env:
+            raise UsageError(f"training.device_env={name} is for the environment {name}, not {self.env}")
+        for setting in ("overlap", "reward", "noise_repeat", "n_step", "dataset"):
+            if getattr(self.replay, setting) != getattr(ReplayConfig, setting):
+                raise UsageError(f"replay.{setting} cannot be set with training.device_env")
 
     @property
     def replay(self) -> ReplayConfig | None:

@@ -14,7 +14,7 @@ from fewstep.runs import checkpoint
 from fewstep.runs.files import replace_folder, sync, write_text
 from fewstep.runs.layout import RunDir
 from fewstep.training import saved_policy
-from fewstep.training.trainer import Trainer
+from fewstep.training.device.trainer import AnyTrainer
 
 OWN = ("config.toml", "policy", "checkpoints", ".lock")
 """What a saved model consists of; a report or an export beside it is somebody's, and stays."""
@@ -35,7 +35,7 @@ def path_of(value: Any) -> Path:
     return Path(text).absolute()
 
 
-def save(trainer: Trainer, path: Any, replay: bool) -> None:
+def save(trainer: AnyTrainer, path: Any, replay: bool) -> None:
     """``Model.save``. Signals wait until it is done; killed, it leaves what was there or what is new."""
     final = _place(path)
     digest = hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]
@@ -88,7 +88,7 @@ def _place(path: Any) -> Path:
     return final
 
 
-def _write(trainer: Trainer, run: RunDir, replay: bool) -> None:
+def _write(trainer: AnyTrainer, run: RunDir, replay: bool) -> None:
     write_text(run.config, trainer.config.to_toml())
     groups, meta = trainer.snapshot(replay)
     checkpoint.save(run.checkpoints, trainer.env_steps, groups, meta, keep=1)

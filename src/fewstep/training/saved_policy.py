@@ -19,7 +19,7 @@ from fewstep.errors import FewstepError
 from fewstep.runs import arrays
 from fewstep.runs.files import read_json, write_text
 from fewstep.training import seeds, state_io
-from fewstep.training.trainer import Trainer
+from fewstep.training.device.trainer import AnyTrainer
 from fewstep.types import EnvInfo, Spec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
@@ -60,7 +60,7 @@ class SavedPolicy:
         return self.info.spec
 
 
-def of(trainer: Trainer) -> SavedPolicy:
+def of(trainer: AnyTrainer) -> SavedPolicy:
     """The trainer's policy with what is needed to use it."""
     config = trainer.config
     return SavedPolicy(

@@ -14,13 +14,15 @@ from fewstep.algos import numerics
 
 
 class Stream(IntEnum):
-    """jax keys: the algorithm's root, acting while collecting, evaluation, ``predict``, toy probes."""
+    """jax keys: the algorithm's root, acting while collecting, evaluation, ``predict``, toy probes,
+    iterations on the device."""
 
     ALGORITHM = 0
     ACT = 1
     EVALUATE = 2
     PREDICT = 3
     PROBE = 4
+    DEVICE = 5
 
 
 class Draw(IntEnum):

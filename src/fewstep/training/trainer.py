@@ -13,7 +13,7 @@ from fewstep import data, envs
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.envs.interface import Interface
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.training.collect import experience
 from fewstep.training.collect.episodes import Episodes
@@ -34,6 +34,8 @@ class Trainer:
     def __init__(self, config: RunConfig, algorithm: Algorithm, env: Any = None) -> None:
         """``env`` builds the environments where ``config.env`` is only what they are called."""
         training = config.training
+        if training.device_env is not None:
+            raise UsageError("training.device_env is for `fewstep train` with one seed; leave it out here")
         self.config = config
         self.algorithm = algorithm
         watch = None
@@ -99,6 +101,10 @@ class Trainer:
     def episodes(self) -> int:
         """Episodes finished."""
         return self._episodes.count
+
+    def first_update(self) -> tuple[int, str]:
+        """The step before which no update can happen, and what it is that decides it."""
+        return self.experience.first_update()
 
     @property
     def largest_reward(self) -> float:

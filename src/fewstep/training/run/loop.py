@@ -12,15 +12,16 @@ from fewstep.envs.registry import packages_used
 from fewstep.runs import provenance
 from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
+from fewstep.training.device import trainer as device
+from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.evaluation.evaluate import Evaluator
 from fewstep.training.run.crash import Diverged
 from fewstep.training.run.progress import Reporter
 from fewstep.training.run.recorder import Marks, Recorder
 from fewstep.training.signals import Check, Interrupted
-from fewstep.training.trainer import Trainer
 
 
-def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trainer, RunDir]:
+def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[AnyTrainer, RunDir]:
     """Build a trainer and, once that has worked, its run directory.
 
     Raises:
@@ -35,7 +36,7 @@ def start(config: RunConfig, algorithm: Algorithm, run_path: Path) -> tuple[Trai
         raise
 
 
-def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
+def build(config: RunConfig, algorithm: Algorithm) -> AnyTrainer:
     """A new trainer.
 
     Raises:
@@ -43,7 +44,7 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
         FewstepError: evaluation needs environments beside those of training, and there cannot be any.
     """
     judge = Evaluator.of(config, algorithm)
-    trainer = Trainer(config, algorithm)
+    trainer = device.make(config, algorithm)
     try:
         if config.training.eval_every:
             judge.try_another()  # rather now than after the steps to the first evaluation
@@ -53,7 +54,7 @@ def build(config: RunConfig, algorithm: Algorithm) -> Trainer:
         raise
 
 
-def create(trainer: Trainer, run_path: Path) -> RunDir:
+def create(trainer: AnyTrainer, run_path: Path) -> RunDir:
     """A new run directory with all that is known before the first step."""
     config = trainer.config
     run = RunDir.create(run_path, config.to_toml())
@@ -65,7 +66,7 @@ def create(trainer: Trainer, run_path: Path) -> RunDir:
 
 
 def train(
-    trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks | None = None
+    trainer: AnyTrainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks | None = None
 ) -> None:
     """Go on until the config's number of environment steps, then evaluate and save once more.
 
@@ -81,7 +82,7 @@ def train(
         _train(trainer, run, reporter, check, marks or Marks.now(trainer))
 
 
-def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
+def _train(trainer: AnyTrainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
     total = trainer.config.training.steps
     note_what_is_ahead(trainer, reporter)
     recorder = Recorder(trainer, run, reporter, marks)
@@ -108,7 +109,7 @@ def _train(trainer: Trainer, run: RunDir, reporter: Reporter, check: Check, mark
         recorder.close()
 
 
-def note_what_is_ahead(trainer: Trainer, reporter: Reporter) -> None:
+def note_what_is_ahead(trainer: AnyTrainer, reporter: Reporter) -> None:
     """Say so if the run begins with recorded data, or ends before its first update."""
     if trainer.clock < 0 and trainer.dataset is not None:
         data = trainer.dataset
@@ -117,6 +118,6 @@ def note_what_is_ahead(trainer: Trainer, reporter: Reporter) -> None:
             f"{data.transitions:,} transitions of {data.source}"
         )
     total = trainer.config.training.steps
-    first, cause = trainer.experience.first_update()
+    first, cause = trainer.first_update()
     if first > total:
         reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")

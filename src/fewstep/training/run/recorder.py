@@ -9,6 +9,7 @@ from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import RowWriter
 from fewstep.training import saved_policy, state_io
+from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.evaluation.evaluate import Evaluator
 from fewstep.training.evaluation.toy_samples import Probes
 from fewstep.training.run import crash
@@ -17,7 +18,6 @@ from fewstep.training.run.crash import Diverged
 from fewstep.training.run.progress import Reporter
 from fewstep.training.run.value_warning import ExplosionWatch
 from fewstep.training.signals import Check
-from fewstep.training.trainer import Trainer
 
 SLOW_SECONDS, SLOW_SHARE = 10.0, 0.05
 """Saving that keeps training waiting for more than both is worth a line."""
@@ -33,7 +33,7 @@ class Marks:
     wall_seconds: float = 0.0
 
     @staticmethod
-    def now(trainer: Trainer) -> "Marks":
+    def now(trainer: AnyTrainer) -> "Marks":
         """Nothing is due: a run that begins, or goes on where none of its own marks were kept."""
         return Marks(trainer.clock, trainer.clock, trainer.clock)
 
@@ -41,7 +41,7 @@ class Marks:
 class Recorder:
     """Writes one run's rows, evaluations, samples and checkpoints."""
 
-    def __init__(self, trainer: Trainer, run: RunDir, reporter: Reporter, marks: Marks) -> None:
+    def __init__(self, trainer: AnyTrainer, run: RunDir, reporter: Reporter, marks: Marks) -> None:
         config = trainer.config
         self._trainer, self._run, self._reporter, self._marks = trainer, run, reporter, marks
         self._metrics = RowWriter(run.metrics)

@@ -12,6 +12,8 @@ from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs import arrays, checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.training import state_io
+from fewstep.training.device import trainer as device
+from fewstep.training.device.trainer import DeviceTrainer
 from fewstep.training.run import crash, resume
 from fewstep.training.signals import Check
 from fewstep.training.trainer import Trainer
@@ -53,13 +55,16 @@ def replay(path: Path, check: Check, tell: Callable[[str], None]) -> Finding | N
     found = crash.read(path)
     run = RunDir.open(path.resolve().parent.parent)
     config, algorithm = resume.read_config(run)
-    trainer = Trainer(config, algorithm)
+    trainer = device.make(config, algorithm)
     try:
         if found.checkpoint:
             saved = checkpoint.load(run.checkpoints / f"{found.checkpoint:09d}")
             for note in trainer.restore(saved):
                 tell(note)
         tell(f"from {trainer.progress} to step {found.env_steps:,}: {found.message}")
+        if isinstance(trainer, DeviceTrainer):
+            tell("on the device the updates of an iteration are made together: it is one of the last of them")
+            return _by_iterations(trainer, found.env_steps, check)
         watch = _Watch(trainer, run.crash)
         reached = (found.env_steps, found.updates)
         while (trainer.env_steps, trainer.updates) < reached and watch.finding is None:
@@ -71,6 +76,17 @@ def replay(path: Path, check: Check, tell: Callable[[str], None]) -> Finding | N
         return watch.finding
     finally:
         trainer.close()
+
+
+def _by_iterations(trainer: DeviceTrainer, env_steps: int, check: Check) -> Finding | None:
+    """The first iteration that leaves numbers that are not finite."""
+    while trainer.env_steps < env_steps:
+        check()
+        trainer.advance(1)
+        bad = _bad(trainer.learner.snapshot()[0])
+        if bad:
+            return Finding(trainer.updates, trainer.env_steps, bad, {}, None)
+    return None
 
 
 class _Watch:

@@ -13,6 +13,8 @@ from fewstep.runs import checkpoint, provenance
 from fewstep.runs.files import read_json, write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import truncate_rows
+from fewstep.training.device import trainer as device
+from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.run import loop
 from fewstep.training.run.progress import Reporter, RunReporter, Screen
 from fewstep.training.run.recorder import Marks
@@ -54,7 +56,7 @@ def resume(run: RunDir, steps: int | None, quiet: bool, check: Check, experience
             trainer.close()
 
 
-def resumed(trainer: Trainer) -> str:
+def resumed(trainer: AnyTrainer) -> str:
     """The line that says where a run goes on."""
     of = f" of {trainer.config.training.steps:,}" if trainer.clock >= 0 else ""
     return f"resumed at {trainer.progress}{of}"
@@ -65,7 +67,7 @@ def with_steps(config: RunConfig, steps: int) -> RunConfig:
     return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
 
 
-def refuse_fewer(run: RunDir, trainer: Trainer, steps: int) -> None:
+def refuse_fewer(run: RunDir, trainer: AnyTrainer, steps: int) -> None:
     """Raise UsageError if the run is beyond the new total."""
     if steps < trainer.env_steps:
         raise UsageError(f"{run.path} already has {trainer.env_steps} steps; --steps {steps} is less")
@@ -78,9 +80,9 @@ def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:
     return config, registry.get(config.algo)
 
 
-def _refuse_other_data(run: RunDir, trainer: Trainer) -> None:
+def _refuse_other_data(run: RunDir, trainer: AnyTrainer) -> None:
     """Without a checkpoint it is the provenance that knows what data the run was started with."""
-    if trainer.dataset is None or not run.provenance.is_file():
+    if not isinstance(trainer, Trainer) or trainer.dataset is None or not run.provenance.is_file():
         return
     sha256 = None
     with suppress(OSError, ValueError, KeyError, TypeError):  # damaged: it has nothing to compare with
@@ -110,7 +112,7 @@ def _marks(saved: Any) -> Marks:
 
 def reopen(
     run: RunDir, config: RunConfig, algorithm: Algorithm, reporter: Reporter, experience: bool = True
-) -> tuple[Trainer, Marks]:
+) -> tuple[AnyTrainer, Marks]:
     """A trainer that goes on from the newest intact checkpoint; rows written after it are dropped.
 
     The caller holds the run's lock.
@@ -120,7 +122,7 @@ def reopen(
         warn=reporter.note,
         wanted=lambda group: experience or group in ("state", "episodes"),
     )
-    trainer = Trainer(config, algorithm)
+    trainer = device.make(config, algorithm)
     if changed := _other_versions(run, config.env):
         reporter.note(changed)
     marks = Marks.now(trainer)

@@ -12,6 +12,7 @@ from fewstep.training.run.resume import read_config, refuse_fewer, reopen, resum
 from fewstep.training.several import together
 from fewstep.training.several.together import Failure, Member
 from fewstep.training.signals import Check
+from fewstep.training.trainer import Trainer
 
 
 def resume_together(
@@ -31,7 +32,7 @@ def resume_together(
     if steps is not None:
         configs = [with_steps(config, steps) for config in configs]
     _refuse_unlike(runs, configs)
-    together.refuse_overlap(configs[0])
+    together.refuse_alone(configs[0])
     total = configs[0].training.steps
     with ExitStack() as stack:
         seeds = [config.seed for config in configs]
@@ -40,6 +41,7 @@ def resume_together(
         for run, config, reporter in zip(runs, configs, reporters, strict=True):
             trainer, marks = reopen(run, config, algorithm, reporter, experience)
             stack.callback(trainer.close)
+            assert isinstance(trainer, Trainer)  # others have been refused
             members.append(Member(trainer, run, reporter, marks))
         if steps is not None:
             for member in members:

@@ -47,14 +47,16 @@ def start(
         UsageError: an environment, a setting or a directory is not usable; nothing has been written then.
         Interrupted: a signal came; all are saved.
     """
-    refuse_overlap(configs[0])
+    refuse_alone(configs[0])
     for path in paths:
         RunDir.refuse_existing(path)
     with ExitStack() as stack:
         trainers: list[Trainer] = []
         for config in configs:
             try:
-                trainers.append(loop.build(config, algorithm))
+                trainer = loop.build(config, algorithm)
+                assert isinstance(trainer, Trainer)  # others have been refused
+                trainers.append(trainer)
             except FewstepError as error:
                 if trainers:
                     raise type(error)(
@@ -74,8 +76,10 @@ def start(
         return train(members, check)
 
 
-def refuse_overlap(config: RunConfig) -> None:
+def refuse_alone(config: RunConfig) -> None:
     """Raise a UsageError if the config asks for what only a run of its own can do."""
+    if config.training.device_env is not None:
+        raise UsageError("training.device_env is for one run per process: train the seeds one after another")
     if config.overlap:
         raise UsageError(
             "replay.overlap is for one run per process: several seeds take turns on the device as it is"

@@ -1,0 +1,1 @@
+"""Training in which the environment, too, is a jax program: nothing but metrics leaves the device."""
