@@ -44,7 +44,8 @@ class Episodes(NamedTuple):
         ended, return_sum, length_sum: number of the episodes that have ended since these were last set to
             0, and sums over them.
         largest_reward: the largest size of a reward so far.
-        unsound: the first iteration at which a reward or an observation was not finite, or ``SOUND``.
+        unsound: the first iteration at which finite actions gave a reward or an observation that is not
+            finite, or ``SOUND``.
     """
 
     envs: Any
@@ -125,7 +126,7 @@ def iteration(
         step = jax.vmap(env.step)(episodes.envs, action, jax.random.split(step_key, envs))
         rows = Transition(obs, action, step.reward, step.terminated, step.obs)
         memory = ring.add(memory, (i - began) * envs, rows)
-        episodes = advanced(env, episodes, step, reset_key, i)
+        episodes = advanced(env, episodes, action, step, reset_key, i)
 
         def learn() -> tuple[Any, Any]:
             shape = (updates, replay.batch_size)
@@ -140,11 +141,17 @@ def iteration(
     return one
 
 
-def advanced(env: JaxEnv, episodes: Episodes, step: Any, key: PRNGKeyArray, i: Any) -> Episodes:
-    """The episodes after a step of every environment; where one has ended the next has begun."""
+def advanced(
+    env: JaxEnv, episodes: Episodes, action: Array, step: Any, key: PRNGKeyArray, i: Any
+) -> Episodes:
+    """The episodes after a step of every environment; where one has ended the next has begun.
+
+    Actions that are not finite are the policy's fault, which metrics and checkpoints find.
+    """
     ended = step.terminated | step.truncated
     returns, lengths = episodes.returns + step.reward, episodes.lengths + 1
     finite = jnp.isfinite(step.reward).all() & jnp.isfinite(step.obs).all()
+    blameless = finite | ~jnp.isfinite(action).all()
 
     def begun() -> tuple[Any, Any]:
         fresh = jax.vmap(env.reset)(jax.random.split(key, len(ended)))
@@ -160,7 +167,7 @@ def advanced(env: JaxEnv, episodes: Episodes, step: Any, key: PRNGKeyArray, i: A
         return_sum=episodes.return_sum + jnp.where(ended, returns, 0.0).sum(),
         length_sum=episodes.length_sum + jnp.where(ended, lengths, 0).sum(),
         largest_reward=jnp.maximum(episodes.largest_reward, jnp.abs(step.reward).max()),
-        unsound=jnp.minimum(episodes.unsound, jnp.where(finite, SOUND, i)),
+        unsound=jnp.minimum(episodes.unsound, jnp.where(blameless, SOUND, i)),
     )
 
 
