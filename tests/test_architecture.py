@@ -29,6 +29,7 @@ ARROWS = {
     "analysis": {"runs", "envs"},
     "experiments": {"algos", "envs", "runs"},
     "papers": {"algos", "analysis", "runs"},
+    "tuning": {"experiments", "analysis", "algos", "runs"},
     "sinks": {"runs"},
     "bench": {"algos", "critics", "nets", "envs", "training", "api", "deploy"},
     "deploy": {"algos", "nets"},
@@ -45,6 +46,7 @@ ARROWS = {
         "deploy",
         "experiments",
         "papers",
+        "tuning",
         "sinks",
         "bench",
     },
@@ -60,6 +62,7 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "deploy": "program tracing runtime formats export",
     "envs": "messages layers rendering place spaces toys suites registry adapter process vector check "
     "interface",
+    "tuning": "space spec study runs report",
     "training": "seeds signals state_io donation compiled acting demands collect learner trainer device "
     "saved_policy saved_model evaluation run several",
 }

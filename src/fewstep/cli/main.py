@@ -28,6 +28,7 @@ from fewstep.cli import (
     settings,
     sync,
     train,
+    tune,
 )
 from fewstep.errors import FewstepError, UsageError, unknown
 
@@ -35,6 +36,7 @@ COMMANDS = {
     "train": train,
     "resume": resume,
     "experiment": experiment,
+    "tune": tune,
     "paper": paper,
     "evaluate": evaluate,
     "report": report,

@@ -97,6 +97,15 @@ def ranges(cls: type) -> Mapping[str, Range]:
     return found
 
 
+def all_ranges(cls: type, prefix: str = "") -> dict[str, Range]:
+    """Dotted name -> range of every leaf setting of a config class whose annotation has one."""
+    found = {prefix + name: allowed for name, allowed in ranges(cls).items()}
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            found |= all_ranges(typing.cast(type, hint), f"{prefix}{name}.")
+    return found
+
+
 def schema(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> annotation of every leaf setting of a config class, in the order of its fields."""
     hints = typing.get_type_hints(cls)
@@ -190,7 +199,7 @@ def checked(tree: Mapping[str, Any], known: Mapping[str, Any], source: str) -> F
     """
     result: Flat = {}
     for name, value in dotted(tree, source).items():
-        name = _known(name, known, source)
+        name = known_name(name, known, source)
         if name in result:
             raise UsageError(f"{source}: {name} is given twice")
         result[name] = convert(value, known[name], f"{source}: {name}")
@@ -205,7 +214,7 @@ def assignments(texts: Iterable[str], known: Mapping[str, Any]) -> Flat:
         name = name.strip()
         if not equals or not name:
             raise UsageError(f"--set {text!r} is not of the form name=value, for example critic.atoms=51")
-        name = _known(name, known, "--set")
+        name = known_name(name, known, "--set")
         flat[name] = convert(_read_text(value.strip(), known[name]), known[name], f"--set: {name}")
     return flat
 
@@ -219,7 +228,7 @@ def whole(text: str, name: str) -> int:
     return convert(_value(text.strip()), int, name)
 
 
-def _known(name: str, known: Mapping[str, Any], source: str) -> str:
+def known_name(name: str, known: Mapping[str, Any], source: str) -> str:
     """The name itself, or that of today for one that scripts and files of earlier commits use."""
     if name not in known and MOVED.get(name) in known:
         return MOVED[name]
@@ -230,7 +239,7 @@ def _known(name: str, known: Mapping[str, Any], source: str) -> str:
 
 def _read_text(text: str, annotation: Any) -> Any:
     """The value that a bare command-line text stands for, given what is expected there."""
-    choices, _ = _without_none(annotation)
+    choices, _ = without_none(annotation)
     if choices is str:
         quoted = _value(text) if text[:1] in ("'", '"') else None  # as ``to_text`` writes it
         return quoted if isinstance(quoted, str) else text
@@ -253,7 +262,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _without_none(annotation: Any) -> tuple[Any, bool]:
+def without_none(annotation: Any) -> tuple[Any, bool]:
     """Split ``X | None`` into X and whether None was allowed."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         members = [member for member in typing.get_args(annotation) if member is not type(None)]
@@ -278,7 +287,7 @@ def convert(value: Any, annotation: Any, name: str) -> Any:
         UsageError: the value is not of that type; the message starts with ``name``.
         TypeError: the annotation is none of bool, int, float, str, Literal, tuple or one of these with None.
     """
-    expected, optional = _without_none(annotation)
+    expected, optional = without_none(annotation)
     value = plain(value)
     if optional and (value is None or value == "none"):
         return None

@@ -72,19 +72,20 @@ def read(path: Path) -> Spec:
 
 def parse(tree: Mapping[str, Any], source: str) -> Spec:
     """The spec of parsed TOML; ``source`` names it in messages."""
-    _only(tree, TOP, source)
+    only(tree, TOP, source)
     runs = tree.get("run")
     if not isinstance(runs, list) or not runs:
         raise UsageError(f'{source}: no [[run]]; each says which algo to run, such as algo = "smfp"')
-    entries = tuple(_entry(run, tree, f"{source}: run {index}") for index, run in enumerate(runs, start=1))
+    entries = tuple(entry_of(run, tree, f"{source}: run {index}") for index, run in enumerate(runs, start=1))
     labels = [entry.label for entry in entries]
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"{source}: {labels.count(label)} runs are called {label!r}; give each a label")
-    return Spec(entries, _resources(tree.get("resources", {}), f"{source}: resources"))
+    return Spec(entries, resources_of(tree.get("resources", {}), f"{source}: resources"))
 
 
-def _only(table: Any, known: tuple[str, ...], source: str) -> None:
+def only(table: Any, known: tuple[str, ...], source: str) -> None:
+    """Raise a UsageError if ``table`` is none, or has a key that is not among ``known``."""
     if not isinstance(table, Mapping):
         raise UsageError(f"{source} must be a table")
     for name in table:
@@ -92,7 +93,7 @@ def _only(table: Any, known: tuple[str, ...], source: str) -> None:
             raise UsageError(f"{source}: {unknown('key', name, known)}")
 
 
-def _number(value: Any, kind: type, least: int, source: str) -> Any:
+def number_of(value: Any, kind: type, least: int, source: str) -> Any:
     """A number of the file, with TOML's ways of writing it (``100_000``, ``1e5``)."""
     number = settings.convert(value, kind, source)
     if not number >= least:
@@ -100,8 +101,9 @@ def _number(value: Any, kind: type, least: int, source: str) -> Any:
     return number
 
 
-def _entry(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
-    _only(run, RUN, source)
+def entry_of(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
+    """The entry of one table; what it leaves out comes from ``tree``."""
+    only(run, RUN, source)
     algo, preset = run.get("algo"), run.get("preset", "default")
     if not isinstance(algo, str):
         raise UsageError(f"{source}: algo must be the name of an algorithm, got {algo!r}")
@@ -116,7 +118,7 @@ def _entry(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
         raise UsageError(f"{source}: envs must be a list of environment ids, got {envs!r}")
     steps = run.get("steps", tree.get("steps"))
     if steps is not None:
-        steps = _number(steps, int, 1, f"{source}: steps")
+        steps = number_of(steps, int, 1, f"{source}: steps")
     seeds = _seeds(run.get("seeds", tree.get("seeds", [0])), source)
     for name, values in (("envs", envs), ("seeds", seeds)):
         if len(set(values)) < len(values):
@@ -155,11 +157,12 @@ def _seeds(value: Any, source: str) -> tuple[int, ...]:
     return seeds
 
 
-def _resources(table: Any, source: str) -> Resources:
-    _only(table, RESOURCES, source)
+def resources_of(table: Any, source: str) -> Resources:
+    """What a table ``[resources]`` says."""
+    only(table, RESOURCES, source)
     kinds = (int, int, float)
     given = {
-        name: _number(table[name], kind, 0 if kind is float else 1, f"{source}: {name}")
+        name: number_of(table[name], kind, 0 if kind is float else 1, f"{source}: {name}")
         for name, kind in zip(RESOURCES, kinds, strict=True)
         if name in table
     }
