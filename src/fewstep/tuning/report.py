@@ -9,10 +9,11 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from fewstep.analysis.figures import style
-from fewstep.analysis.numbers import count, number
+from fewstep.analysis.numbers import count, number, short
 from fewstep.analysis.report.sheets import Cell, Sheet, to_csv
 from fewstep.config import settings
 from fewstep.runs.files import write_text
@@ -165,7 +166,7 @@ def slices(search: Search, trials: Sequence[FrozenTrial]) -> Figure:
         )
         for members, colour in (
             (pruned, style.MUTED),
-            (whole[::-1], style.SERIES[0]),
+            (whole[:0:-1], style.SERIES[0]),
             (whole[:1], style.SERIES[1]),
         ):
             places = [_place(domain, trial.params[name]) for trial in members]
@@ -191,7 +192,13 @@ def _scale(axes: Axes, domain: Domain) -> None:
         axes.set_xscale("log")
         margin = (domain.high / domain.low) ** 0.05
         axes.set_xlim(domain.low / margin, domain.high * margin)
+        axes.xaxis.set_major_locator(
+            LogLocator(10, subs=(1,) if domain.high > 300 * domain.low else (1, 2, 5))
+        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         margin = 0.05 * (domain.high - domain.low)
         axes.set_xlim(domain.low - margin, domain.high + margin)
-        axes.locator_params(axis="x", nbins=4)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=domain.whole))
+        axes.xaxis.set_major_formatter(style.Ticks())
