@@ -18,6 +18,7 @@ from fewstep.config import presets, resolve
 from fewstep.deploy.formats import registry as formats
 from fewstep.experiments import plan, spec
 from fewstep.sinks import SINKS
+from fewstep.tuning import spec as tuning
 from fewstep.types import Spec
 from tests.deploy.helpers import TINY, exported
 from tests.docs.pages import PAGES, ROOT, blocks, commands, name_of, prose
@@ -148,7 +149,9 @@ def test_toml_is_read(page, tmp_path):
         tree = tomllib.loads(text)
         if "project" in tree:
             continue  # a package of the user's
-        if "run" in tree:
+        if "search" in tree:
+            assert tuning.read(tmp_path / "file.toml").space
+        elif "run" in tree:
             assert plan.expand(spec.read(tmp_path / "file.toml"), tmp_path / "out")
         else:
             resolve("mfpo", registry.get("mfpo").config, "HalfCheetah-v4", file=tmp_path / "file.toml")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fewstep.cli import main
-from fewstep.errors import UsageError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.tuning.runs import Runs
 from tests.e2e.helpers import rows
 from tests.tuning.common import parsed
@@ -101,6 +101,14 @@ def test_other_settings_in_a_trials_folder_stop_the_search(extended):
     root, search, _, _ = extended
     with pytest.raises(UsageError, match="holds a run of another configuration"):
         runs_of(root, search, Here()).scores({3: SETTINGS | {"actor.learning_rate": 0.1}}, 200)
+
+
+def test_a_run_whose_evaluations_are_gone_is_named(tmp_path):
+    runs = runs_of(tmp_path, parsed(), Here())
+    runs.scores({0: SETTINGS}, 200)
+    (tmp_path / "toy_multigoal" / "trial-0000" / "seed-0" / "evaluations.jsonl").write_text("")
+    with pytest.raises(FewstepError, match="seed-0 has no evaluation up to step 200; move it away"):
+        runs.scores({0: SETTINGS}, 200)
 
 
 def test_a_run_that_fails_fails_its_trial_alone(tmp_path):

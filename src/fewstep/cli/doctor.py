@@ -29,6 +29,7 @@ EXTRAS = {
     "tensorboard": ("tensorboardX",),
     "wandb": ("wandb",),
     "data": ("minari", "h5py"),
+    "tune": ("optuna",),
 }
 """Extra -> the modules it brings."""
 

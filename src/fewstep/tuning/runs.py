@@ -7,9 +7,9 @@ from pathlib import Path
 from fewstep.algos import registry
 from fewstep.analysis.runs.reading import read_run
 from fewstep.analysis.runs.summary import results
-from fewstep.config import resolve
+from fewstep.config import RunConfig, resolve
 from fewstep.config.settings import Flat
-from fewstep.errors import UsageError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.experiments import plan, schedule, spec
 from fewstep.experiments.plan import Job
 from fewstep.experiments.schedule import Executor, Observer, Standing
@@ -93,7 +93,7 @@ class Runs:
         return [replace(job, config=_until(job, steps)) for job in jobs]
 
 
-def _until(job: Job, steps: int):
+def _until(job: Job, steps: int) -> RunConfig:
     return replace(job.config, training=replace(job.config.training, steps=steps))
 
 
@@ -104,5 +104,7 @@ def score(job: Job) -> float:
     run = read_run(job.path)
     # With several environments side by side, the step that completes a rung may go past it.
     until = tuple(each for each in run.evaluations if each.env_steps < training.steps + training.envs)
+    if not until:
+        raise FewstepError(f"{job.path} has no evaluation up to step {training.steps:,}; move it away")
     first = until[0].actions
     return next(found.last for found in results(replace(run, evaluations=until)) if found.actions == first)
