@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SPHINX := $(VENV)/.installed-docs
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=50
 
-.PHONY: setup demo test test-all lint types bench clean
+.PHONY: setup demo test test-all lint types bench docs clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -16,13 +17,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "[setup] done"
 
+$(SPHINX): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 demo: $(STAMP)
 	@$(BIN)/python -m fewstep.cli.demo --out demo
 
 test: $(STAMP)
 	@$(PYTEST) -m "not slow"
 
-test-all: $(STAMP)
+test-all: $(SPHINX)
 	@$(PYTEST)
 
 lint: $(STAMP)
@@ -35,5 +40,8 @@ bench: $(STAMP)
 	@echo "[bench] measuring this machine, some minutes (stop other programs first); what is recorded: $(BIN)/python -m benchmarks"
 	@for what in envs act train update; do $(BIN)/python -m fewstep bench $$what || exit 1; done
 
+docs: $(SPHINX)
+	@$(BIN)/sphinx-build -W --keep-going -q docs site && echo "[docs] open site/index.html"
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

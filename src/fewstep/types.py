@@ -12,9 +12,9 @@ class Transition(NamedTuple):
 
     In a batch with ``replay.n_step`` above 1 it is the first of up to n steps: ``reward`` is their discounted
     sum, ``terminated`` and ``next_obs`` are those of the last, and ``discount`` says how much the value of
-    ``next_obs`` counts.
+    ``next_obs`` counts. Shapes below are trailing; numpy on the host, jax arrays inside an update.
 
-    Attributes (trailing shapes; numpy on the host, jax arrays inside an update):
+    Attributes:
         obs: ``[obs_size]`` float32, the observation the action was chosen from.
         action: ``[act_size]`` float32 in [-1, 1].
         reward: ``[]`` float32, in the environment's units, or in those of ``reward/divisor``
@@ -44,7 +44,9 @@ STORED = ("obs", "action", "reward", "terminated", "next_obs")
 class Rollout(NamedTuple):
     """T consecutive steps of N environments, in order, taken by one policy.
 
-    Attributes (leading axes ``[T, N]``; numpy on the host, jax arrays inside an update):
+    Shapes below come after the leading axes ``[T, N]``; numpy on the host, jax arrays inside an update.
+
+    Attributes:
         obs: ``[obs_size]`` float32, the observation the action was chosen from.
         action: ``[act_size]`` float32, as the policy drew it. It may lie outside [-1, 1], the environment
             clips it: the density of what was drawn is the density of this number.
