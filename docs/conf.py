@@ -4,12 +4,14 @@ import dataclasses
 import inspect
 import os
 import re
+import typing
 from typing import Any
 
 import jinja2
 from sphinx.application import Sphinx
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # importing is all that is done
+typing.GENERATING_DOCUMENTATION = "fewstep"  # jaxtyping shows shapes as they are written
 
 import fewstep
 from fewstep.algos import registry
@@ -30,8 +32,7 @@ myst_heading_anchors = 6  # links name headings as code hosts do
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-napoleon_use_ivar = True  # fields as a list; their types are in the signature
-napoleon_attr_annotations = False
+napoleon_custom_sections = [("Attributes", "params_style")]  # a list; the types are in the signature
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
@@ -41,9 +42,11 @@ html_title = f"fewstep {release}"
 html_copy_source = html_show_sourcelink = html_domain_indices = False
 
 ANNOTATIONS = (
-    (r"~?\bjaxtyping\.(\w+\[)", r"\1"),
-    (r"\bjaxlib\._jax\.Array\b", "Array"),
-    (r"Key\[Array, ''\] \| ~?UInt32\[Array, '2'\] \| ~?UInt32\[Array, '4'\]", "PRNGKeyArray"),
+    (r"~?[\w.]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]", "ArrayLike"),
+    (
+        r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[(.+?)\]\]",
+        r"NDArray[\1]",
+    ),
     (r"Annotated\[(.+?), ~?(?:fewstep\.config\.settings\.)?Range\([^()]*\)\]", r"\1"),
     (r"<factory>", "..."),
     (r"<function (\w+)>", r"\1"),
@@ -71,7 +74,10 @@ def list_algorithms(app: Sphinx, page: str, source: list[str]) -> None:
     if page != "api/algorithms":
         return
     configs = {name: sections(registry.get(name).config) for name in registry.BUILT_IN}
-    own = {name: [path(cls) for cls in found if name in cls.__module__.split(".")] for name, found in configs.items()}
+    own = {
+        name: [path(cls) for cls in found if name in cls.__module__.split(".")]
+        for name, found in configs.items()
+    }
     listed = {cls for found in own.values() for cls in found}
     every = dict.fromkeys(path(cls) for found in configs.values() for cls in found)
     source[0] = jinja2.Template(source[0]).render(
@@ -106,8 +112,14 @@ def plain_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
     lines[:] = found
 
 
+def fields_of_tuples(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what ``NamedTuple`` says of each field; the class has its own words."""
+    return type(obj).__name__ == "_tuplegetter" or None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-skip-member", fields_of_tuples)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon
     app.connect("source-read", list_algorithms)

@@ -5,7 +5,10 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
+SITE = ROOT / "docs" / "index.md"
+"""The first page of the site: the README's, and the order of the others."""
+DOCS = sorted({*(ROOT / "docs").rglob("*.md")} - {SITE})
+PAGES = [ROOT / "README.md", *DOCS, ROOT / "benchmarks" / "README.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -34,8 +34,10 @@ def check_env(
 ) -> list[Finding]:
     """Run ``steps`` random steps twice from the same ``seed`` and once from another; at least one finding.
 
-    Raises UsageError only if there is no such environment or it cannot be built; whatever is wrong with the
-    values it returns is a finding.
+    Whatever is wrong with the values it returns is a finding.
+
+    Raises:
+        UsageError: there is no such environment, or it cannot be built.
     """
     if steps < 1:
         raise UsageError(f"a check needs at least 1 step, got {steps}")

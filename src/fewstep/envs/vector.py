@@ -77,7 +77,7 @@ class VectorEnv:
     Attributes:
         env_id: what the environment is called in messages and run directories.
         spec: sizes of observation and action vectors.
-        count: N.
+        count: how many environments there are, N.
         observation_space, action_space: as the environment declares them.
         steps_per_second: of simulated time, 30 where the environment does not say.
         max_episode_steps: the time limit of an episode, None if the environment declares none.
@@ -232,16 +232,21 @@ def make(
 ) -> VectorEnv:
     """Build ``count`` copies of an environment.
 
-    ``env`` is a Gymnasium id (``HalfCheetah-v4``), ``module:Id-v0`` for an environment that ``module``
-    registers, ``toy/bandit`` or ``toy/multigoal``, or a function of no arguments that returns a new
-    environment at each call. ``max_episode_steps`` replaces the time limit of an id, and adds one to what a
-    function returns; it counts steps of the environment, of which one here is ``action_repeat`` with the same
-    action, rewards summed. ``render_mode`` is Gymnasium's (``"rgb_array"`` for pictures); None, the default,
-    never touches a display. ``watch`` puts the environments of an id into processes of their own that are
-    watched (toys excepted: they cannot fail).
+    Args:
+        env: a Gymnasium id (``HalfCheetah-v4``), ``module:Id-v0`` for an environment that ``module``
+            registers, ``toy/bandit`` or ``toy/multigoal``, or a function of no arguments that returns a new
+            environment at each call.
+        count: how many, at least 1.
+        render_mode: Gymnasium's (``"rgb_array"`` for pictures); None never touches a display.
+        max_episode_steps: replaces the time limit of an id, and adds one to what a function returns; it
+            counts steps of the environment.
+        action_repeat: steps of the environment that one step here is, with the same action, rewards summed.
+        watch: puts the environments of an id into processes of their own that are watched (toys excepted:
+            they cannot fail).
 
-    Raises UsageError for unknown ids, for environments that cannot be built or have another time limit than
-    was asked for, for spaces fewstep cannot learn on and for wrappers that keep running statistics.
+    Raises:
+        UsageError: the id is unknown, or the environment cannot be built, has another time limit than was
+            asked for, spaces fewstep cannot learn on, or a wrapper that keeps running statistics.
     """
     if count < 1:
         raise UsageError(f"the number of environments must be at least 1, got {count}")
