@@ -1,4 +1,4 @@
-"""The site: these pages and the docstrings, by Sphinx (`make docs`). It needs no network, nor does its reader."""
+"""The site that ``make docs`` builds by Sphinx: these pages and the docstrings, without any network."""
 
 import dataclasses
 import inspect

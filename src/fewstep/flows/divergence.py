@@ -51,8 +51,8 @@ def average_divergence_target(
 ) -> tuple[Scalar, Scalar]:
     """The network's value ``d(x, r, t)`` and its target ``div - (t - r) dd/dt`` (MFPO).
 
-    The MeanFlow identity with the divergence in place of the velocity: ``v`` moves the point, ``div`` is what is
-    averaged. The target carries no gradient.
+    The MeanFlow identity with the divergence in place of the velocity: ``v`` moves the point, ``div`` is
+    what is averaged. The target carries no gradient.
     """
     value, derivative = total_derivative(d, x, r, t, v)
     return value, lax.stop_gradient(div - (t - r) * derivative)
