@@ -112,8 +112,8 @@ class Run:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Packages beside Gymnasium that returns depend on. Of an environment that fewstep does not know: MuJoCo
-        unless the run recorded that it was not loaded."""
+        """Packages beside Gymnasium that returns depend on. Of an environment that fewstep does not know:
+        MuJoCo unless the run recorded that it was not loaded."""
         known = packages_of(self.env)
         if known is None:
             return () if self.provenance and not self.version("mujoco") else ("mujoco",)
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def is_saved_model(self) -> bool:
-        """Whether this is what ``Model.save`` writes: something to load, without any record of its training."""
+        """Whether this is what ``Model.save`` writes: something to load, without a record of its training."""
         here = {name for name, _ in self.files}
         return bool(self.saved) and not here.intersection(RECORDS)
 

@@ -26,7 +26,8 @@ class Result:
 
     Attributes:
         final: mean return of the last evaluation.
-        last: mean over the last evaluations of their mean returns; averaged: how many, ``LAST`` or all there are.
+        last: mean over the last evaluations of their mean returns; averaged: how many, ``LAST`` or all there
+            are.
         best: highest mean return of any evaluation. A maximum over noise: biased upwards.
         area: area under the mean-return curve divided by its width, that is the mean return along training.
         evaluations: how many there were; episodes: of the last one.
@@ -79,7 +80,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs whose returns may be compared: one environment under one version of its simulator (``Run.simulator``)."""
+    """Runs whose returns may be compared: one environment under one version of its simulator
+    (``Run.simulator``)."""
 
     env: str
     simulator: str | None
