@@ -126,7 +126,12 @@ def page(search: Search, study: optuna.Study) -> str:
         lines += [_row([name, f"{share:.2f}"]) for name, share in shares.items()]
     else:
         lines.append(f"Told from {ENOUGH} trials run to the end on, if their scores differ.")
-    lines += ["", "![Scores along every setting](slices.svg)", *_failures(trials), ""]
+    lines += ["", "![Scores along every setting](slices.svg)", ""]
+    lines += [
+        "Blue: run to the end; grey: pruned, with its score there; orange: the best.",
+        *_failures(trials),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -150,7 +155,7 @@ def _shown(value: Any) -> str:
 def slices(search: Search, trials: Sequence[FrozenTrial]) -> Figure:
     """Score over each setting, a panel per setting; to be called inside ``styled()``.
 
-    Blue: run to the end; grey: pruned, at its last rung; red: the best.
+    Blue: run to the end; grey: pruned, at its last rung; orange: the best.
     """
     rows = math.ceil(len(search.space) / COLUMNS)
     wide = WIDTH / COLUMNS - style.LEFT - GAP
@@ -192,9 +197,8 @@ def _scale(axes: Axes, domain: Domain) -> None:
         axes.set_xscale("log")
         margin = (domain.high / domain.low) ** 0.05
         axes.set_xlim(domain.low / margin, domain.high * margin)
-        axes.xaxis.set_major_locator(
-            LogLocator(10, subs=(1,) if domain.high > 300 * domain.low else (1, 2, 5))
-        )
+        decades = domain.high >= 30 * domain.low  # or ticks between powers of ten would touch
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1,) if decades else (1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
