@@ -33,6 +33,7 @@ def wait_for(done, process, seconds=240):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_stopped_and_continued_it_ends_like_an_undisturbed_search(spec, tmp_path, capsys):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main(["tune", str(spec), "--out", str(whole)]) == 0
