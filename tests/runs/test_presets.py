@@ -71,6 +71,7 @@ NO_NUMBER = {
     "replay.noise_repeat",  # new noise at every step
     "replay.reward",  # the environment's own
     "training.checkpoint_every",
+    "training.device_env",  # none
     "training.env_process",
     "training.env_restarts",
     "training.env_timeout",
