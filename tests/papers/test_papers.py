@@ -60,8 +60,10 @@ def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, 
         pytest.skip("needs a clone of HumanoidBench")
     out = tmp_path / "out"
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
     for kind in ("svg", "csv", "md"):
-        assert str(out / f"{name}.{kind}") in capsys.readouterr().out or (out / f"{name}.{kind}").is_file()
+        assert str(out / f"{name}.{kind}") in shown
+        assert (out / f"{name}.{kind}").is_file()
     rows = list(csv.DictReader((out / f"{name}.csv").open()))
     item = catalogue.item(paper, name)
     assert [row["variant"] for row in rows] == item.labels

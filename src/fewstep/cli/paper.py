@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from fewstep.cli.common import rooted, whole
-
-SCALES = ("tiny", "small", "full")
+from fewstep.papers.catalogue import SCALES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

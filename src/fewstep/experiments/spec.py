@@ -63,11 +63,16 @@ def read(path: Path) -> Spec:
         UsageError: the file cannot be read, or says something that is not known or cannot be; the message
             names the file and the place.
     """
+    return parse(tree_of(path), str(path))
+
+
+def tree_of(path: Path) -> dict[str, Any]:
+    """A TOML file, parsed. Raises UsageError if it cannot be read or is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    return parse(parse_toml(text, str(path)), str(path))
+    return parse_toml(text, str(path))
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Spec:

@@ -16,8 +16,8 @@ from fewstep.analysis.report import toy_comparison
 from fewstep.analysis.report.sheets import Cell, Sheet, filled, shown, to_csv
 from fewstep.analysis.report.tables import over_seeds
 from fewstep.analysis.runs.reading import Run
-from fewstep.analysis.runs.summary import Curve, Result, common_mean, cost, mode_curve, modes, results
-from fewstep.analysis.statistics.comparison import NATIVE, Entry, actions_of
+from fewstep.analysis.runs.summary import Curve, Result, common_mean, cost, mode_curve, results
+from fewstep.analysis.statistics.comparison import Entry, native_mode
 from fewstep.errors import FewstepError, UsageError
 from fewstep.papers.catalogue import Item
 
@@ -223,14 +223,13 @@ def _panels(titles: Sequence[str], legend: Sequence[str] = ()) -> tuple[Figure, 
 
 
 def _native(run: Run) -> Result:
-    """How the run did as its algorithm's paper acts; in its first mode where that is not recorded."""
-    mode = actions_of(run, NATIVE)
-    told = {result.actions: result for result in results(run)}
-    return told[mode] if mode in told else told[modes([run])[0]]
+    """How the run did as its algorithm's paper acts."""
+    mode = native_mode(run)
+    return next(result for result in results(run) if result.actions == mode)
 
 
 def _curve(run: Run) -> Curve:
-    return mode_curve(run, _native(run).actions)
+    return mode_curve(run, native_mode(run))
 
 
 def _envs(runs: Sequence[Run]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.algos import registry
-from fewstep.config import RunConfig, TrainingConfig, known_settings, parse_toml, resolve, settings
+from fewstep.config import RunConfig, TrainingConfig, known_settings, resolve, settings
 from fewstep.errors import UsageError, shown
 from fewstep.experiments import spec
 from fewstep.experiments.spec import Entry, Resources
@@ -86,11 +86,7 @@ def read(path: Path) -> Search:
         UsageError: the file cannot be read, or says something that is not known or cannot be; the message
             names the file and the place.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    return parse(parse_toml(text, str(path)), str(path))
+    return parse(spec.tree_of(path), str(path))
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Search:

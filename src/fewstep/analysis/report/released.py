@@ -8,10 +8,9 @@ from fewstep.analysis.figures import comparison_curves, style
 from fewstep.analysis.report.html import Panel, Section
 from fewstep.analysis.report.sheets import Cell, Sheet
 from fewstep.analysis.report.tables import over_seeds
-from fewstep.analysis.runs.reading import Run
 from fewstep.analysis.runs.released import Released
-from fewstep.analysis.runs.summary import Curve, Group, mode_curve, modes
-from fewstep.analysis.statistics.comparison import NATIVE, Entry, actions_of
+from fewstep.analysis.runs.summary import Curve, Group, mode_curve
+from fewstep.analysis.statistics.comparison import Entry, native_mode
 
 WARNING = (
     "Others' curves are as they were released. Machines, versions of the simulator, evaluation and what "
@@ -30,7 +29,7 @@ def section(groups: Sequence[Group], files: Sequence[Released]) -> Section:
 
 def _part(group: Group, files: Sequence[Released], index: int) -> Section:
     ours = {
-        variant.label: tuple(_native(run) for run in variant.runs if run.evaluations)
+        variant.label: tuple(mode_curve(run, native_mode(run)) for run in variant.runs if run.evaluations)
         for variant in group.variants
         if any(run.evaluations for run in variant.runs)
     }
@@ -80,8 +79,3 @@ def _until(curve: Curve, end: float) -> Curve:
     steps, values = curve
     kept = np.asarray(steps) <= end
     return steps[kept], values[kept]
-
-
-def _native(run: Run) -> Curve:
-    mode = actions_of(run, NATIVE)
-    return mode_curve(run, mode if mode in modes([run]) else modes([run])[0])

@@ -186,6 +186,13 @@ def actions_of(run: Run, mode: str) -> str | None:
     return rest[0] if NATIVE in named and len(rest) == 1 else None
 
 
+def native_mode(run: Run) -> str:
+    """The recorded action mode in which the run acts as its paper does; its first one where that cannot be
+    told. The run has evaluations."""
+    found, mode = modes([run]), actions_of(run, NATIVE)
+    return mode if mode in found else found[0]
+
+
 def choose(tasks: Sequence[set[str]]) -> tuple[list[int], set[str]]:
     """Which contenders to compare on which tasks, given the tasks of each: all that are kept share all tasks.
 
