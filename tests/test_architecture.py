@@ -59,7 +59,7 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "analysis": "numbers runs statistics figures report",
     "config": "settings replay presets run",
     "critics": "categorical gaussian heads ensemble",
-    "deploy": "program tracing runtime formats export",
+    "deploy": "program tracing runtime formats export pacing",
     "envs": "messages layers rendering place spaces toys suites registry adapter process vector check "
     "interface",
     "tuning": "space spec study runs report",

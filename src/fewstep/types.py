@@ -87,6 +87,7 @@ class EnvInfo:
         low, high: bounds of each entry of a flat action, in the environment's units.
         action_shape: of the environment's own actions.
         action_repeat: steps of the environment that each action is for.
+        rate: actions per second of simulated time; None where the environment does not say.
     """
 
     env: str
@@ -95,6 +96,7 @@ class EnvInfo:
     high: tuple[float, ...]
     action_shape: tuple[int, ...]
     action_repeat: int = 1
+    rate: float | None = None
 
     @property
     def spec(self) -> Spec:

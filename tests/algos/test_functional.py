@@ -186,7 +186,7 @@ def test_what_is_refused_could_not_have_been_traced(name, setting, monkeypatch):
             with pytest.raises((TypeError, ValueError, UserWarning)):
                 traced_twice(update, jnp.float32(settings.flatten(cfg)[setting]))
     finally:
-        # Traces made here stay in jax's caches, where the next network of the same shape is compared with them.
+        # Traces made here stay in jax's caches, and the next network of the same shape would be compared.
         jax.clear_caches()
 
 

@@ -84,7 +84,7 @@ def test_tiny_networks(algo, sets, mode, tmp_path):
     check = agreement(artefact.program, obs, noise, want)
     formats.write(artefact, "c", tmp_path / "policy")
     check(act_c(compiled_c(tmp_path, "policy"), obs, noise, SPEC.act_size))
-    (path,) = formats.write(artefact, "onnx", tmp_path / "policy")
+    path, _ = formats.write(artefact, "onnx", tmp_path / "policy")
     for policy in (NumpyPolicy(artefact), deploy.load(path)):
         got = policy.act(obs, given)
         check(got)

@@ -43,7 +43,7 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("to", ["numpy", "onnx"])
 def test_a_policy_acts_where_jax_cannot_be_imported(to, tmp_path):
-    (path,) = formats.write(exported("smfp", TINY["smfp"], mode="best-of-3"), to, tmp_path / "policy")
+    path, _ = formats.write(exported("smfp", TINY["smfp"], mode="best-of-3"), to, tmp_path / "policy")
     done = subprocess.run([sys.executable, "-c", WITHOUT_JAX, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     here = deploy.load(path).act(np.ones(SPEC.obs_size), np.full(18, 0.5))
@@ -88,10 +88,10 @@ def test_other_files_are_refused(saved, tmp_path):
 def test_a_later_format_is_refused_by_its_number(saved):
     constants = load_file(saved)
     with safe_open(saved, framework="numpy") as file:
-        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 4', '"format": 5')
+        text = json.loads(file.metadata()["fewstep"])["content"].replace('"format": 5', '"format": 6')
     header = json.dumps({"content": text, "sha256": tensors.digest(text, constants)})
     save_file(constants, saved, metadata={"fewstep": header})
-    with pytest.raises(FewstepError, match="has format 5; this fewstep reads format 4"):
+    with pytest.raises(FewstepError, match="has format 6; this fewstep reads format 5"):
         deploy.load(saved)
 
 

@@ -32,7 +32,7 @@ def run(tmp_path):
 def test_both_formats(run, tmp_path, capsys):
     assert main(["export", str(run), "--to", "numpy", "--noise", "inside"]) == 0
     path = run / "export" / "policy.safetensors"
-    assert capsys.readouterr().out.split() == [str(path)]
+    assert capsys.readouterr().out.split() == [str(path), f"{path}.contract.json"]
     policy = deploy.load(path, seed=0)
     assert (policy.description.env, policy.description.env_steps) == ("Pendulum-v1", 500)
     vector = envs.make("Pendulum-v1", 1)
@@ -60,7 +60,7 @@ def test_an_action_repeat_goes_with_the_policy(tmp_path):
     one.save(tmp_path / "model")
     for model in (one, fewstep.load(tmp_path / "model")):
         for to in ("numpy", "onnx"):
-            (path,) = model.export(tmp_path / "policy", to)
+            path, _ = model.export(tmp_path / "policy", to)
             assert deploy.load(path).description.action_repeat == 2
         model.export(tmp_path / "policy", "c")
         model.close()
@@ -91,7 +91,7 @@ def test_the_python_face_writes_what_the_command_line_does(tmp_path):
 
     small = {"actor.hidden": [8], "critic.hidden": [8]}
     model = SAC("Pendulum-v1", preset="small", **small)
-    (path,) = model.export(tmp_path / "pole", "onnx", actions="best-of-4", noise="inside")
+    path, _ = model.export(tmp_path / "pole", "onnx", actions="best-of-4", noise="inside")
     policy = deploy.load(path, seed=1, obs_names=[f"observation[{i}]" for i in range(3)])
     assert (policy.noise_size, policy.description.actions) == (4, "best-of-4")
     assert policy.act(np.zeros(3)).shape == (1,)

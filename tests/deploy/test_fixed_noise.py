@@ -34,7 +34,7 @@ def close(found, wanted):
 def test_every_format_acts_as_predict_does(to, model, tmp_path):
     if FORMATS[to]:
         pytest.importorskip(FORMATS[to])
-    [file] = model.export(tmp_path / "policy", to, actions="native", noise="fixed")
+    file, _ = model.export(tmp_path / "policy", to, actions="native", noise="fixed")
     policy = deploy.load(file)
     assert policy.noise_size == 0
     assert policy.description.noise == "fixed"
@@ -56,7 +56,7 @@ def test_c_acts_as_predict_does(model, tmp_path):
     import ctypes
     import subprocess
 
-    source, _ = model.export(tmp_path / "policy", "c", actions="native", noise="fixed")
+    source, *_ = model.export(tmp_path / "policy", "c", actions="native", noise="fixed")
     library = tmp_path / "policy.so"
     subprocess.run(["gcc", *helpers.STRICT, "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
     act = ctypes.CDLL(str(library)).fewstep_act
@@ -68,7 +68,7 @@ def test_c_acts_as_predict_does(model, tmp_path):
 
 def test_onnx_by_itself_takes_a_batch(model, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
-    [file] = model.export(tmp_path / "policy", "onnx", actions="native", noise="fixed")
+    file, _ = model.export(tmp_path / "policy", "onnx", actions="native", noise="fixed")
     session = runtime.InferenceSession(str(file))
     assert [given.name for given in session.get_inputs()] == ["obs"]
     close(session.run(None, {"obs": OBS})[0], model.predict(OBS, deterministic=True)[0])
@@ -76,7 +76,7 @@ def test_onnx_by_itself_takes_a_batch(model, tmp_path):
 
 def test_the_command_line_writes_the_same(model, tmp_path, capsys):
     model.save(tmp_path / "model")
-    [file] = model.export(tmp_path / "python", actions="native", noise="fixed")
+    file, _ = model.export(tmp_path / "python", actions="native", noise="fixed")
     words = ["export", str(tmp_path / "model"), "--to", "numpy", "--actions", "native", "--noise"]
     assert main([*words, "fixed", "--out", str(tmp_path / "command")]) == 0
     assert (tmp_path / "command.safetensors").read_bytes() == file.read_bytes()

@@ -19,7 +19,7 @@ from tests.deploy.helpers import SPEC, TINY, exported, from_jax, observations
 def test_the_example_of_the_page_in_a_fresh_process(tmp_path):
     artefact, obs = exported("smfp", TINY["smfp"]), observations(SPEC.obs_size)[50:]
     want, noise = from_jax("smfp", obs, sets=TINY["smfp"])
-    (path,) = formats.write(artefact, "stablehlo", tmp_path / "cheetah")
+    path, _ = formats.write(artefact, "stablehlo", tmp_path / "cheetah")
     np.savez(tmp_path / "in.npz", obs=obs, noise=noise)
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
     (example,) = (part for part in page.split("```python\n")[1:] if "deserialize" in part)

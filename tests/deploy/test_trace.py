@@ -173,7 +173,7 @@ def test_a_run_is_exported_where_its_environment_cannot_be_imported(tmp_path, ca
     monkeypatch.setattr("fewstep.envs.registry.resolve", _no_environment)
     assert saved_policy.load(directory.policy).info == info
     assert main(["export", str(directory.path), "--to", "numpy", "--actions", "native"]) == 0
-    exported = deploy.load(capsys.readouterr().out.strip(), obs_names=info.obs_names)
+    exported = deploy.load(capsys.readouterr().out.split()[0], obs_names=info.obs_names)
     actions = exported.act(observations(5, 200), np.random.default_rng(0).normal(size=(200, 12)))
     assert -2.0 <= actions.min() < -1.0
     assert 2.0 < actions.max() <= 3.0

@@ -42,7 +42,7 @@ def test_the_file_behind_a_link_is_replaced_by_an_export(model, tmp_path):
     sac = fewstep.SAC("toy/multigoal", **FAST, **{"actor.hidden": [4], "critic.hidden": [4]})
     (tmp_path / "latest.safetensors").symlink_to("v3.safetensors")
     for _ in range(2):
-        assert sac.export(tmp_path / "latest") == [tmp_path / "latest.safetensors"]
+        assert sac.export(tmp_path / "latest")[0] == tmp_path / "latest.safetensors"
     assert (tmp_path / "latest.safetensors").is_symlink()
     assert (tmp_path / "v3.safetensors").is_file()
     (tmp_path / "pipe.safetensors").mkdir()
@@ -201,6 +201,6 @@ def test_a_model_of_a_function_is_saved_without_it(tmp_path, capsys):
 def test_a_policy_from_a_function_is_exported_and_evaluated(tmp_path):
     sizes = {"actor.hidden": [4], "critic.hidden": [4], "training.max_episode_steps": 5}
     one = fewstep.SAC(Dicts, **FAST, **sizes)
-    [file] = one.export(tmp_path / "policy", actions="mode")
+    file, _ = one.export(tmp_path / "policy", actions="mode")
     assert fewstep.deploy.load(file).description.env == "function/Dicts"
     assert one.evaluate(2)[1].tolist() == [5, 5]

@@ -7,6 +7,7 @@ Loading and acting import numpy and what the format itself needs (safetensors; o
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewstep.deploy.formats import contract
 from fewstep.deploy.formats.numpy import write as artefact
 from fewstep.deploy.formats.numpy.run import NumpyPolicy
 from fewstep.deploy.runtime import DeployedPolicy
@@ -16,7 +17,7 @@ __all__ = ["DeployedPolicy", "NumpyPolicy", "load"]
 
 
 def load(path: str | Path, seed: int | None = None, obs_names: Sequence[str] | None = None) -> DeployedPolicy:
-    """Open an exported policy; the suffix says which format it is in.
+    """Open an exported policy; the suffix says which format it is in. A contract beside it must be its own.
 
     Args:
         path: the file: ``.safetensors`` (of ``--to numpy``), ``.onnx`` or ``.stablehlo``.
@@ -42,6 +43,7 @@ def load(path: str | Path, seed: int | None = None, obs_names: Sequence[str] | N
             policy = StableHloPolicy(path, seed)
         case _:
             policy = NumpyPolicy(artefact.read(path), seed)
+    contract.require(path, policy.description)
     if obs_names is not None:
         policy.require_observation(obs_names)
     return policy

@@ -27,7 +27,7 @@ class Adapter:
         index: how messages call it.
         observations, actions: the flat views of its spaces.
         observation_space, action_space: its own.
-        steps_per_second: of simulated time, 30 where it does not say.
+        steps_per_second: of simulated time; None where it does not say.
         running: True between a reset and the end of the episode.
         obs_size, low, high: numbers in a flat observation; the bounds of the environment's own actions.
 
@@ -164,9 +164,9 @@ class Adapter:
         return bool(flag)
 
 
-def _steps_per_second(env: gymnasium.Env[Any, Any]) -> float:
+def _steps_per_second(env: gymnasium.Env[Any, Any]) -> float | None:
     declared = env.metadata.get("render_fps")
-    return float(declared) if isinstance(declared, int | float) and declared > 0 else 30.0
+    return float(declared) if isinstance(declared, int | float) and declared > 0 else None
 
 
 def check_seed(seed: Any) -> int:

@@ -58,7 +58,7 @@ class Single(Protocol):
     index: int
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
-    steps_per_second: float
+    steps_per_second: float | None
     obs_size: int
     low: NDArray[Any]
     high: NDArray[Any]
@@ -79,7 +79,7 @@ class VectorEnv:
         spec: sizes of observation and action vectors.
         count: how many environments there are, N.
         observation_space, action_space: as the environment declares them.
-        steps_per_second: of simulated time, 30 where the environment does not say.
+        steps_per_second: of simulated time; None where the environment does not say.
         max_episode_steps: the time limit of an episode, None if the environment declares none.
         toy: what a toy environment tells about itself, None for every other environment.
     """
@@ -120,7 +120,8 @@ class VectorEnv:
         first = self._adapters[0]
         names = tuple(map(first.observation_name, range(first.obs_size)))
         low, high = (tuple(end.tolist()) for end in (first.low, first.high))
-        return EnvInfo(self.env_id, names, low, high, self.action_space.shape or ())
+        shape = self.action_space.shape or ()
+        return EnvInfo(self.env_id, names, low, high, shape, rate=self.steps_per_second)
 
     @property
     def obs(self) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from fewstep.training.device.trainer import AnyTrainer
 from fewstep.types import EnvInfo, Spec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-FORMAT = 3
+FORMAT = 4
 LARGEST_DESCRIPTION = 16 * 2**20
 """Bytes. A description is a page of settings and a name per number of an observation, not more."""
 
@@ -150,7 +150,8 @@ def _info(description: dict[str, Any]) -> EnvInfo:
     shape = tuple(int(size) for size in description["action_shape"])
     if not (len(low) == len(high) == math.prod(shape)):
         raise ValueError(f"{len(low)} lower and {len(high)} upper bounds for actions of shape {shape}")
-    return EnvInfo(str(description["env"]), names, low, high, shape, int(description["action_repeat"]))
+    rate = None if description["rate"] is None else float(description["rate"])
+    return EnvInfo(str(description["env"]), names, low, high, shape, int(description["action_repeat"]), rate)
 
 
 @numerics.own

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from fewstep.deploy.formats import stablehlo
+from fewstep.deploy.formats import contract, stablehlo
 from fewstep.deploy.formats.c import source as c_source
 from fewstep.deploy.formats.extras import need
 from fewstep.deploy.formats.numpy import write as artefact
@@ -68,7 +68,7 @@ def get(name: str, prefix: str | None = None) -> Format:
 
 
 def write(exported: Exported, to: str, path: Path, prefix: str | None = None) -> list[Path]:
-    """Write the policy in the format ``to``; each file appears whole or not at all.
+    """Write the policy in the format ``to``, and its contract; each file appears whole or not at all.
 
     Args:
         exported: what to write.
@@ -77,7 +77,7 @@ def write(exported: Exported, to: str, path: Path, prefix: str | None = None) ->
         prefix: what the names in a C file begin with, ``fewstep`` without it.
 
     Returns:
-        The files written.
+        The files written, the contract last.
 
     Raises:
         UsageError: no such format, or a path that cannot be a file of it.
@@ -87,8 +87,10 @@ def write(exported: Exported, to: str, path: Path, prefix: str | None = None) ->
     stem = path.with_suffix("") if path.suffix == form.suffix else path
     if not stem.name or os.path.isdir(path):
         raise UsageError(f"{path} is a folder; give --out the file to write, such as {path / 'policy'}")
-    content = form.files(exported, stem.name)
-    files = [stem.with_name(stem.name + suffix) for suffix in content]
+    content = {stem.name + suffix: data for suffix, data in form.files(exported, stem.name).items()}
+    agreed = contract.path_of(stem.with_name(stem.name + form.suffix)).name
+    content[agreed] = contract.to_bytes(exported, content)
+    files = [stem.with_name(name) for name in content]
     for file in files:
         if os.path.exists(file) and not os.path.isfile(file):
             raise UsageError(f"{file} is not a file; give --out another name")

@@ -17,7 +17,7 @@ from fewstep.deploy.program.program import FloatArray
 from fewstep.deploy.runtime import DeployedPolicy
 from fewstep.errors import FewstepError, UsageError
 
-FORMAT = 2
+FORMAT = 3
 TENSOR = "exported"
 PLATFORMS = ("cpu", "cuda", "tpu")
 

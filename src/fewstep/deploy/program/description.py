@@ -21,7 +21,9 @@ class Description:
         noise: ``input``, the caller gives it, ``inside``, the artefact can draw it itself, or ``fixed``, it
             is always the same, so that one observation gives one action.
         obs_names: what each number of a flat observation is called in the environment's own terms.
+        low, high: bounds of each entry of a flat action, in the environment's units; both are reached.
         action_shape: of the environment's own actions.
+        rate: actions per second that it was trained at; None where the environment did not say.
         action_repeat: steps of the environment that each action is for: how often it was taken in training.
         weights: SHA-256 sum of the trained policy's arrays, the same in every format it is written in.
         fewstep: the version that exported it.
@@ -34,7 +36,10 @@ class Description:
     actions: str
     noise: str
     obs_names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
     action_shape: tuple[int, ...]
+    rate: float | None
     action_repeat: int
     weights: str
     fewstep: str
@@ -46,7 +51,8 @@ class Description:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of ``to_json``, for what ``json`` made of it."""
-        tuples: dict[str, Any] = {name: tuple(values[name]) for name in ("obs_names", "action_shape")}
+        lists = ("obs_names", "low", "high", "action_shape")
+        tuples: dict[str, Any] = {name: tuple(values[name]) for name in lists}
         return cls(**(values | tuples))
 
 

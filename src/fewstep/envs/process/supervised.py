@@ -148,7 +148,7 @@ class RemoteAdapter:
         self.index = place.index
         self.observation_space = space_json.from_json(about["observation_space"])
         self.action_space = space_json.from_json(about["action_space"])
-        self.steps_per_second = float(about["steps_per_second"])
+        self.steps_per_second: float | None = about["steps_per_second"]
         self._observations = ObservationView(self.observation_space, place.env_id)
         actions = ActionView(self.action_space, place.env_id)
         self.obs_size, self.low, self.high = self._observations.size, actions.low, actions.high

@@ -93,7 +93,8 @@ def record(
         vector.close()
 
 
-def _pace(steps_per_second: float) -> tuple[int, float]:
-    """Film every n-th step, at which rate."""
+def _pace(steps_per_second: float | None) -> tuple[int, float]:
+    """Film every n-th step, at which rate: where the environment does not say, every one at 30."""
+    steps_per_second = steps_per_second or 30.0
     stride = max(1, math.ceil(steps_per_second / MOST_FRAMES_PER_SECOND))
     return stride, steps_per_second / stride

@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 from fewstep.deploy.formats.c import noise as c_random
 from fewstep.deploy.formats.c import operations as c_pieces
 from fewstep.deploy.program import buffers
@@ -72,6 +74,9 @@ def _header(exported: Exported, name: str, seeded: bool, prefix: str) -> str:
     guard = f"{upper}_{re.sub(r'[^A-Za-z0-9_]', '_', name).upper()}_H"
     about = exported.description
     names = ", ".join(map(_string, about.obs_names))
+    low, high = (", ".join(literal(float(np.float32(end))) for end in row) for row in (about.low, about.high))
+    known = f"/* Actions per second that it was trained at. */\n#define {upper}_RATE_HZ {about.rate!r}\n"
+    rate = "" if about.rate is None else known
     need = "independent standard normal numbers" if exported.noise_size else "not read, may be NULL"
     return f"""\
 /* {_about(exported)} */
@@ -88,7 +93,10 @@ def _header(exported: Exported, name: str, seeded: bool, prefix: str) -> str:
 #define {upper}_WEIGHTS_SHA256 {_string(about.weights)}
 /* What the numbers of an observation are called: const char *names[] = {upper}_OBS_NAMES; */
 #define {upper}_OBS_NAMES {{{names}}}
-
+/* Bounds of each entry of an action, both reached: const float low[] = {upper}_ACT_LOW; */
+#define {upper}_ACT_LOW {{{low}}}
+#define {upper}_ACT_HIGH {{{high}}}
+{rate}
 #ifdef __cplusplus
 extern "C" {{
 #endif

@@ -12,7 +12,7 @@ from fewstep.deploy.program.description import Description, Exported
 from fewstep.deploy.program.program import NOISE, FloatArray, Instruction, Program
 from fewstep.errors import UsageError
 
-FORMAT = 4
+FORMAT = 5
 
 
 def to_bytes(exported: Exported) -> bytes:

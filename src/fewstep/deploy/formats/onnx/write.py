@@ -15,7 +15,7 @@ from fewstep.deploy.formats.extras import need
 from fewstep.deploy.program.description import Exported
 from fewstep.deploy.program.program import EPSILON, NOISE, OBS, Instruction, Program
 
-FORMAT, OPSET, IR_VERSION = 2, 20, 10
+FORMAT, OPSET, IR_VERSION = 3, 20, 10
 """Versions: of what the metadata ``fewstep`` holds, of the operators (Gelu came with 20), of the file."""
 METADATA = "fewstep"
 ACTION = "action"
