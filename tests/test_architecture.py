@@ -30,6 +30,7 @@ ARROWS = {
     "experiments": {"algos", "envs", "runs"},
     "papers": {"algos", "analysis", "runs"},
     "tuning": {"experiments", "analysis", "algos", "runs"},
+    "sharing": {"analysis", "runs"},
     "sinks": {"runs"},
     "bench": {"algos", "critics", "nets", "envs", "training", "api", "deploy"},
     "deploy": {"algos", "nets"},
@@ -47,6 +48,7 @@ ARROWS = {
         "experiments",
         "papers",
         "tuning",
+        "sharing",
         "sinks",
         "bench",
     },
@@ -62,6 +64,7 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "deploy": "program tracing runtime formats export pacing",
     "envs": "messages layers rendering place spaces toys suites registry adapter process vector check "
     "interface",
+    "sharing": "card bundle hub",
     "tuning": "space spec study runs report",
     "training": "seeds signals state_io donation compiled acting demands collect learner trainer device "
     "saved_policy saved_model evaluation run several",
@@ -76,6 +79,7 @@ WITHOUT_JAX = (
     "replay",
     "runs",
     "analysis",
+    "sharing",
     "sinks",
     "cli",
 )

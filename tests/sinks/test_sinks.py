@@ -93,6 +93,32 @@ def test_wandb_is_filled_once_and_continued(run, monkeypatch, capsys):
     assert (made[0].settings["project"], made[0].settings["group"]) == ("p", "E/a")
 
 
+def test_trackio_is_filled_once_and_continued(run, monkeypatch, capsys):
+    fake, made, sent = types.ModuleType("trackio"), [], []
+
+    class Held:
+        def log(self, values, step):
+            sent.append((step, values))
+
+        def finish(self):
+            pass
+
+    fake.init = lambda **settings: made.append(settings) or Held()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    assert main(["sync", str(run.path), "--to", "trackio", "--project", "p"]) == 0
+    with run.metrics.open("a") as file:
+        file.write(json.dumps({"env_steps": 30, "critic/loss": 9.0}) + "\n")
+    assert main(["sync", str(run.path), "--to", "trackio", "--project", "p"]) == 0
+    assert [step for step, _ in sent] == [10, 20, 30]
+    assert sent[-1][1] == {"critic/loss": 9.0}
+    assert made[0]["name"] == made[1]["name"]
+    assert made[0]["name"].startswith("E/a/seed-3 ")
+    assert (made[0]["project"], made[0]["group"], made[0]["resume"]) == ("p", "E/a", "allow")
+    assert main(["sync", str(run.path), "--to", "trackio", "--project", "another"]) == 0
+    assert [step for step, _ in sent] == [10, 20, 30, 10, 20, 30]
+    assert "3 points" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -27,7 +27,9 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "stablehlo": ("flatbuffers",),
     "tensorboard": ("tensorboardX",),
+    "trackio": ("trackio",),
     "wandb": ("wandb",),
+    "hub": ("huggingface_hub",),
     "data": ("minari", "h5py"),
     "tune": ("optuna",),
 }

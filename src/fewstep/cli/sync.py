@@ -1,4 +1,4 @@
-"""Show runs in TensorBoard or Weights & Biases, from their JSON lines."""
+"""Show runs in TensorBoard, Trackio or Weights & Biases, from their JSON lines."""
 
 import argparse
 from pathlib import Path
@@ -7,11 +7,11 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep sync``."""
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run directories")
-    parser.add_argument("--to", required=True, metavar="SINK", help="tensorboard or wandb")
+    parser.add_argument("--to", required=True, metavar="SINK", help="tensorboard, trackio or wandb")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the files (default: one in each run directory)"
     )
-    parser.add_argument("--project", default="fewstep", metavar="NAME", help="project of W&B")
+    parser.add_argument("--project", default="fewstep", metavar="NAME", help="project of Trackio or W&B")
     parser.add_argument(
         "--follow", action="store_true", help="one run: go on until the process that writes it has ended"
     )

@@ -108,6 +108,11 @@ class RunDir:
         """Action samples and trajectories of toy environments."""
         return self.path / "samples"
 
+    @property
+    def sums(self) -> Path:
+        """SHA-256 sums of a run that was fetched from others (``sharing.bundle``): it has no checkpoints."""
+        return self.path / "sums.json"
+
     def is_locked(self) -> bool:
         """Whether a process is writing this run at this moment."""
         try:

@@ -20,7 +20,17 @@ def _wandb(run: RunDir, folder: Path, project: str) -> Sink:
     return wandb.WeightsAndBiases(run, folder, project)
 
 
-SINKS: dict[str, Callable[[RunDir, Path, str], Sink]] = {"tensorboard": _tensorboard, "wandb": _wandb}
+def _trackio(run: RunDir, folder: Path, project: str) -> Sink:
+    from fewstep.sinks import trackio
+
+    return trackio.Trackio(run, folder, project)
+
+
+SINKS: dict[str, Callable[[RunDir, Path, str], Sink]] = {
+    "tensorboard": _tensorboard,
+    "trackio": _trackio,
+    "wandb": _wandb,
+}
 """Name -> maker: ``(run, folder for what is written, project)``. A new sink is a line here."""
 
 

@@ -122,6 +122,11 @@ def reopen(
         warn=reporter.note,
         wanted=lambda group: experience or group in ("state", "episodes"),
     )
+    if saved is None and run.sums.is_file():
+        raise UsageError(
+            f"{run.path} was fetched without checkpoints and cannot go on; train anew with "
+            f"--config {run.config}"
+        )
     trainer = device.make(config, algorithm)
     if changed := _other_versions(run, config.env):
         reporter.note(changed)
