@@ -101,7 +101,7 @@ def serving():
             etag = f'"{hashlib.sha1(data).hexdigest()}"'
             return self.answer(200, data, ETag=etag, X_Repo_Commit=SHA)
 
-        do_GET = do_POST = do_HEAD = handle_one  # noqa: N815
+        do_GET = do_POST = do_HEAD = handle_one
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub = Hub(f"http://127.0.0.1:{server.server_port}")
