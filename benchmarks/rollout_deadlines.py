@@ -3,8 +3,8 @@
     python -m benchmarks.rollout_deadlines
 
 ``fewstep rollout`` on HalfCheetah-v4, whose step in the simulator belongs to every tick, with policies of
-preset ``small`` (untrained: the time of an action does not depend on the weights), as single samples and as the
-papers evaluate them. A Python process on an ordinary kernel with its ordinary scheduler.
+preset ``small`` (untrained: the time of an action does not depend on the weights), as single samples and as
+the papers evaluate them. A Python process on an ordinary kernel with its ordinary scheduler.
 """
 
 import argparse

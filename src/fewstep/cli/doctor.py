@@ -30,6 +30,7 @@ EXTRAS = {
     "trackio": ("trackio",),
     "wandb": ("wandb",),
     "hub": ("huggingface_hub",),
+    "completion": ("shtab",),
     "data": ("minari", "h5py"),
     "tune": ("optuna",),
 }

@@ -14,6 +14,7 @@ from fewstep.cli import (
     bench,
     check_env,
     cite,
+    completion,
     config,
     doctor,
     envs,
@@ -58,6 +59,7 @@ COMMANDS = {
     "bench": bench,
     "doctor": doctor,
     "cite": cite,
+    "completion": completion,
 }
 
 
