@@ -69,7 +69,9 @@ def test_an_action_repeat_goes_with_the_policy(tmp_path):
 
 def test_what_cannot_be_done_is_said_in_one_line(run, capsys):
     assert main(["export", str(run), "--to", "tflite"]) == 2
-    one_line(capsys.readouterr().err, "unknown export format 'tflite'; known: c, numpy, onnx, stablehlo")
+    one_line(
+        capsys.readouterr().err, "unknown export format 'tflite'; known: c, c-library, numpy, onnx, stablehlo"
+    )
     assert main(["export", str(run), "--to", "c", "--actions", "mode", "--noise", "inside"]) == 2
     one_line(capsys.readouterr().err, "--noise inside has no meaning")
     assert main(["export", str(run), "--to", "c", "--out", str(run)]) == 2

@@ -12,19 +12,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="FORMAT",
-        help="numpy, onnx or stablehlo (one file each), or c (a C99 file and its header)",
+        help="numpy, onnx or stablehlo (one file each), c (a C99 file and its header) or c-library (a folder "
+        "with these, CMakeLists.txt, pkg-config and an example)",
     )
     parser.add_argument(
         "--out",
         type=rooted,
         metavar="PATH",
-        help="file to write (default: export/policy in the run directory)",
+        help="file, for c-library folder, to write (default: export/policy in the run directory)",
     )
     parser.add_argument(
         "--prefix",
         metavar="NAME",
-        help="with --to c: what every name in the files begins with (default fewstep), so that several "
-        "policies can be linked into one program",
+        help="with --to c or c-library: what every name in the files begins with (default fewstep), so that "
+        "several policies can be linked into one program",
     )
     parser.add_argument(
         "--noise",

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from fewstep.deploy.formats import contract, stablehlo
+from fewstep.deploy.formats.c import library as c_library
 from fewstep.deploy.formats.c import source as c_source
 from fewstep.deploy.formats.extras import need
 from fewstep.deploy.formats.numpy import write as artefact
@@ -26,16 +27,20 @@ class Format:
     Attributes:
         suffix: of the file that ``--out`` names.
         needs: ``(module, extra)``, the package it takes and the extra of fewstep that brings it.
-        files: ``(exported, name) -> content by suffix``; ``name`` is the file's without suffix.
+        files: ``(exported, name) -> content by suffix``; ``name`` is the file's without suffix. C
+            takes a ``prefix`` of its names, too.
+        folder: whether ``--out`` names a folder instead, and ``files`` gives content by whole name.
     """
 
     suffix: str
-    files: Callable[[Exported, str], dict[str, bytes]]
+    files: Callable[..., dict[str, bytes]]
     needs: tuple[str, str] | None = None
+    folder: bool = False
 
 
 FORMATS = {
     "c": Format(".c", c_source.files),
+    "c-library": Format(".c", c_library.files, folder=True),
     "numpy": Format(".safetensors", lambda exported, name: {".safetensors": artefact.to_bytes(exported)}),
     "onnx": Format(
         ".onnx", lambda exported, name: {".onnx": onnx_model.to_bytes(exported)}, ("onnx", "onnx")
@@ -49,7 +54,7 @@ FORMATS = {
 
 
 def get(name: str, prefix: str | None = None) -> Format:
-    """The format called ``name``, for ``c`` with a ``prefix`` of its names in place of ``fewstep``.
+    """The format called ``name``, for C with a ``prefix`` of its names in place of ``fewstep``.
 
     Raises:
         UsageError: there is none (the message names those there are), its package is not installed, or the
@@ -62,9 +67,11 @@ def get(name: str, prefix: str | None = None) -> Format:
         need(*form.needs)
     if prefix is None:
         return form
-    require(name == "c", f"--prefix is for --to c, whose names it begins; {name} has none")
+    require(
+        name.startswith("c"), f"--prefix is for --to c and c-library, whose names it begins; {name} has none"
+    )
     c_source.require_prefix(prefix)
-    return replace(form, files=partial(c_source.files, prefix=prefix))
+    return replace(form, files=partial(form.files, prefix=prefix))
 
 
 def write(exported: Exported, to: str, path: Path, prefix: str | None = None) -> list[Path]:
@@ -73,7 +80,8 @@ def write(exported: Exported, to: str, path: Path, prefix: str | None = None) ->
     Args:
         exported: what to write.
         to: name of the format.
-        path: the (first) file; its suffix is added if missing, other files of the format lie beside it.
+        path: the (first) file; its suffix is added if missing, other files of the format lie beside it. For
+            ``c-library`` the folder, made if there is none.
         prefix: what the names in a C file begin with, ``fewstep`` without it.
 
     Returns:
@@ -84,13 +92,10 @@ def write(exported: Exported, to: str, path: Path, prefix: str | None = None) ->
         FewstepError: the disk is full or not writable.
     """
     form = get(to, prefix)
-    stem = path.with_suffix("") if path.suffix == form.suffix else path
-    if not stem.name or os.path.isdir(path):
-        raise UsageError(f"{path} is a folder; give --out the file to write, such as {path / 'policy'}")
-    content = {stem.name + suffix: data for suffix, data in form.files(exported, stem.name).items()}
-    agreed = contract.path_of(stem.with_name(stem.name + form.suffix)).name
-    content[agreed] = contract.to_bytes(exported, content)
-    files = [stem.with_name(name) for name in content]
+    folder, content = _contents(exported, form, path)
+    first = next(iter(content))
+    content[contract.path_of(Path(first)).name] = contract.to_bytes(exported, content)
+    files = [folder / name for name in content]
     for file in files:
         if os.path.exists(file) and not os.path.isfile(file):
             raise UsageError(f"{file} is not a file; give --out another name")
@@ -100,6 +105,18 @@ def write(exported: Exported, to: str, path: Path, prefix: str | None = None) ->
         except OSError as error:
             raise FewstepError(f"cannot write {file}: {error.strerror}") from error
     return files
+
+
+def _contents(exported: Exported, form: Format, path: Path) -> tuple[Path, dict[str, bytes]]:
+    """The folder that is written to, and what by its name."""
+    if form.folder:
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise UsageError(f"{path} is not a folder; give --out another name")
+        return path, form.files(exported, path.absolute().name)
+    stem = path.with_suffix("") if path.suffix == form.suffix else path
+    if not stem.name or os.path.isdir(path):
+        raise UsageError(f"{path} is a folder; give --out the file to write, such as {path / 'policy'}")
+    return stem.parent, {stem.name + suffix: data for suffix, data in form.files(exported, stem.name).items()}
 
 
 def _replace(file: Path, data: bytes) -> None:
