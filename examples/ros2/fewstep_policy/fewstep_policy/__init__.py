@@ -1,0 +1,1 @@
+"""A policy that fewstep has exported, as a ROS 2 node."""
