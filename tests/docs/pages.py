@@ -8,7 +8,8 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs" / "index.md"
 """The first page of the site: the README's, and the order of the others."""
 DOCS = sorted({*(ROOT / "docs").rglob("*.md")} - {SITE})
-PAGES = [ROOT / "README.md", *DOCS, ROOT / "benchmarks" / "README.md"]
+EXAMPLES = sorted((ROOT / "examples").rglob("README.md"))
+PAGES = [ROOT / "README.md", *DOCS, ROOT / "benchmarks" / "README.md", *EXAMPLES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

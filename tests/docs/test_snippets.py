@@ -45,7 +45,7 @@ def exported_cheetahs(folder):
         formats.write(artefact, to, folder / "cheetah")
 
 
-BEFORE = {"docs/export.md": exported_cheetahs}
+BEFORE = {"docs/export.md": exported_cheetahs, "docs/robot.md": exported_cheetahs}
 """What a page's snippets find in the folder that they are run in."""
 
 
