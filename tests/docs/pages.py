@@ -9,7 +9,8 @@ SITE = ROOT / "docs" / "index.md"
 """The first page of the site: the README's, and the order of the others."""
 DOCS = sorted({*(ROOT / "docs").rglob("*.md")} - {SITE})
 EXAMPLES = sorted((ROOT / "examples").rglob("README.md"))
-PAGES = [ROOT / "README.md", *DOCS, ROOT / "benchmarks" / "README.md", *EXAMPLES]
+OTHERS = [ROOT / "benchmarks" / "README.md", ROOT / "benchmarks" / "published" / "README.md"]
+PAGES = [ROOT / "README.md", *DOCS, *OTHERS, *EXAMPLES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
