@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep finished runs, without checkpoints, in DIR, and do not run again what is there",
     )
+    parser.add_argument(
+        "--on",
+        metavar="EXECUTOR",
+        help="who runs them: local, ray, slurm, or another package's ([resources] executor of the file)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
 
 
@@ -41,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.experiments import spec
 
     experiment = spec.read(arguments.spec)
+    if arguments.on is not None:
+        experiment = replace(experiment, resources=replace(experiment.resources, executor=arguments.on))
     out = arguments.out or rooted("runs") / arguments.spec.stem
     status = carry_out(experiment, out, arguments.jobs, arguments.records, arguments.dry_run)
     if not arguments.dry_run:
@@ -65,15 +73,15 @@ def carry_out(
         UsageError: something in the experiment cannot be.
     """
     from fewstep.errors import UsageError
-    from fewstep.experiments import plan, schedule, status
+    from fewstep.experiments import executors, plan, schedule, status
     from fewstep.experiments.display import Display
-    from fewstep.experiments.local import LocalExecutor
     from fewstep.experiments.records import Records
     from fewstep.training.signals import watched
 
     if most_jobs is not None and most_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {most_jobs}")
-    executor = LocalExecutor(experiment.resources, out / "logs", most_jobs or 0)
+    resources, logs, most = experiment.resources, out / "logs", most_jobs or 0
+    engine = executors.get(resources.executor)
     jobs = plan.expand(experiment, out)
     records = Records(out, keep) if keep else None
     recorded = [job for job in jobs if records and records.holds(job)]
@@ -84,7 +92,12 @@ def carry_out(
         for job in jobs:
             standing = "finished" if status.is_finished(job) else f"{status.progress(job).env_steps:,} steps"
             print(f"{job.name}: {job.config.training.steps:,} steps into {job.path} ({standing})")
+        print(
+            engine.preview(resources, logs, [job for job in jobs if not status.is_finished(job)], most),
+            end="",
+        )
         return 0
+    executor = engine(resources, logs, most)
     with watched() as check:
         _measure_random(jobs, check)
         with Display(executor.slots) as display:

@@ -9,7 +9,7 @@ from fewstep.cli.common import rooted, tell, whole
 from fewstep.errors import UsageError
 
 if TYPE_CHECKING:
-    from fewstep.experiments.local import LocalExecutor
+    from fewstep.experiments.schedule import Executor
     from fewstep.tuning.spec import Search
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 if every trial is over and none failed, else 1; a signal saves all and leaves with 130 or 143."""
-    from fewstep.experiments.local import LocalExecutor
+    from fewstep.experiments import executors
     from fewstep.tuning import spec
 
     if importlib.util.find_spec("optuna") is None:
@@ -37,11 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--jobs must be at least 1, got {arguments.jobs}")
     search = spec.read(arguments.spec)
     out: Path = arguments.out or rooted("runs") / arguments.spec.stem
-    executor = LocalExecutor(search.resources, out / "logs", arguments.jobs or 0)
+    engine, most = executors.get(search.resources.executor), arguments.jobs or 0
     if arguments.dry_run:
+        engine.preview(search.resources, out / "logs", [], most)  # whether there are such resources
         _describe(search, out)
         return 0
-    return _carry_out(search, out, executor)
+    return _carry_out(search, out, engine(search.resources, out / "logs", most))
 
 
 def _describe(search: "Search", out: Path) -> None:
@@ -55,7 +56,7 @@ def _describe(search: "Search", out: Path) -> None:
         print(f"at {rungs} steps about one trial in {search.reduction} goes on")
 
 
-def _carry_out(search: "Search", out: Path, executor: "LocalExecutor") -> int:
+def _carry_out(search: "Search", out: Path, executor: "Executor") -> int:
     from optuna.trial import FrozenTrial, TrialState
 
     from fewstep.experiments.display import Display

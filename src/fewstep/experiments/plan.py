@@ -10,6 +10,7 @@ from fewstep import envs
 from fewstep.algos import registry
 from fewstep.config import RunConfig, from_toml, resolve, settings
 from fewstep.errors import UsageError
+from fewstep.experiments.process import Work
 from fewstep.experiments.spec import Entry, Spec
 
 
@@ -29,13 +30,32 @@ class Job:
     @property
     def words(self) -> list[str]:
         """Arguments of ``fewstep`` that start the run, or go on with it (to more steps) if it has begun."""
+        return list(self.work(logs=Path(), folder=Path()).words)
+
+    def work(self, logs: Path, folder: Path, gpus: float = 0.0) -> Work:
+        """What a process that runs it must know; ``logs`` is for what it prints, ``folder`` where it works."""
         entry, config = self.entry, self.config
-        if (self.path / "config.toml").exists():
-            return ["resume", str(self.path), "--steps", str(config.training.steps), "--quiet"]
-        words = ["train", entry.algo, config.env, "--preset", entry.preset, "--seed", str(config.seed)]
-        words += ["--steps", str(config.training.steps), "--out", str(self.path), "--quiet"]
+        steps = ("--steps", str(config.training.steps))
+        train = [
+            "train",
+            entry.algo,
+            config.env,
+            "--preset",
+            entry.preset,
+            "--seed",
+            str(config.seed),
+            *steps,
+        ]
+        train += ["--out", str(self.path), "--quiet"]
         sets = [f"{name}={settings.to_text(value)}" for name, value in entry.settings.items()]
-        return words + (["--set", *sets] if sets else [])
+        return Work(
+            path=self.path,
+            train=(*train, *(["--set", *sets] if sets else [])),
+            resume=("resume", str(self.path), *steps, "--quiet"),
+            log=logs / f"{self.path.parent.parent.name}-{entry.label}-{self.path.name}.txt",
+            folder=folder,
+            gpus=gpus,
+        )
 
 
 def expand(spec: Spec, root: Path) -> list[Job]:

@@ -3,16 +3,17 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fewstep.config import parse_toml, seed_of, settings
 from fewstep.errors import UsageError, shown, unknown
+from fewstep.experiments import executors
 
 TOP = ("envs", "seeds", "steps", "set", "resources", "run")
 RUN = ("algo", "preset", "label", "envs", "seeds", "steps", "set")
-RESOURCES = ("jobs", "cores_per_job", "memory_gb_per_job")
+RESOURCES = ("jobs", "cores_per_job", "memory_gb_per_job", "gpus_per_job")
 MOST_SEEDS = 1000
 
 
@@ -21,14 +22,20 @@ class Resources:
     """What the runs may use.
 
     Attributes:
-        jobs: runs side by side; 0 means as many as the cores allow.
+        jobs: runs side by side; 0 means as many as there is room for.
         cores_per_job: cores a run is pinned to.
-        memory_gb_per_job: memory that must be free before another run starts.
+        memory_gb_per_job: memory a run needs; None: the executor's own default.
+        gpus_per_job: GPUs of a run; a fraction is a share of one, 0 leaves GPUs as they are.
+        executor: name of who runs them.
+        options: the tables of executors, by their names.
     """
 
     jobs: int = 0
     cores_per_job: int = 1
-    memory_gb_per_job: float = 1.0
+    memory_gb_per_job: float | None = None
+    gpus_per_job: float = 0.0
+    executor: str = "local"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
 
 @dataclass(frozen=True)
@@ -164,11 +171,21 @@ def _seeds(value: Any, source: str) -> tuple[int, ...]:
 
 def resources_of(table: Any, source: str) -> Resources:
     """What a table ``[resources]`` says."""
-    only(table, RESOURCES, source)
-    kinds = (int, int, float)
+    only(table, (*RESOURCES, "executor", *executors.names()), source)
+    kinds = (int, int, float, float)
     given = {
         name: number_of(table[name], kind, 0 if kind is float else 1, f"{source}: {name}")
         for name, kind in zip(RESOURCES, kinds, strict=True)
         if name in table
     }
-    return Resources(**given)
+    gpus = given.get("gpus_per_job", 0.0)
+    if gpus > 1 and gpus != int(gpus):
+        raise UsageError(f"{source}: gpus_per_job must be a whole number or at most 1, got {gpus}")
+    executor = table.get("executor", "local")
+    if not isinstance(executor, str) or executor not in executors.names():
+        raise UsageError(f"{source}: {unknown('executor', str(executor), executors.names())}")
+    options = {name: table[name] for name in executors.names() if name in table}
+    for name, value in options.items():
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{source}: {name} must be a table of what this executor is told")
+    return Resources(**given, executor=executor, options=options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewstep.errors import FewstepError, UsageError
+from fewstep.runs import lease
 from fewstep.runs.files import write_text
 
 
@@ -115,6 +116,9 @@ class RunDir:
 
     def is_locked(self) -> bool:
         """Whether a process is writing this run at this moment."""
+        if lease.is_needed(self.path):
+            self._refuse_links()
+            return lease.owner(self.path / ".lease") is not None
         try:
             with self.locked():
                 return False
@@ -141,6 +145,10 @@ class RunDir:
             FewstepError: another process is writing it.
         """
         self._refuse_links()
+        if lease.is_needed(self.path):
+            with lease.held(self.path / ".lease"):
+                yield
+            return
         try:
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:

@@ -16,7 +16,7 @@ from fewstep.runs.layout import RunDir
 from fewstep.training import saved_policy
 from fewstep.training.device.trainer import AnyTrainer
 
-OWN = ("config.toml", "policy", "checkpoints", ".lock")
+OWN = ("config.toml", "policy", "checkpoints", ".lock", ".lease")
 """What a saved model consists of; a report or an export beside it is somebody's, and stays."""
 
 
