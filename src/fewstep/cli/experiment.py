@@ -82,6 +82,8 @@ def carry_out(
         raise UsageError(f"--jobs must be at least 1, got {most_jobs}")
     resources, logs, most = experiment.resources, out / "logs", most_jobs or 0
     engine = executors.get(resources.executor)
+    # Before the plan loads jax: an engine may start processes, and nothing forks beside jax's threads.
+    executor = None if dry_run else engine(resources, logs, most)
     jobs = plan.expand(experiment, out)
     records = Records(out, keep) if keep else None
     recorded = [job for job in jobs if records and records.holds(job)]
@@ -92,12 +94,10 @@ def carry_out(
         for job in jobs:
             standing = "finished" if status.is_finished(job) else f"{status.progress(job).env_steps:,} steps"
             print(f"{job.name}: {job.config.training.steps:,} steps into {job.path} ({standing})")
-        print(
-            engine.preview(resources, logs, [job for job in jobs if not status.is_finished(job)], most),
-            end="",
-        )
+        todo = [job for job in jobs if not status.is_finished(job)]
+        print(engine.preview(resources, logs, todo, most), end="")
         return 0
-    executor = engine(resources, logs, most)
+    assert executor is not None
     with watched() as check:
         _measure_random(jobs, check)
         with Display(executor.slots) as display:

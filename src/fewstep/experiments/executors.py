@@ -1,4 +1,4 @@
-"""Which executors there are. Another package adds one by an entry point; no engine is imported before its use."""
+"""Which executors there are: those of entry points, too. No engine is imported before its use."""
 
 import functools
 import importlib

@@ -43,7 +43,7 @@ class LocalExecutor:
             )
         if wanted > room:
             raise UsageError(
-                f"{wanted} jobs of {self._gpus:g} GPU(s) do not fit on the {len(self._devices)} of this machine; "
+                f"{wanted} jobs of {self._gpus:g} GPU(s) do not fit on this machine's {len(self._devices)}; "
                 "lower jobs or gpus_per_job"
             )
         self.slots = wanted

@@ -33,7 +33,7 @@ class Job:
         return list(self.work(logs=Path(), folder=Path()).words)
 
     def work(self, logs: Path, folder: Path, gpus: float = 0.0) -> Work:
-        """What a process that runs it must know; ``logs`` is for what it prints, ``folder`` where it works."""
+        """What a process that runs it must know; ``logs`` is for what it prints, it works in ``folder``."""
         entry, config = self.entry, self.config
         steps = ("--steps", str(config.training.steps))
         train = [

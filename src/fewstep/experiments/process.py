@@ -85,7 +85,7 @@ class Process:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     cwd=work.folder,
-                    env=os.environ | share_of_gpu(work.gpus) | (environment or {}),
+                    env=os.environ | share_of_gpu(work.gpus) | dict(environment or {}),
                 )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -118,16 +118,15 @@ def share_of_gpu(gpus: float) -> dict[str, str]:
     return {"XLA_CLIENT_MEM_FRACTION": f"{GPU_SHARE * gpus:.3f}"}
 
 
-def begin(work: Work, cores: Sequence[int] = ()) -> Process:
-    """Start or go on with a run as an engine's worker, on these cores if any are given.
-
-    What an attempt on a lost machine left behind may be writing still: that is waited for.
-    """
+def is_busy(work: Work) -> bool:
+    """Whether the run is being written: by what an attempt on a lost machine has left behind."""
     run = RunDir(work.path)
-    while run.config.exists() and run.is_locked():
-        time.sleep(PAUSE)
-    with on_cores(cores):
-        return Process(work, stops_by=signal.SIGINT, bound=True)
+    return run.config.exists() and run.is_locked()
+
+
+def of_a_worker(work: Work) -> Process:
+    """The run started, or gone on with, by a worker of an engine."""
+    return Process(work, stops_by=signal.SIGINT, bound=True)
 
 
 def carry_out(work: Work, cores: int) -> int:
@@ -135,8 +134,11 @@ def carry_out(work: Work, cores: int) -> int:
 
     Whatever interrupts it, such as KeyboardInterrupt, stops the run, waits for it and is raised again.
     """
+    while is_busy(work):
+        time.sleep(PAUSE)
     with free_cores(cores) as mine:
-        process = begin(work, mine)
+        with on_cores(mine):
+            process = of_a_worker(work)
         try:
             while (status := process.exit_status()) is None:
                 time.sleep(PAUSE)

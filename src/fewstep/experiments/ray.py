@@ -1,20 +1,20 @@
 """Runs as tasks of a Ray cluster: that of an address, or one that is started on this machine."""
 
+import importlib
 import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from fewstep.errors import UsageError
 from fewstep.experiments import process
 from fewstep.experiments.plan import Job
 from fewstep.experiments.spec import Resources
 
+ray: Any = importlib.import_module("ray")
 SLOTS = 1000
-"""Runs given to Ray at once where the experiment does not say: it starts as many as its nodes have room for."""
+"""Runs given to Ray at once where the experiment does not say: it starts those it has room for."""
 RETRIES = 100
 """How often a run goes on elsewhere after its node was lost."""
 PATIENCE = 10.0

@@ -1,12 +1,12 @@
-"""A run held for writing on a network file system, where ``flock`` may bind the processes of one machine only.
+"""A run held for writing on a network file system, where ``flock`` may bind one machine's processes only.
 
 A lease is a file that its owner creates exclusively and touches every ``BEAT`` seconds. One that has not been
 touched for ``STALE`` seconds belongs to a lost machine, and whoever replaces it has the run. Ages are
 differences of times that the file system itself gave, so no machine's clock matters.
 
 Two that replace the same stale lease at once: the file names the later one, and both look again after
-``SETTLE`` seconds. An owner whose machine slept past ``STALE`` finds another's name at its next beat and ends at
-once, without saving, because the other one is writing.
+``SETTLE`` seconds. An owner whose machine slept past ``STALE`` finds another's name at its next beat and ends
+at once, without saving, because the other one is writing.
 """
 
 import json
