@@ -1,4 +1,4 @@
-"""Ray as the executor: a cluster of two nodes, one of which is lost; an experiment that is killed; messages."""
+"""Ray as the executor: a cluster of two nodes, one of which is lost; a killed experiment; messages."""
 
 import signal
 import socket
