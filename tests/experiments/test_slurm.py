@@ -252,8 +252,8 @@ def queue(slurm):
 
 def begin_now(slurm, *jobs):
     """Slurm lets a requeued job wait for two minutes."""
+    pending = ("squeue", "--noheader", "--array", "--state=PENDING", "--format=%i")
     for job in jobs:
-        pending = ("squeue", "--noheader", "--array", "--state=PENDING", "--format=%i")
         wait_for(lambda job=job: job in asked(slurm, *pending).split())
         asked(slurm, "scontrol", "update", f"JobId={job}", "StartTime=now")
 
