@@ -33,6 +33,8 @@ EXTRAS = {
     "completion": ("shtab",),
     "data": ("minari", "h5py"),
     "tune": ("optuna",),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
 }
 """Extra -> the modules it brings."""
 
