@@ -22,6 +22,13 @@ def success_of(info: Any) -> float:
     return NOT_SAID
 
 
+class Lent(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment that is its user's: ``close`` leaves it open."""
+
+    def close(self) -> None:
+        """Nothing: who made it closes it."""
+
+
 class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One step is ``repeat`` of the environment's with one action, fewer where an episode ends.
 

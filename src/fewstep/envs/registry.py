@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fewstep import foreign
-from fewstep.envs.layers import refuse_running_statistics, require_limit
+from fewstep.envs.layers import Lent, refuse_running_statistics, require_limit
 from fewstep.envs.messages import kind
 from fewstep.envs.rendering import choose_backend, explain
 from fewstep.envs.suites import SUITES, suite_of
@@ -23,7 +23,7 @@ Env = gymnasium.Env[Any, Any]
 Build = Callable[[str | None, int | None], Env]
 """``(render_mode, max_episode_steps) -> environment``."""
 
-FUNCTION = "function/"
+FUNCTION, OBJECT = "function/", "object/"
 
 
 def list_ids() -> list[tuple[str, str, str]]:
@@ -54,38 +54,80 @@ def packages_used(env_id: str) -> tuple[str, ...]:
     return known
 
 
-def name_of(env: Any) -> str:
-    """What runs and saved models call ``env``: its id, or ``function/NAME`` for a function that builds it,
-    which no file can hold.
+def several(env: Any) -> tuple[Any, ...]:
+    """What was given, one by one: the environments or functions of a list or of a ``SyncVectorEnv``.
 
-    Raises UsageError if it is neither.
+    Raises UsageError for an empty list, ids in a list, and a vector that cannot be taken apart.
     """
-    if isinstance(env, gymnasium.Env):
+    if isinstance(env, gymnasium.vector.SyncVectorEnv):
+        return tuple(env.envs)
+    if isinstance(env, gymnasium.vector.VectorEnv):
         raise UsageError(
-            "an environment was given; give its id, or a function that builds it (lambda: MyEnv())"
+            f"{type(env).__name__} cannot be taken apart into its environments: give a list of the functions "
+            "that build them, or a SyncVectorEnv; wrap its environments, not the vector"
         )
-    if isinstance(env, str):
-        return env
-    if not callable(env):
-        raise UsageError(f"an environment is an id or a function that builds one, not {type(env).__name__}")
-    if isinstance(env, functools.partial):
-        return name_of(env.func)
-    return FUNCTION + str(getattr(env, "__name__", type(env).__name__)).strip("<>")
+    if not isinstance(env, list | tuple):
+        return (env,)
+    if not env:
+        raise UsageError("a list of environments needs at least one")
+    if any(isinstance(one, str) for one in env):
+        raise UsageError(
+            "a list holds environments or functions that build them; of an id, training.envs says how many"
+        )
+    return tuple(env)
+
+
+def is_lent(env: Any) -> bool:
+    """Whether ``env`` is made of objects: environments that there are, of which no other can be built."""
+    return any(isinstance(one, gymnasium.Env) for one in several(env))
+
+
+def name_of(env: Any) -> str:
+    """What runs and saved models call ``env``: its id, or ``function/NAME`` for a function that builds it and
+    ``object/NAME`` for an environment, which no file can hold. Of several it is that of the first.
+
+    Raises UsageError if it is none of these.
+    """
+    first = several(env)[0]
+    if isinstance(first, str):
+        return first
+    if isinstance(first, gymnasium.Env):
+        return OBJECT + foreign.call(lambda error: _not_usable(error, first), _own_name, first)
+    if not callable(first):
+        advice = "; give the list of its environments: .envs" if hasattr(first, "envs") else ""
+        raise UsageError(
+            "an environment is an id, a gymnasium.Env, a function that builds one, or a list of these, not "
+            f"{kind(first)}{advice}"
+        )
+    if isinstance(first, functools.partial):
+        return name_of(first.func)
+    return FUNCTION + str(getattr(first, "__name__", type(first).__name__)).strip("<>")
+
+
+def _own_name(env: Env) -> str:
+    return type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+
+
+def _not_usable(error: BaseException, env: Env) -> UsageError:
+    return UsageError(f"{type(env).__name__} cannot be used: {explain(error)}")
 
 
 def resolve(env: Any) -> Build:
-    """How to build ``env``, an id or a function of no arguments; anything else is refused.
+    """How to build ``env``: an id, a function of no arguments, or an environment itself.
 
     Raises UsageError too if there is no such environment or its module cannot be imported.
     """
     name = name_of(env)
+    if isinstance(env, gymnasium.Env):
+        return lambda render_mode, limit: _from_object(env, name, render_mode, limit)
     if not isinstance(env, str):
         return lambda render_mode, limit: _from_function(env, render_mode, limit)
-    if name.startswith(FUNCTION):
-        raise UsageError(
-            f"the environment was built by a Python function ({name.removeprefix(FUNCTION)}), which no file "
-            "holds; in Python give it: fewstep.load(PATH, env=FUNCTION)"
-        )
+    for prefix, what in ((FUNCTION, "built by a Python function"), (OBJECT, "a Python object")):
+        if name.startswith(prefix):
+            raise UsageError(
+                f"the environment was {what} ({name.removeprefix(prefix)}), which no file holds; in Python "
+                f"give it: fewstep.load(PATH, env={what.split()[-1].upper()})"
+            )
     if suite := suite_of(env):
         suite.require(env)
     module, _, env_id = env.rpartition(":")
@@ -163,9 +205,17 @@ def _from_function(build: Callable[[], object], render_mode: str | None, limit: 
     with _quiet_about_versions("mujoco" in sys.modules):
         env = foreign.call(failed, build)
     if not isinstance(env, gymnasium.Env):
-        raise UsageError(f"the function {name} returned {kind(env)}, not a gymnasium.Env")
+        raise UsageError(
+            f"the function {name} returned {kind(env)}, not a gymnasium.Env: it must build one at each call"
+        )
     limited = env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
     return _sound(limited, name, render_mode, limit)
+
+
+def _from_object(env: Env, name: str, render_mode: str | None, limit: int | None) -> Env:
+    lent = Lent(env)
+    limited = lent if limit is None else gymnasium.wrappers.TimeLimit(lent, limit)
+    return _sound(limited, name.removeprefix(OBJECT), render_mode, limit)
 
 
 def _sound(env: Env, env_id: str, render_mode: str | None, limit: int | None) -> Env:

@@ -18,7 +18,7 @@ from fewstep import foreign
 from fewstep.envs.adapter import Adapter, check_seed
 from fewstep.envs.layers import repeated, time_limit
 from fewstep.envs.process.supervised import Lost, Supervision, start
-from fewstep.envs.registry import resolve
+from fewstep.envs.registry import is_lent, name_of, resolve, several
 from fewstep.envs.rendering import choose_backend
 from fewstep.envs.toys import Toy, toy_of
 from fewstep.errors import NonFiniteError, UsageError
@@ -195,6 +195,14 @@ class VectorEnv:
         """
         return any(isinstance(one, Adapter) and one.changes_returned_arrays(steps) for one in self._adapters)
 
+    def shares(self, other: "VectorEnv") -> bool:
+        """Whether an environment of this process is in both: a function has returned it again."""
+        ours, theirs = (
+            {id(one.env.unwrapped) for one in vector._adapters if isinstance(one, Adapter)}
+            for vector in (self, other)
+        )
+        return not ours.isdisjoint(theirs)
+
     def observation_name(self, index: int) -> str:
         """What entry ``index`` of a flat observation is called in the environment's own terms."""
         return self._adapters[0].observation_name(index)
@@ -222,8 +230,18 @@ class VectorEnv:
         return np.flatnonzero(mask).tolist()
 
 
+Given = (
+    str
+    | gymnasium.Env[Any, Any]
+    | Callable[[], gymnasium.Env[Any, Any]]
+    | Sequence[gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]]
+    | gymnasium.vector.SyncVectorEnv
+)
+"""What an environment is given as: its id, an environment, a function that builds one, or several of these."""
+
+
 def make(
-    env: str | Callable[[], gymnasium.Env[Any, Any]],
+    env: Given,
     count: int = 1,
     *,
     render_mode: str | None = None,
@@ -235,8 +253,9 @@ def make(
 
     Args:
         env: a Gymnasium id (``HalfCheetah-v4``), ``module:Id-v0`` for an environment that ``module``
-            registers, ``toy/bandit`` or ``toy/multigoal``, or a function of no arguments that returns a new
-            environment at each call.
+            registers, ``toy/bandit`` or ``toy/multigoal``; a function of no arguments that returns a new
+            environment at each call; an environment, which is used as it is and not closed; or a list or
+            Gymnasium's ``SyncVectorEnv`` of these, the functions of which are called in turn.
         count: how many, at least 1.
         render_mode: Gymnasium's (``"rgb_array"`` for pictures); None never touches a display.
         max_episode_steps: replaces the time limit of an id, and adds one to what a function returns; it
@@ -256,26 +275,38 @@ def make(
     if action_repeat < 1:
         raise UsageError(f"action_repeat must be at least 1, got {action_repeat}")
     if watch is not None and not (isinstance(env, str) and render_mode is None):
-        raise UsageError("only an environment named by its id, and not drawn, can live in another process")
+        raise UsageError(
+            "only an environment named by its id, and not drawn, can live in another process: an object or "
+            "function cannot be sent there (module:Id-v0 names an environment of your own)"
+        )
     choose_backend(render_mode)  # before the module is imported: MuJoCo's users ask at their import
-    build = resolve(env)
+    given = several(env)
+    if is_lent(env) and count > len(given):
+        raise UsageError(
+            f"{count} environments are needed, but {len(given)} "
+            f"{'was' if len(given) == 1 else 'were'} given: give a list of so many, or a function that builds one"
+        )
+    builds = [resolve(one) for one in given]
     if watch is not None and isinstance(env, str) and not env.startswith("toy/"):
         remote = start(env, count, max_episode_steps, action_repeat, watch)
         return VectorEnv(remote, env, remote[0].time_limit, None, watch)
     built: list[gymnasium.Env[Any, Any]] = []
     try:
-        for _ in range(count):
+        for index in range(count):
+            build = builds[index % len(builds)]
             try:
                 built.append(repeated(build(render_mode, max_episode_steps), action_repeat))
             except UsageError as error:
                 if built:
                     raise UsageError(f"{error} ({len(built)} of {count} could be)") from error
                 raise
-        name, limit, toy = foreign.call(
-            lambda error: UsageError(f"{env} is no usable environment: {brief(error)}"), _about, env, built[0]
+        (name, limit, toy), bases = foreign.call(
+            lambda error: UsageError(f"{name_of(env)} is no usable environment: {brief(error)}"),
+            lambda: (_about(env, built[0]), {id(one.unwrapped) for one in built}),
         )
-        if len({id(one) for one in built}) != len(built):
-            raise UsageError(f"the function that builds {name} returned the same environment twice")
+        if len(bases) != len(built):
+            built.clear()  # whoever keeps it may be using it: it is not ours to close
+            raise UsageError(f"{name} was given, or built, as the same environment twice: each must be a new one")
         adapters = [Adapter(one, name, index) for index, one in enumerate(built)]
         return VectorEnv(adapters, name, limit, toy)
     except BaseException:

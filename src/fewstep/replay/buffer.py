@@ -54,7 +54,7 @@ class ReplayBuffer:
                 "reserve; choose a smaller capacity"
             ) from None
         self._added = 0
-        self._held: int | None = None
+        self._held: dict[object, int] = {}
         self._held_changes = threading.Condition()
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
@@ -117,21 +117,23 @@ class ReplayBuffer:
         self._put(self._added, arrays, count)
         self._added += count
 
-    def hold(self, number: int | None) -> None:
+    def hold(self, number: int | None, reader: object = None) -> None:
         """Keep the transitions from ``number`` on where they are, for another thread to ``read``.
 
-        Only an ``add`` that comes round to a held one waits. The reader moves the hold on as it has read, and
+        Each ``reader`` has a hold of its own. Only an ``add`` that comes round to a held one waits. The reader moves the hold on as it has read, and
         must end it with None, also when it fails. The thread that adds is the one that begins a hold: an
         ``add`` under way could not see it.
         """
         with self._held_changes:
-            self._held = number
+            self._held.pop(reader, None)
+            if number is not None:
+                self._held[reader] = number
             self._held_changes.notify_all()
 
     def _wait_until_free(self, stop: int) -> None:
         """Wait until no transition below ``stop`` is held."""
         with self._held_changes:
-            self._held_changes.wait_for(lambda: self._held is None or self._held >= stop)
+            self._held_changes.wait_for(lambda: min(self._held.values(), default=stop) >= stop)
 
     def _put(self, number: int, arrays: Mapping[str, NDArray[Any]], count: int) -> None:
         """Write ``count`` (at most the capacity) transitions where those from ``number`` on belong."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep import data, envs
+from fewstep import data, envs, foreign
 from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.envs.interface import Interface
@@ -42,7 +42,7 @@ class Trainer:
         if training.env_process:
             watch = envs.Supervision(training.env_timeout, training.env_restarts)
         self.envs = envs.make(
-            env or config.env,
+            config.env if env is None else env,
             training.envs,
             max_episode_steps=training.max_episode_steps,
             action_repeat=training.action_repeat,
@@ -145,6 +145,17 @@ class Trainer:
         else:
             self._learn(data)
         self.begin()
+
+    def take_back(self) -> None:
+        """The environments were their owner's meanwhile (``envs.is_lent``): bring each back to where it was in
+        its episode, by its seed and actions. One that cannot be brought back begins a new one, and that is
+        said."""
+        self.begin()
+        running, meta = self._episodes.snapshot()
+        notes = self._episodes.restore(running, meta, self.env_steps)
+        self.experience.cut(np.array([bool(note) for note in notes]))
+        for note in filter(None, notes):
+            foreign.tell(note)
 
     def _learn(self, data: Any | None) -> None:
         if data is not None:

@@ -1,6 +1,7 @@
 """What a run keeps of its environment steps, and when an update is due on how much of it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -234,7 +235,8 @@ class Replay:
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
         """The transitions held, in the order they came, and both random streams."""
         ring = self.buffer
-        rows = Rows(ring.added - len(ring), ring.added, ring.read, self._stored, hold=ring.hold)
+        hold = partial(ring.hold, reader=object())  # a model may be saved while a checkpoint is written
+        rows = Rows(ring.added - len(ring), ring.added, ring.read, self._stored, hold=hold)
         return rows, {
             "rng_state": ring.rng_state,
             "began": self._began,
@@ -257,6 +259,14 @@ class Replay:
         if self._data is not None:
             self._data.rng_state = meta["data_rng_state"]
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
+
+    def take_over(self, arrays: Arrays, meta: Mapping[str, Any], steps: int) -> None:
+        """Continue at this many steps with the transitions of a snapshot, of whatever run, in place of the
+        own ones; they count towards ``learning_starts``."""
+        self.restore(arrays, self.snapshot()[1] | {"return_scale": meta["return_scale"]})
+        self._scale.forget(self._envs)
+        self._last[:] = NONE
+        self._began = steps - len(self.buffer)
 
     def restart(self, steps: int) -> None:
         """Updates begin again once ``learning_starts`` new steps are in the ring."""

@@ -74,6 +74,10 @@ class ReturnScale:
         """The episodes where ``mask[N]`` is True were abandoned."""
         self._g[mask] = 0.0
 
+    def forget(self, envs: int) -> None:
+        """The next step begins an episode in every one of ``envs`` environments."""
+        self._g = np.zeros(envs)
+
     @property
     def divisor(self) -> float:
         """What rewards are divided by now: 1 before the first step, and for ``raw``."""

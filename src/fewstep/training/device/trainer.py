@@ -51,7 +51,7 @@ class DeviceTrainer:
         assert name is not None
         env = device_env.load(name)
         self.config, self.algorithm = config, algorithm
-        self.envs = envs.make(host or config.env, 1)
+        self.envs = envs.make(config.env if host is None else host, 1)
         self.spec = self.envs.spec
         try:
             if self.spec != env.spec:

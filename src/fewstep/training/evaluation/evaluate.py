@@ -13,7 +13,7 @@ from fewstep.config import RunConfig
 from fewstep.data import Folder, Tape
 from fewstep.envs.interface import Interface
 from fewstep.envs.registry import has_peaks, resolve
-from fewstep.errors import FewstepError, NonFiniteError
+from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from fewstep.training import seeds
 from fewstep.training.acting import Acting, bind
 from fewstep.training.signals import Check, never
@@ -143,10 +143,11 @@ class Evaluator:
         longest: int | None = None,
         shared: bool = False,
         timeout: float | None = None,
+        beside: envs.VectorEnv | None = None,
     ) -> None:
         """Args:
         algorithm, cfg: what the policy belongs to.
-        env: environment id, or a function that builds one.
+        env: environment id, a function that builds one, or one itself, which is then ``shared``.
         episodes: episodes per evaluation and mode.
         modes: how actions are chosen, as the user types it; two names of one mode count once.
         seed: decides the episodes and the policy's draws.
@@ -154,24 +155,28 @@ class Evaluator:
         longest: steps after which an episode is cut (``training.eval_max_steps``).
         shared: play the episodes one after another on one environment.
         timeout: seconds that a reset or step may take; the environments then live in another process.
+        beside: those of training, which must not be among its own.
         """
         self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
         self._limit, self._repeat, self._longest = max_episode_steps, action_repeat, longest
-        self._shared, self._timeout = shared, timeout
+        self._shared, self._timeout = shared or envs.is_lent(env), timeout
+        self._beside = beside
         self._told = False
         self._seeds = seeds.evaluation_seeds(seed, episodes)
         self._key = seeds.key(seed, seeds.Stream.EVALUATE)
         self._vector: envs.VectorEnv | None = None
 
     @staticmethod
-    def of(config: RunConfig, algorithm: Algorithm, env: Any = None) -> "Evaluator":
+    def of(
+        config: RunConfig, algorithm: Algorithm, env: Any = None, beside: envs.VectorEnv | None = None
+    ) -> "Evaluator":
         """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names."""
         training = config.training
         return Evaluator(
             algorithm,
             config.algorithm,
-            env or config.env,
+            config.env if env is None else env,
             episodes=training.eval_episodes,
             modes=training.eval_modes,
             seed=config.seed,
@@ -180,6 +185,7 @@ class Evaluator:
             longest=training.eval_max_steps,
             shared=training.eval_env == "shared",
             timeout=training.env_timeout if training.env_process else None,
+            beside=beside,
         )
 
     def evaluate(
@@ -203,7 +209,7 @@ class Evaluator:
         vector = on or self._own()
         if not self._told and vector.max_episode_steps is None and vector.toy is None:
             foreign.tell(
-                f"{self._env} declares no time limit: evaluation episodes that have not ended are cut at "
+                f"{vector.env_id} declares no time limit: evaluation episodes that have not ended are cut at "
                 f"{vector.longest_episode(self._longest):,} steps (training.eval_max_steps), and in training "
                 "an episode has a return only once it ends; training.max_episode_steps sets a limit for both"
             )
@@ -254,12 +260,19 @@ class Evaluator:
     def _build(self, count: int) -> envs.VectorEnv:
         """``count`` environments that can be reset, beside those that there are."""
         watch = None if self._timeout is None else envs.Supervision(self._timeout, per_process=count)
-        resolve(self._env)
+        for one in envs.several(self._env):
+            resolve(one)
         made = None
         try:
             made = envs.make(
                 self._env, count, max_episode_steps=self._limit, action_repeat=self._repeat, watch=watch
             )
+            if self._beside is not None and made.shares(self._beside):
+                made = None  # it is training's, and stays open
+                raise UsageError(
+                    "the function that builds the environment returned the one that is trained on again: "
+                    "have it build a new one at each call, or give the environment itself"
+                )
             made.reset(self._seeds[:count])
             return made
         except FewstepError as error:
