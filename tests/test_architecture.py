@@ -36,6 +36,7 @@ ARROWS = {
     "deploy": {"algos", "nets"},
     "functional": {"algos"},
     "api": {"training", "algos", "envs", "runs", "deploy", "habits"},
+    "callbacks": {"api"},
     "cli": {
         "api",
         "training",
@@ -67,7 +68,7 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "sharing": "card bundle hub",
     "tuning": "space spec study runs report",
     "training": "seeds signals state_io donation compiled acting demands collect learner trainer device "
-    "saved_policy saved_model evaluation run several",
+    "saved_policy saved_model saved_replay evaluation run several",
 }
 WITHOUT_JAX = (
     "types",

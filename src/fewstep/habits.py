@@ -44,22 +44,22 @@ ADVICE = {
     "tensorboard_log": "`fewstep train` keeps a run, `fewstep sync RUN --to tensorboard` shows it",
     "tb_log_name": "`fewstep train` keeps a run, `fewstep sync RUN --to tensorboard` shows it",
     "reset_num_timesteps": "learn always goes on from where it was; a new model begins anew",
-    "eval_env": "model.evaluate() builds its own environments",
+    "eval_env": "learn(..., eval_env=ENV, eval_every=STEPS) evaluates",
+    "eval_freq": "learn(..., eval_every=STEPS) evaluates",
+    "n_eval_episodes": "training.eval_episodes of the model says how many",
 }
 """Arguments that are no settings."""
 
 ATTRIBUTES = {
-    "env": "the model builds its own environments; model.evaluate() plays whole episodes",
-    "get_env": "the model builds its own environments; model.evaluate() plays whole episodes",
+    "env": "model.get_env() gives one to evaluate on; model.evaluate() plays whole episodes",
     "set_env": "fewstep.load(PATH, env=...) opens a saved model on another environment",
-    "policy": "model.predict() acts, model.export() writes the policy to a file",
-    "replay_buffer": "model.save(PATH, replay=True) keeps the replay buffer",
-    "save_replay_buffer": "model.save(PATH, replay=True) keeps the replay buffer",
-    "load_replay_buffer": "model.save(PATH, replay=True) keeps the replay buffer, load opens it again",
+    "replay_buffer": "model.save_replay(PATH) and model.load_replay(PATH) keep the replay buffer",
+    "save_replay_buffer": "model.save_replay(PATH) keeps the replay buffer",
+    "load_replay_buffer": "model.load_replay(PATH) brings a saved replay buffer back",
     "logger": "learn(..., callback=FUNCTION) gets the metrics, verbose=1 prints them",
     "set_logger": "learn(..., callback=FUNCTION) gets the metrics, verbose=1 prints them",
     "set_random_seed": "give seed= when the model is made",
-    "get_parameters": "model.save() and load keep the parameters",
+    "get_parameters": "model.policy and model.state are copies of them; model.save() and load keep them",
     "set_parameters": "model.save() and load keep the parameters",
 }
 """Methods and attributes of a model."""
@@ -107,8 +107,8 @@ def environment(name: str, env: Any, extra: tuple[Any, ...], given: dict[str, An
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(f"an environment is missing: {name}('Pendulum-v1'), or a function that builds one")
-    call = repr(found[1]) if isinstance(found[1], str) else "lambda: YOUR_ENV"
+        raise UsageError(f"an environment is missing: {name}('Pendulum-v1'), or {name}(YOUR_ENV)")
+    call = repr(found[1]) if isinstance(found[1], str) else "YOUR_ENV"
     raise UsageError(f"one environment is enough: {name}({call}) instead of {name}({shown(found[0])}, ...)")
 
 

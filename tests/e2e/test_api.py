@@ -97,7 +97,7 @@ def test_predict_takes_the_policy_apart_once_until_it_has_changed(model, monkeyp
     """Doing it at every call would cost four times the action itself."""
     bound, bind = [], acting.bind
     monkeypatch.setattr(acting, "bind", lambda *arguments: bound.append(1) or bind(*arguments))
-    model._bound_to = None
+    model._predictor._bound_to = None
     for _ in range(3):
         model.predict(np.zeros(3, np.float32))
     assert len(bound) == 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fewstep
-from fewstep import habits
+from fewstep import callbacks, habits
 from fewstep.algos import registry
 from fewstep.cli import main
 from fewstep.config import known_settings
@@ -32,15 +32,28 @@ def dicts():
 
 
 PENDULUM = gymnasium.make("Pendulum-v1")
+VECTOR = gymnasium.wrappers.vector.RecordEpisodeStatistics(gymnasium.make_vec("Pendulum-v1", 2))
 CALLS = [
     (lambda m: fewstep.SAC("MlpPolicy", "Pendulum-v1"), r"SAC\('Pendulum-v1'\)"),
-    (lambda m: fewstep.PPO("MlpPolicy", PENDULUM), r"PPO\(lambda: YOUR_ENV\)"),
+    (lambda m: fewstep.PPO("MlpPolicy", PENDULUM), r"PPO\(YOUR_ENV\)"),
     (lambda m: fewstep.SAC(policy="MlpPolicy", env="Pendulum-v1"), "own policy"),
     (lambda m: fewstep.SAC("MlpPolicy", env="Pendulum-v1"), r"SAC\('Pendulum-v1'\)"),
-    (lambda m: fewstep.SAC("Pendulum-v1", env=PENDULUM), r"SAC\(lambda: YOUR_ENV\)"),
+    (lambda m: fewstep.SAC("Pendulum-v1", env=PENDULUM), r"SAC\(YOUR_ENV\)"),
     (lambda m: fewstep.SAC(), r"an environment is missing: SAC\('Pendulum-v1'\)"),
-    (lambda m: fewstep.SAC(PENDULUM), r"lambda: MyEnv\(\)"),
-    (lambda m: fewstep.SAC(3), "an id or a function"),
+    (
+        lambda m: fewstep.SAC(PENDULUM, **{"training.envs": 3}),
+        r"1 environment was given, training\.envs is 3",
+    ),
+    (lambda m: fewstep.SAC(3), r"an id, a gymnasium\.Env, a function"),
+    (lambda m: fewstep.SAC([PENDULUM, PENDULUM]), "the same environment twice"),
+    (lambda m: fewstep.SAC(["Pendulum-v1"]), r"training\.envs says how many"),
+    (lambda m: fewstep.SAC([]), "at least one"),
+    (lambda m: fewstep.SAC(VECTOR), "cannot be taken apart"),
+    (lambda m: fewstep.SAC(lambda: "Pendulum-v1"), r"returned a str \('Pendulum-v1'\), not a gymnasium\.Env"),
+    (
+        lambda m: fewstep.SAC("Pendulum-v1", config={"discount": 0.9}),
+        r"must be a fewstep\.algos\.sac\.SACConfig",
+    ),
     (lambda m: fewstep.SAC("Pendulum-v1", seed=None), "seed must be"),
     (lambda m: fewstep.SAC("Pendulum-v1", seed=1.0), "seed must be"),
     (lambda m: fewstep.SAC("Pendulum-v1", preset=None), "preset must be a text"),
@@ -56,7 +69,13 @@ CALLS = [
     (lambda m: m.learn(10, log_interval=4), "training.log_every"),
     (lambda m: m.learn(10, reset_num_timesteps=False), "always goes on"),
     (lambda m: m.learn(10, steps=3), "learn has no argument 'steps'"),
-    (lambda m: m.learn(10, callback=[print]), "callback must be a function"),
+    (lambda m: m.learn(10, callback=[3]), "callback must be a function"),
+    (lambda m: m.learn(10, eval_freq=4), r"eval_every=STEPS"),
+    (lambda m: m.learn(10, eval_every=-1), "eval_every must be at least 0"),
+    (lambda m: m.learn(10, eval_env="Pendulum-v1", eval_every=0), "there is an eval_env, but nothing is"),
+    (lambda m: m.learn(10, callbacks.stop_on_return(1.0)), "a callback waits for evaluations"),
+    (lambda m: m.learn(10, callbacks.Callback(checkpoint=print)), "a callback waits for checkpoints"),
+    (lambda m: m.load_replay("nowhere"), "is not a saved replay buffer"),
     (lambda m: m.learn("10"), "total_timesteps must be a whole number"),
     (lambda m: m.learn(1.5), "total_timesteps must be a whole number"),
     (lambda m: m.learn(None), "total_timesteps must be a whole number"),
@@ -64,7 +83,7 @@ CALLS = [
     (lambda m: m.evaluate(episodes=None), "episodes must be a whole number"),
     (lambda m: m.evaluate(1, actions=None), "actions must be a text"),
     (lambda m: m.set_env(PENDULUM), r"fewstep\.load\(PATH, env=\.\.\.\)"),
-    (lambda m: m.env, "builds its own environments"),
+    (lambda m: m.env, r"model\.get_env\(\)"),
     (lambda m: fewstep.load("nowhere", device="cpu"), "JAX_PLATFORMS"),
     (lambda m: fewstep.load(None), "must be the name"),
 ]

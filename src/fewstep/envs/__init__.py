@@ -1,9 +1,9 @@
 """Environments as fewstep sees them: N Gymnasium environments in one process, flat float32 vectors.
 
 ``make`` takes a Gymnasium id, ``module:Id-v0``, ``toy/NAME``, an environment, a function that builds one, or
-several of these, and gives a ``VectorEnv``. Actions inside fewstep are in [-1, 1]; observations are float32 vectors; ``terminated``
-and ``truncated`` stay apart; nothing resets by itself; and every value an environment returns is checked
-before it is believed. Nothing in this room imports jax.
+several of these, and gives a ``VectorEnv``. Actions inside fewstep are in [-1, 1]; observations are float32
+vectors; ``terminated`` and ``truncated`` stay apart; nothing resets by itself; and every value an environment
+returns is checked before it is believed. Nothing in this room imports jax.
 """
 
 from fewstep.envs.check import Finding, check_env

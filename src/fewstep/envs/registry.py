@@ -112,6 +112,11 @@ def _not_usable(error: BaseException, env: Env) -> UsageError:
     return UsageError(f"{type(env).__name__} cannot be used: {explain(error)}")
 
 
+def is_in_python_only(name: str) -> bool:
+    """Whether ``name_of`` named what no file holds."""
+    return name.startswith((FUNCTION, OBJECT))
+
+
 def resolve(env: Any) -> Build:
     """How to build ``env``: an id, a function of no arguments, or an environment itself.
 

@@ -237,7 +237,7 @@ Given = (
     | Sequence[gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]]
     | gymnasium.vector.SyncVectorEnv
 )
-"""What an environment is given as: its id, an environment, a function that builds one, or several of these."""
+"""An environment's id, one itself, a function that builds one, or several of the latter two."""
 
 
 def make(
@@ -283,8 +283,8 @@ def make(
     given = several(env)
     if is_lent(env) and count > len(given):
         raise UsageError(
-            f"{count} environments are needed, but {len(given)} "
-            f"{'was' if len(given) == 1 else 'were'} given: give a list of so many, or a function that builds one"
+            f"{count} environments are needed, {len(given)} given: give a list of so many, or a function "
+            "that builds one"
         )
     builds = [resolve(one) for one in given]
     if watch is not None and isinstance(env, str) and not env.startswith("toy/"):
@@ -306,7 +306,9 @@ def make(
         )
         if len(bases) != len(built):
             built.clear()  # whoever keeps it may be using it: it is not ours to close
-            raise UsageError(f"{name} was given, or built, as the same environment twice: each must be a new one")
+            raise UsageError(
+                f"{name} was given, or built, as the same environment twice: each must be a new one"
+            )
         adapters = [Adapter(one, name, index) for index, one in enumerate(built)]
         return VectorEnv(adapters, name, limit, toy)
     except BaseException:

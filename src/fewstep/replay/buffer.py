@@ -120,9 +120,9 @@ class ReplayBuffer:
     def hold(self, number: int | None, reader: object = None) -> None:
         """Keep the transitions from ``number`` on where they are, for another thread to ``read``.
 
-        Each ``reader`` has a hold of its own. Only an ``add`` that comes round to a held one waits. The reader moves the hold on as it has read, and
-        must end it with None, also when it fails. The thread that adds is the one that begins a hold: an
-        ``add`` under way could not see it.
+        Each ``reader`` has a hold of its own. Only an ``add`` that comes round to a held one waits. The
+        reader moves its hold on as it has read, and must end it with None, also when it fails. The thread
+        that adds is the one that begins a hold: an ``add`` under way could not see it.
         """
         with self._held_changes:
             self._held.pop(reader, None)

@@ -37,8 +37,7 @@ class RowWriter:
         Raises:
             NonFiniteError: a value is NaN or infinite; the message names it and the row's ``env_steps``.
         """
-        for name, value in row.items():
-            require_finite(name, value, row.get("env_steps"))
+        check_row(row)
         try:
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
@@ -50,6 +49,12 @@ class RowWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def check_row(row: Mapping[str, Any]) -> None:
+    """Raise a NonFiniteError that names a value which is NaN or infinite and the row's ``env_steps``."""
+    for name, value in row.items():
+        require_finite(name, value, row.get("env_steps"))
 
 
 def require_finite(name: str, value: Any, env_steps: Any) -> None:

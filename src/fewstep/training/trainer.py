@@ -147,8 +147,8 @@ class Trainer:
         self.begin()
 
     def take_back(self) -> None:
-        """The environments were their owner's meanwhile (``envs.is_lent``): bring each back to where it was in
-        its episode, by its seed and actions. One that cannot be brought back begins a new one, and that is
+        """The environments were their owner's meanwhile (``envs.is_lent``): bring each back to where it was
+        in its episode, by its seed and actions. One that cannot be brought back begins a new one, and that is
         said."""
         self.begin()
         running, meta = self._episodes.snapshot()

@@ -266,6 +266,7 @@ class Replay:
         self.restore(arrays, self.snapshot()[1] | {"return_scale": meta["return_scale"]})
         self._scale.forget(self._envs)
         self._last[:] = NONE
+        self._stored = []
         self._began = steps - len(self.buffer)
 
     def restart(self, steps: int) -> None:

@@ -127,6 +127,9 @@ class Evaluator:
     """Evaluates policies of one algorithm on one environment, always on the same episodes.
 
     Its environments are built at the first use and kept.
+
+    Attributes:
+        elsewhere: whether it never plays on the environments of training.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class Evaluator:
         shared: bool = False,
         timeout: float | None = None,
         beside: envs.VectorEnv | None = None,
+        elsewhere: bool = False,
     ) -> None:
         """Args:
         algorithm, cfg: what the policy belongs to.
@@ -156,12 +160,13 @@ class Evaluator:
         shared: play the episodes one after another on one environment.
         timeout: seconds that a reset or step may take; the environments then live in another process.
         beside: those of training, which must not be among its own.
+        elsewhere: never play on those of training.
         """
         self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
         self._limit, self._repeat, self._longest = max_episode_steps, action_repeat, longest
         self._shared, self._timeout = shared or envs.is_lent(env), timeout
-        self._beside = beside
+        self._beside, self.elsewhere = beside, elsewhere
         self._told = False
         self._seeds = seeds.evaluation_seeds(seed, episodes)
         self._key = seeds.key(seed, seeds.Stream.EVALUATE)
@@ -169,9 +174,14 @@ class Evaluator:
 
     @staticmethod
     def of(
-        config: RunConfig, algorithm: Algorithm, env: Any = None, beside: envs.VectorEnv | None = None
+        config: RunConfig,
+        algorithm: Algorithm,
+        env: Any = None,
+        beside: envs.VectorEnv | None = None,
+        elsewhere: bool = False,
     ) -> "Evaluator":
-        """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names."""
+        """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names, or
+        (``elsewhere``) is another one."""
         training = config.training
         return Evaluator(
             algorithm,
@@ -183,9 +193,10 @@ class Evaluator:
             max_episode_steps=training.max_episode_steps,
             action_repeat=training.action_repeat,
             longest=training.eval_max_steps,
-            shared=training.eval_env == "shared",
+            shared=training.eval_env == "shared" and not elsewhere,
             timeout=training.env_timeout if training.env_process else None,
             beside=beside,
+            elsewhere=elsewhere,
         )
 
     def evaluate(

@@ -49,15 +49,17 @@ def record(
     action_repeat: int = 1,
     longest: int | None = None,
     check: Check = never,
+    env: envs.Given | None = None,
 ) -> Rollout:
-    """Play one episode, with the reset seed of the first one of an evaluation, and film it to ``path``.
+    """Play one episode, with the reset seed of the first one of an evaluation, and film it to ``path``; on
+    ``env`` if given, else on the environment that ``saved`` names.
 
     It is cut as an evaluation cuts it (``training.eval_max_steps``). The film appears there once it is whole.
     """
     writable(path)
     path = Path(os.path.realpath(path))  # what a link points to
     vector = envs.make(
-        saved.env,
+        saved.env if env is None else env,
         render_mode="rgb_array",
         max_episode_steps=max_episode_steps,
         action_repeat=action_repeat,

@@ -1,6 +1,9 @@
-"""A recorded run: advance and, when due, log, evaluate and save; whatever happens, leave it resumable."""
+"""The loop of every run, of ``fewstep train`` and ``Model.learn``: advance and, when due, log, evaluate and
+save; whatever happens, leave a recorded run resumable."""
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,30 +69,40 @@ def create(trainer: AnyTrainer, run_path: Path) -> RunDir:
 
 
 def train(
-    trainer: AnyTrainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks | None = None
+    trainer: AnyTrainer,
+    run: RunDir | None,
+    reporter: Reporter,
+    check: Check,
+    marks: Marks | None = None,
+    evaluator: Evaluator | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Go on until the config's number of environment steps, then evaluate and save once more.
+    """Go on until the config's number of environment steps, or until it is ``stopped``, then evaluate and
+    save once more.
 
     Whatever ends it early (a signal, a failing environment, a number that is not finite), what was learned so
-    far is saved first. The caller holds the run's lock and closes the trainer.
+    far is saved first. The caller holds the run's lock and closes the trainer. Without a ``run`` nothing is
+    written.
 
     Raises:
         Interrupted: a signal came.
         Diverged: a metric or the state stopped being finite.
         FewstepError: the environment failed, or the disk did.
     """
-    with foreign.heard_by(reporter.note):
-        _train(trainer, run, reporter, check, marks or Marks.now(trainer))
+    recorder = Recorder(trainer, run, reporter, marks or Marks.now(trainer), evaluator)
+    with nullcontext() if run is None else foreign.heard_by(reporter.note):
+        _train(trainer, recorder, reporter, check, stopped)
 
 
-def _train(trainer: AnyTrainer, run: RunDir, reporter: Reporter, check: Check, marks: Marks) -> None:
+def _train(
+    trainer: AnyTrainer, recorder: Recorder, reporter: Reporter, check: Check, stopped: Callable[[], bool]
+) -> None:
     total = trainer.config.training.steps
-    note_what_is_ahead(trainer, reporter)
-    recorder = Recorder(trainer, run, reporter, marks)
     try:
+        note_what_is_ahead(trainer, reporter)
         while True:
             check()
-            final = trainer.env_steps >= total
+            final = trainer.env_steps >= total or stopped()
             recorder.due(check, final=final)
             if final:
                 return

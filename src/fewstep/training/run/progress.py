@@ -35,6 +35,10 @@ class Reporter(Protocol):
         """A row of an evaluation was written."""
         ...
 
+    def saved(self, path: Path) -> None:
+        """A checkpoint is on disk."""
+        ...
+
 
 class Pace:
     """How long the rest takes at the rate since the first update.
@@ -130,22 +134,25 @@ class RunReporter:
     """Shows one run on a screen and appends the same plain lines to its ``log.txt``.
 
     Args:
-        log: the file.
+        log: the file; None where no run is kept.
         steps: environment steps of the whole run.
         screen: where it is shown; what is quiet there is still written.
         label: put before every line on the screen, such as ``"seed 3: "`` where several runs share it.
     """
 
-    def __init__(self, log: Path, steps: int, screen: Screen, label: str = "") -> None:
-        # A name of the file system need not be text.
-        self._file = open(log, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (__exit__)
+    def __init__(self, log: Path | None, steps: int, screen: Screen, label: str = "") -> None:
+        self._file: TextIO | None = None
+        if log is not None:
+            # A name of the file system need not be text.
+            self._file = open(log, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (__exit__)
         self._steps, self._screen, self._label = steps, screen, label
 
     def __enter__(self) -> "RunReporter":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def step(self, env_steps: int, updates: int) -> None:
         """Move the bar."""
@@ -176,9 +183,13 @@ class RunReporter:
         if cut := cut_note(row):
             self.note(f"step {row['env_steps']:,}: {cut}: their returns are those of unfinished episodes")
 
+    def saved(self, path: Path) -> None:
+        """Nothing: it is what is expected."""
+
     def _write(self, text: str) -> None:
-        self._file.write(text + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(text + "\n")
+            self._file.flush()
 
 
 def interval_line(row: dict[str, Any], steps: int) -> str:

@@ -1,13 +1,15 @@
-"""What is written about a run: rows, evaluations, samples and checkpoints, each when it is due."""
+"""What is said and written about a run: rows, evaluations, samples and checkpoints, each when it is due."""
 
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from fewstep.envs.registry import is_in_python_only
 from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
-from fewstep.runs.metrics import RowWriter
+from fewstep.runs.metrics import RowWriter, check_row
 from fewstep.training import saved_policy, state_io
 from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.evaluation.evaluate import Evaluator
@@ -38,17 +40,36 @@ class Marks:
         return Marks(trainer.clock, trainer.clock, trainer.clock)
 
 
-class Recorder:
-    """Writes one run's rows, evaluations, samples and checkpoints."""
+class _Files:
+    """The files of a run that grow."""
 
-    def __init__(self, trainer: AnyTrainer, run: RunDir, reporter: Reporter, marks: Marks) -> None:
+    def __init__(self, trainer: AnyTrainer, run: RunDir) -> None:
+        self.metrics, self.evaluations = RowWriter(run.metrics), RowWriter(run.evaluations)
+        self.probes = Probes(trainer.algorithm, trainer.config, trainer.spec, trainer.envs.toy, run.samples)
+
+    def close(self) -> None:
+        for part in (self.metrics, self.evaluations, self.probes):
+            part.close()
+
+
+class Recorder:
+    """Tells one run's reporter, and writes its rows, evaluations, samples and checkpoints."""
+
+    def __init__(
+        self,
+        trainer: AnyTrainer,
+        run: RunDir | None,
+        reporter: Reporter,
+        marks: Marks,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        """``run`` None writes nothing; ``evaluator`` judges in place of the config's environment."""
         config = trainer.config
         self._trainer, self._run, self._reporter, self._marks = trainer, run, reporter, marks
-        self._metrics = RowWriter(run.metrics)
-        self._evaluations = RowWriter(run.evaluations)
-        self._evaluator = Evaluator.of(config, trainer.algorithm)
-        self._probes = Probes(trainer.algorithm, config, trainer.spec, trainer.envs.toy, run.samples)
+        self._files = None if run is None else _Files(trainer, run)
+        self._evaluator = evaluator or Evaluator.of(config, trainer.algorithm)
         self._writing = Background()
+        self._written: list[Path] = []
         self._waited, self._told_of_waiting = 0.0, False
         discount = float(getattr(config.algorithm, "discount", 0.99))
         self._explosion = ExplosionWatch(discount, trainer.spec.act_size)
@@ -59,13 +80,14 @@ class Recorder:
 
     def is_due(self, *, final: bool) -> bool:
         """Whether ``due`` would do anything now."""
-        return self._writing.failed or any(self._duties(final))
+        return self._writing.failed or bool(self._written) or any(self._duties(final))
 
     def due(self, check: Check, *, final: bool) -> None:
         """Do what has come due since the last time; at the end (``final``) all that was not just done."""
         self._tell()
         if self._writing.failed:
             self._writing.finish()
+        self._tell_of_checkpoints()
         log, evaluate, save = self._duties(final)
         if log:
             self._log()
@@ -73,6 +95,7 @@ class Recorder:
             self._evaluate(check)
         if save:
             self.save(wait=final)
+            self._tell_of_checkpoints()
 
     def _duties(self, final: bool) -> tuple[bool, bool, bool]:
         """Whether to log, to evaluate and to save now."""
@@ -84,7 +107,7 @@ class Recorder:
         return (
             is_due(training.log_every, marks.logged),
             training.eval_every > 0 and is_due(training.eval_every, marks.evaluated),
-            is_due(training.checkpoint_every, marks.saved),
+            self._run is not None and is_due(training.checkpoint_every, marks.saved),
         )
 
     def leave_out(self, seconds: float) -> None:
@@ -99,7 +122,10 @@ class Recorder:
         row["wall_env_steps_per_second"] = round((steps - max(0, self._marks.logged)) / elapsed, 2)
         row |= self._trainer.learner.take_times()
         try:
-            self._metrics.append(row)
+            if self._files is None:
+                check_row(row)
+            else:
+                self._files.metrics.append(row)
         except NonFiniteError as error:
             raise self._diverged(str(error)) from error
         self._interval_began, self._marks.logged = now, self._trainer.clock
@@ -108,9 +134,11 @@ class Recorder:
         if warning is not None:
             self._reporter.note(warning)
 
-    def _diverged(self, message: str) -> Diverged:
+    def _diverged(self, message: str) -> NonFiniteError:
         """The error for a state or metric that is not finite; leaves what finds the failing update."""
         self._crashed = True
+        if self._run is None:
+            return NonFiniteError(message)
         with suppress(FewstepError):
             self._writing.finish()  # the checkpoint to start from
         trainer = self._trainer
@@ -121,15 +149,21 @@ class Recorder:
     def _evaluate(self, check: Check) -> None:
         began, steps = time.monotonic(), self._trainer.env_steps
         policy = self._trainer.policy
-        with self._trainer.lent() as shared:
+        with nullcontext() if self._evaluator.elsewhere else self._trainer.lent() as shared:
             rows = self._evaluator.evaluate(policy, steps, self._trainer.updates, check, shared)
-        for row in rows:
-            self._evaluations.append(row)
-            self._reporter.evaluated(row)
+        if self._files is not None:
+            for row in rows:
+                self._files.evaluations.append(row)
+            self._files.probes.write(policy, steps, check)
         self._tell()
-        self._probes.write(policy, steps, check)
         self._marks.evaluated = self._trainer.clock
+        for row in rows:
+            self._reporter.evaluated(row)
         self._interval_began += time.monotonic() - began  # the interval's rate is that of training alone
+
+    def _tell_of_checkpoints(self) -> None:
+        while self._written:
+            self._reporter.saved(self._written.pop(0))
 
     def _tell(self) -> None:
         for note in self._trainer.envs.take_notes():
@@ -147,9 +181,11 @@ class Recorder:
                 resume starts from sound numbers.
             FewstepError: the disk is full or not writable, now or when the save before was written.
         """
+        if self._run is None:
+            return
         began = time.monotonic()
         self._writing.finish()
-        self._begin_save()
+        self._begin_save(self._run)
         if wait:
             self._writing.finish()
         else:
@@ -166,7 +202,7 @@ class Recorder:
                 "training.checkpoint_every"
             )
 
-    def _begin_save(self) -> None:
+    def _begin_save(self, run: RunDir) -> None:
         groups, meta = self._trainer.snapshot()
         steps, clock = self._trainer.env_steps, self._trainer.clock
         marks = Marks(
@@ -177,17 +213,16 @@ class Recorder:
         if bad is not None:
             raise self._diverged(f"{bad} is not finite at environment step {steps}")
         config = self._trainer.config
-        write_policy = saved_policy.prepare(self._run.policy, saved_policy.of(self._trainer), config.algo)
-        write = checkpoint.prepare(
-            self._run.checkpoints, steps, groups, meta, config.training.keep_checkpoints
-        )
+        write_policy = saved_policy.prepare(run.policy, saved_policy.of(self._trainer), config.algo)
+        write = checkpoint.prepare(run.checkpoints, steps, groups, meta, config.training.keep_checkpoints)
 
         def both() -> None:
-            write()
+            path = write()
             write_policy()
             self._saved = clock
+            self._written.append(path)
 
-        self._marks.saved = clock
+        self._marks.saved, self._marks.wall_seconds = clock, marks.wall_seconds
         self._writing.start(both)
 
     def rescue(self) -> None:
@@ -199,15 +234,17 @@ class Recorder:
         """
         with suppress(FewstepError):  # then it is not on disk
             self._writing.finish()
-        if self._trainer.clock > self._saved and not self._crashed:
+        if self._run is not None and self._trainer.clock > self._saved and not self._crashed:
             self.save()
-            self._reporter.note(
-                f"saved at {self._trainer.progress}; continue with `fewstep resume {self._run.path}`"
-            )
+            path, how = self._run.path, f"`fewstep resume {self._run.path}`"
+            if is_in_python_only(self._trainer.config.env):
+                how = f"fewstep.load({str(path)!r}, env=...).learn(STEPS, run={str(path)!r})"
+            self._reporter.note(f"saved at {self._trainer.progress}; continue with {how}")
 
     def close(self) -> None:
         """Finish what is being written, close files and environments."""
         with suppress(FewstepError):
             self._writing.finish()
-        for part in (self._metrics, self._evaluations, self._evaluator, self._probes):
-            part.close()
+        self._evaluator.close()
+        if self._files is not None:
+            self._files.close()

@@ -10,6 +10,7 @@ from fewstep.config import RunConfig, from_toml
 from fewstep.envs.registry import packages_used
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint, provenance
+from fewstep.runs.checkpoint import Checkpoint
 from fewstep.runs.files import read_json, write_text
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import truncate_rows
@@ -101,9 +102,17 @@ def _other_versions(run: RunDir, env: str) -> str:
     return f"other versions than at the start ({changed}): results may differ" if changed else ""
 
 
-def _marks(saved: Any) -> Marks:
+def marks_of(saved: Checkpoint, trainer: AnyTrainer) -> Marks:
+    """Those that a run's checkpoint holds. A model saved from Python has none: it was logged and evaluated
+    wherever its user did so.
+
+    Raises:
+        FewstepError: they make no sense.
+    """
+    if "marks" not in saved.meta:
+        return Marks.now(trainer)
     try:
-        marks = Marks(**saved)
+        marks = Marks(**saved.meta["marks"])
         logged, evaluated, written = (int(step) for step in (marks.logged, marks.evaluated, marks.saved))
         return Marks(logged, evaluated, written, float(marks.wall_seconds))
     except (TypeError, ValueError, OverflowError) as error:
@@ -138,13 +147,16 @@ def reopen(
         try:
             for note in trainer.restore(saved):
                 reporter.note(note)
-            # A model saved from Python has no marks: it was logged and evaluated wherever its user did so.
-            marks = _marks(saved.meta["marks"]) if "marks" in saved.meta else Marks.now(trainer)
+            marks = marks_of(saved, trainer)
         except BaseException:
             trainer.close()
             raise
         checkpoint.set_aside_newer(run.checkpoints, saved.env_steps)
-    # Before the first step the rows differ in their updates alone.
-    truncate_rows(run.metrics, max(0, marks.logged), trainer.updates)
-    truncate_rows(run.evaluations, max(0, marks.evaluated), trainer.updates)
+    drop_later_rows(run, marks, trainer.updates)
     return trainer, marks
+
+
+def drop_later_rows(run: RunDir, marks: Marks, updates: int) -> None:
+    """Leave the rows up to the checkpoint; before the first step they differ in their updates alone."""
+    truncate_rows(run.metrics, max(0, marks.logged), updates)
+    truncate_rows(run.evaluations, max(0, marks.evaluated), updates)

@@ -1,42 +1,38 @@
-"""The Python face, with the habits of Stable-Baselines3: construct, ``learn``, ``predict``, ``save``,
-``load``.
+"""``Model``: an algorithm on an environment, to learn, act, judge, save and load."""
 
-``stable_baselines3.common.evaluation.evaluate_policy`` accepts a ``Model``.
-"""
-
-import functools
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import gymnasium
+import jax
 import numpy as np
 
 from fewstep import config as configs
-from fewstep import envs, foreign, habits
+from fewstep import envs, habits
 from fewstep.algos import registry
-from fewstep.algos.contract import ActionMode, Algorithm
+from fewstep.algos.contract import Algorithm
+from fewstep.api import judging, settled
+from fewstep.api.callback import Callbacks, callbacks_of
+from fewstep.api.learning import Plan, train
+from fewstep.api.predictor import Predictor
+from fewstep.api.writing import Opened, writing
 from fewstep.config import RunConfig, presets, settings
 from fewstep.deploy import export
 from fewstep.deploy.formats import registry as formats
-from fewstep.envs.interface import Interface
+from fewstep.envs import Given as Env
+from fewstep.envs.layers import repeated
+from fewstep.envs.registry import resolve
 from fewstep.envs.spaces import ORDINARY
 from fewstep.errors import FewstepError, UsageError
-from fewstep.interrupts import at_once, deferred
+from fewstep.interrupts import deferred
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
-from fewstep.runs.metrics import require_finite
-from fewstep.training import acting, saved_model, seeds
+from fewstep.training import acting, saved_model, saved_replay
 from fewstep.training.device import trainer as device
-from fewstep.training.evaluation.evaluate import Evaluator
-from fewstep.training.run.progress import Screen, about, cut_note, interval_line
+from fewstep.training.run.progress import Screen
 from fewstep.training.run.resume import read_config
-
-Callback = Callable[[dict[str, Any]], object]
-Env = str | Callable[[], gymnasium.Env[Any, Any]]
-"""An environment's id, or a function of no arguments that builds one."""
+from fewstep.training.trainer import Trainer
 
 
 class Model:
@@ -44,9 +40,12 @@ class Model:
 
     Args:
         algo: registered algorithm, or ``module:ATTRIBUTE`` of your own. ``MFPO(...)`` fills it in.
-        env: environment id (``HalfCheetah-v4``, ``module:Id-v0``, ``toy/multigoal``), or a function that
-            builds one and is called once per environment. A model of a function is saved without it: give it
-            to ``load`` again.
+        env: environment id (``HalfCheetah-v4``, ``module:Id-v0``, ``toy/multigoal``); a function that builds
+            one and is called once per environment; an environment with its wrappers, which is used in place
+            and left open; or a list or Gymnasium's ``SyncVectorEnv`` of these, whose length is
+            ``training.envs``. No file holds a function or an environment: give it to ``load`` again.
+        config: the algorithm's own config (``fewstep.algos.smfp.SMFPConfig(...)``) in place of what the
+            preset says of the algorithm.
         seed: 0 to 2**31 - 1, Python's or numpy's.
         preset: named settings to start from (``fewstep presets ALGO``).
         verbose: 1 prints one line per ``training.log_every`` steps of ``learn`` on standard error, 0 nothing.
@@ -59,7 +58,7 @@ class Model:
 
     Ctrl-C during ``learn`` is an ordinary ``KeyboardInterrupt``, raised at the end of the step (in an
     environment's own code, at once): the model stays usable. For runs that keep metrics, evaluations and
-    checkpoints on disk use ``fewstep train``.
+    checkpoints on disk give ``learn`` a ``run``.
     """
 
     def __init__(
@@ -68,6 +67,7 @@ class Model:
         env: Env | None = None,
         /,
         *extra: Any,
+        config: Any = None,
         seed: int = 0,
         preset: str = presets.DEFAULT,
         verbose: int = 0,
@@ -76,21 +76,23 @@ class Model:
         given: Env = habits.environment(type(self).__name__, env, extra, overrides)
         algorithm = registry.get(settings.convert(algo, str, "algo"))
         habits.refuse_settings(overrides, configs.known_settings(algorithm.config))
-        name = envs.name_of(given)
-        config = configs.resolve(algo, algorithm.config, name, seed=seed, preset=preset, overrides=overrides)
-        self._set_up(config, algorithm, given, settings.convert(verbose, int, "verbose"))
+        chosen = settled.config(algo, algorithm, given, config, seed, preset, overrides)
+        self._set_up(chosen, algorithm, given, settings.convert(verbose, int, "verbose"))
 
     @ORDINARY
     def _set_up(self, config: RunConfig, algorithm: Algorithm, env: Env, verbose: int = 0) -> None:
         self.config = config
         self._env, self._verbose = env, verbose
+        self._opened: Opened | None = None
         self._algorithm = algorithm
         self._trainer = device.make(config, algorithm, env)
-        self._interface = Interface(self._trainer.envs)
-        self._predict_key = seeds.key(config.seed, seeds.Stream.PREDICT)
-        self._predictions = 0
-        self._bound: dict[tuple[ActionMode, bool], acting.Acting] = {}
-        self._bound_to: Any = None
+        self._predictor = Predictor(self._trainer)
+
+    @property
+    def _lent(self) -> Trainer | None:
+        """The trainer, if it steps environments that are the user's."""
+        trainer = self._trainer
+        return trainer if isinstance(trainer, Trainer) and envs.is_lent(self._env) else None
 
     def __getattr__(self, name: str) -> NoReturn:
         habits.no_attribute(type(self).__name__, name)
@@ -101,36 +103,80 @@ class Model:
         return self._trainer.env_steps
 
     @property
+    def policy(self) -> Any:
+        """The networks that act, a pytree of arrays; a copy, which further learning leaves as it is."""
+        return self._copied(self._trainer.learner.policy)
+
+    @property
+    def state(self) -> Any:
+        """The algorithm's whole state, a pytree of arrays (``fewstep.functional`` has its functions); a copy,
+        which further learning leaves as it is."""
+        return self._copied(self._trainer.learner.state)
+
+    def _copied(self, tree: Any) -> Any:
+        with self._trainer.learner.careful():
+            return jax.tree.map(lambda leaf: leaf.copy(), tree)
+
+    def get_env(self) -> gymnasium.Env[Any, Any]:
+        """The (first) environment that was given, or a new one as those of training, which the caller closes.
+
+        What was given may be used between two calls of ``learn``: the next one plays the running episode
+        again up to where it was.
+        """
+        training = self.config.training
+        first = envs.several(self._env)[0]
+        built = (
+            first if isinstance(first, gymnasium.Env) else resolve(first)(None, training.max_episode_steps)
+        )
+        return repeated(built, training.action_repeat)
+
+    @property
     def observation_space(self) -> Any:
         """The environment's own observation space."""
-        return self._interface.observation_space
+        return self._predictor.interface.observation_space
 
     @property
     def action_space(self) -> Any:
         """The environment's own action space."""
-        return self._interface.action_space
+        return self._predictor.interface.action_space
 
     @ORDINARY
     def learn(
         self,
         total_timesteps: int,
-        callback: Callback | None = None,
+        callback: Callbacks | None = None,
         *,
+        eval_env: Env | None = None,
+        eval_every: int | None = None,
+        run: str | Path | None = None,
+        progress: bool = False,
         progress_bar: bool = False,
         verbose: int | None = None,
         **unknown: Any,
     ) -> Self:
         """Take (at least) this many more environment steps; may be called again to go on, whatever it raised.
 
-        A model with ``replay.dataset.path`` first makes the updates on recorded data that are still to come.
+        It is the loop of ``fewstep train``. A model with ``replay.dataset.path`` first makes the updates on
+        recorded data that are still to come.
 
         Args:
             total_timesteps: environment steps, over all environments. At least 1.
-            callback: gets the row of metrics of every ``training.log_every`` steps and of the rest.
-            progress_bar: show a bar with the time left on a terminal, lines as ``verbose`` elsewhere.
+            callback: a function, which gets the row of metrics of every ``training.log_every`` steps and of
+                the rest; a ``fewstep.callbacks.Callback``, whose functions get the model, too; or a list of
+                these. One that returns False ends ``learn``.
+            eval_env: what is evaluated on, given as any environment; by default that of training.
+            eval_every: environment steps between evaluations (``training.eval_episodes`` episodes); by
+                default ``training.eval_every`` where there is a ``run`` or an ``eval_env``, else none.
+            run: folder of a run to write, as ``fewstep train`` does: metrics, evaluations, checkpoints,
+                policy. A new one, or that from which this model was loaded, or into which it has learned
+                before: it is continued.
+            progress, progress_bar: show a bar with the time left on a terminal, lines as ``verbose``
+                elsewhere (the second is Stable-Baselines3's word for it).
             verbose: in place of the model's own.
 
         Raises:
+            UsageError: an argument is not possible, ``run`` is another model's, or there can be no
+                environment to evaluate on.
             NonFiniteError: the environment or the algorithm gave a number that is not finite.
             FewstepError: the environment failed; or the device did, and the message says whether the networks
                 are left.
@@ -139,33 +185,26 @@ class Model:
         total = settings.convert(total_timesteps, int, "total_timesteps")
         if total < 1:
             raise UsageError(f"total_timesteps must be at least 1, got {total}")
-        if callback is not None and not callable(callback):
-            raise UsageError("callback must be a function, which gets each row of metrics: lambda row: ...")
+        path = None if run is None else saved_model.path_of(run)
         shown = self._verbose if verbose is None else settings.convert(verbose, int, "verbose")
-        goal = self._trainer.env_steps + total
-        quiet = not (progress_bar or shown)
-        with deferred() as interrupt, Screen(goal, quiet, bar=bool(progress_bar)) as screen:
-            self._learn(goal, screen, interrupt, callback)
+        bar, trainer = bool(progress or progress_bar), self._trainer
+        plan = Plan.of(
+            trainer, total, callbacks_of(callback), eval_every, self._env, eval_env, path is not None
+        )
+        with deferred() as interrupt, Screen(plan.goal, not (bar or shown), bar=bar) as screen:
+            if (lent := self._lent) is not None:
+                lent.take_back()
+            try:
+                trainer.config = plan.config
+                if path is None:
+                    train(self, trainer, plan, None, screen, interrupt)
+                else:
+                    with writing(trainer, path, self._opened) as self._opened:
+                        self.config = plan.config
+                        train(self, trainer, plan, self._opened, screen, interrupt)
+            finally:
+                trainer.config = self.config
         return self
-
-    def _learn(
-        self, goal: int, screen: Screen, interrupt: Callable[[], None], callback: Callback | None
-    ) -> None:
-        trainer, every = self._trainer, self.config.training.log_every
-        logged, began = trainer.clock, time.monotonic()
-        while trainer.env_steps < goal:
-            trainer.advance()
-            screen.step(trainer.env_steps, trainer.updates)
-            interrupt()
-            if trainer.clock // every > logged // every or trainer.env_steps >= goal:
-                row, now, steps = trainer.interval(), time.monotonic(), trainer.env_steps
-                rate = {"wall_env_steps_per_second": (steps - max(0, logged)) / max(now - began, 1e-9)}
-                logged, began = trainer.clock, now
-                for name, value in row.items():
-                    require_finite(name, value, steps)
-                screen.progress(interval_line(row | rate, goal), steps, about(row))
-                if callback is not None:
-                    at_once(callback, row)
 
     @ORDINARY
     def predict(
@@ -192,62 +231,51 @@ class Model:
         Raises:
             UsageError: the observation does not fit the space.
         """
-        flat, batched = self._interface.flatten(observation)
-        if not len(flat):
-            return self._interface.to_env(flat), None
-        if deterministic:
-            mode, counter = self._algorithm.native(self.config.algorithm), 0
-        else:
-            self._predictions += 1
-            mode, counter = ActionMode(), self._predictions
-        with self._trainer.learner.careful():
-            chosen = self._acting(mode, each=deterministic)(flat, counter)
-        actions = self._interface.to_env(chosen)
-        return (actions if batched else actions[0]), None
-
-    def _acting(self, mode: ActionMode, each: bool = False) -> acting.Acting:
-        """What acts in this mode now, on ``each`` row by itself; made anew once there has been an update."""
-        state = self._trainer.learner.state
-        if self._bound_to is not state:
-            self._bound_to, self._bound = state, {}
-        if (mode, each) not in self._bound:
-            algorithm, cfg, spec = self._algorithm, self.config.algorithm, self._trainer.spec
-            bind = acting.bind_each if each else acting.bind
-            self._bound[mode, each] = bind(
-                algorithm, cfg, spec, mode, self._trainer.policy, self._predict_key
-            )
-        return self._bound[mode, each]
+        return self._predictor.predict(observation, deterministic), None
 
     @ORDINARY
     def evaluate(
-        self, episodes: int = 10, actions: str = "native", seed: int | None = None
+        self,
+        episodes: int = 10,
+        actions: str = "native",
+        seed: int | None = None,
+        env: Env | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of whole episodes on environments of their own; training is not disturbed.
 
         With ``training.eval_env`` ``shared`` they are played one after another on the training environment,
-        whose running episode is abandoned. An episode that does not end is cut (``training.eval_max_steps``),
-        and that is said.
+        whose running episode is abandoned. So they are on an environment that was given as an object, whose
+        episode is then played again up to where it was. An episode that does not end is cut
+        (``training.eval_max_steps``), and that is said.
 
         Args:
             episodes: how many, at least 1.
             actions: ``native`` (the paper's), ``sample``, ``mode`` or ``best-of-N``.
             seed: decides the episodes, 0 to 2**31 - 1; by default the model's.
+            env: what to play them on, given as any environment; by default that of training.
         """
         episodes = settings.convert(episodes, int, "episodes")
         if episodes < 1:
             raise UsageError(f"episodes must be at least 1, got {episodes}")
-        modes = (settings.convert(actions, str, "actions"),)
-        training = replace(self.config.training, eval_episodes=episodes, eval_modes=modes)
-        seed = self.config.seed if seed is None else configs.seed_of(seed)
-        config = replace(self.config, seed=seed, training=training)
-        evaluator = Evaluator.of(config, self._algorithm, self._env)
-        trainer = self._trainer
-        with trainer.lent() as shared:
-            row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]
-        evaluator.close()
-        if cut := cut_note(row):
-            foreign.tell(f"{cut}: their returns are those of unfinished episodes")
-        return np.array(row["returns"]), np.array(row["lengths"])
+        mode = settings.convert(actions, str, "actions")
+        training = replace(self.config.training, eval_episodes=episodes, eval_modes=(mode,))
+        config = replace(self.config, seed=self._seed(seed), training=training)
+        return judging.evaluate(self._trainer, config, self._lent, self._env, env)
+
+    @ORDINARY
+    def record_video(self, path: str | Path, env: Env | None = None, seed: int | None = None) -> float:
+        """Film one episode, acting as the paper evaluates, to an ``.mp4`` or ``.gif`` file; gives its return.
+
+        ``env`` is an id, or gives environments with ``render_mode="rgb_array"``; by default that of training.
+
+        Raises:
+            UsageError: the environment cannot be drawn, or the path or a package is missing.
+        """
+        judged = self._env if env is None else env
+        return judging.record(self._trainer, self._seed(seed), self._lent, judged, saved_model.path_of(path))
+
+    def _seed(self, given: int | None) -> int:
+        return self.config.seed if given is None else configs.seed_of(given)
 
     @ORDINARY
     def save(self, path: str | Path, replay: bool = False) -> None:
@@ -267,13 +295,37 @@ class Model:
         """
         saved_model.save(self._trainer, path, replay)
 
+    @ORDINARY
+    def save_replay(self, path: str | Path) -> None:
+        """Write the replay buffer as a folder of its own, which ``load_replay`` opens; one saved earlier is
+        replaced.
+
+        Raises:
+            UsageError: the algorithm has none, or the path holds something else, or cannot be written.
+            FewstepError: the disk is full; what was saved before is as it was.
+        """
+        saved_replay.save(self._trainer, path)
+
+    @ORDINARY
+    def load_replay(self, path: str | Path) -> None:
+        """Replace the replay buffer by a saved one, of whatever algorithm; its transitions count towards
+        ``replay.learning_starts``.
+
+        Raises:
+            UsageError: the path holds none, or the algorithm has none, or keeps something for each
+                transition.
+            FewstepError: it is damaged, or does not fit (sizes, ``replay.capacity``, n-step returns).
+        """
+        saved_replay.load(self._trainer, path)
+
     @classmethod
     def load(cls, path: str | Path, env: Env | None = None, **unknown: Any) -> Self:
         """Open a saved model or a run directory; it predicts, evaluates and goes on learning.
 
         Args:
             path: the folder.
-            env: the environment in place of the recorded one. A model that was made with a function needs it.
+            env: the environment in place of the recorded one. A model that was made with a function or an
+                environment needs it.
 
         Raises:
             UsageError: the path is neither, or is of another algorithm than this class, or needs ``env``.
@@ -290,11 +342,12 @@ class Model:
         if saved is None:
             raise FewstepError(f"{path} has no checkpoint")
         if env is not None:
-            config = replace(config, env=envs.name_of(env))
+            config = settled.fitted(replace(config, env=envs.name_of(env)), env)
             saved.meta["env"] = config.env
         model = cls.__new__(cls)
         model._set_up(config, algorithm, config.env if env is None else env)
         model._trainer.restore(saved)
+        model._opened = Opened.of(run, saved, model._trainer)
         return model
 
     @ORDINARY
@@ -343,34 +396,3 @@ class Model:
     def close(self) -> None:
         """Close the environments."""
         self._trainer.close()
-
-
-class NamedModel(Model):
-    """A model whose class says which algorithm it is, ``fewstep.SAC`` and its kin (``model_class``)."""
-
-    algo: str
-
-    def __init__(
-        self,
-        env: Env | None = None,
-        /,
-        *extra: Any,
-        seed: int = 0,
-        preset: str = presets.DEFAULT,
-        verbose: int = 0,
-        **overrides: Any,
-    ) -> None:
-        super().__init__(self.algo, env, *extra, seed=seed, preset=preset, verbose=verbose, **overrides)
-
-
-@functools.cache
-def model_class(algo: str) -> type[NamedModel]:
-    """The class of a registered algorithm, ``SAC`` for ``sac``."""
-    doc = f"{registry.get(algo).title}. ``Model`` has the methods, ``fewstep presets {algo}`` the presets."
-    name = registry.entries()[algo].model
-    return type(name, (NamedModel,), {"algo": algo, "__doc__": doc, "__module__": "fewstep"})
-
-
-def load(path: str | Path, env: Env | None = None, **unknown: Any) -> Model:
-    """Open a saved model or a run directory of any algorithm (``Model.load``)."""
-    return Model.load(path, env, **unknown)
