@@ -24,12 +24,13 @@ def evaluate(
     Args:
         trainer: what has learned.
         config: its config, for this evaluation.
-        lent: the trainer, if ``own`` is the user's.
+        lent: the trainer, if ``own`` is the user's. It may be played on: it is brought back afterwards.
         own, other: the environment of training, and what to play on instead.
     """
     elsewhere = lent is not None or other is not None
     judged = own if other is None else other
-    evaluator = Evaluator.of(config, trainer.algorithm, judged, trainer.envs, elsewhere)
+    beside = trainer.envs if lent is None else None
+    evaluator = Evaluator.of(config, trainer.algorithm, judged, beside, elsewhere)
     try:
         with _left_as_it_was(lent), nullcontext() if elsewhere else trainer.lent() as shared:
             row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]

@@ -10,7 +10,7 @@ from fewstep.training.collect.experience import Replay
 from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.trainer import Trainer
 
-FOLDER = "replay"
+FOLDER = "transitions"
 
 
 def save(trainer: AnyTrainer, path: Any) -> None:

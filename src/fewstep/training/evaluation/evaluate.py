@@ -281,8 +281,8 @@ class Evaluator:
             if self._beside is not None and made.shares(self._beside):
                 made = None  # it is training's, and stays open
                 raise UsageError(
-                    "the function that builds the environment returned the one that is trained on again: "
-                    "have it build a new one at each call, or give the environment itself"
+                    "evaluation would be on the environment that is trained on: a function must build a new "
+                    "one at each call; an environment itself is evaluated on in turn if no other is given"
                 )
             made.reset(self._seeds[:count])
             return made
@@ -299,7 +299,9 @@ class Evaluator:
         Raises:
             FewstepError: that cannot be done, so evaluation could not either.
         """
-        if not self._shared:
+        if self._shared and self.elsewhere:
+            self._own()
+        elif not self._shared:
             with foreign.heard_by(lambda line: None):  # a close that fails is said of those that are used
                 self._build(1).close()
 

@@ -106,6 +106,8 @@ def _train(
             recorder.due(check, final=final)
             if final:
                 return
+            if stopped():
+                continue
             trainer.advance()
             reporter.step(trainer.env_steps, trainer.updates)
     except BaseException as error:
