@@ -1,5 +1,7 @@
 """Calls that Stable-Baselines3 has taught: they work, or one line says what to write here."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -119,6 +121,13 @@ def test_every_setting_of_the_table_exists(table):
     known = set().union(*(known_settings(registry.get(name).config) for name in registry.BUILT_IN))
     for name, settings in table.items():
         assert set(settings) <= known, name
+
+
+def test_every_word_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+    table = page[page.index("## From Stable-Baselines3") :]
+    words = {*habits.SETTINGS, *habits.OTHERS, *habits.ADVICE, *habits.ATTRIBUTES}
+    assert not {word for word in words if f"`{word}`" not in table}
 
 
 BATCHES = [
