@@ -40,7 +40,7 @@ def path_of(value: Any) -> Path:
 
 def save(trainer: AnyTrainer, path: Any, replay: bool) -> None:
     """``Model.save``. Signals wait until it is done; killed, it leaves what was there or what is new."""
-    put(path, "saved model", OWN, lambda fresh: _write(trainer, RunDir(fresh), replay))
+    put(path, "model", OWN, lambda fresh: _write(trainer, RunDir(fresh), replay))
     env = trainer.config.env
     if is_known_here_only(env):
         foreign.tell(
@@ -74,7 +74,7 @@ def put(path: Any, what: str, own: tuple[str, ...], write: Callable[[Path], None
             shutil.rmtree(fresh, ignore_errors=True)
             if isinstance(error, OSError | FewstepError):
                 reason = getattr(error, "strerror", None) or error
-                raise FewstepError(f"cannot write the {what} at {final}: {reason}") from error
+                raise FewstepError(f"cannot save the {what} at {final}: {reason}") from error
             raise
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
@@ -90,7 +90,7 @@ def _place(path: Any, what: str, known_by: str) -> Path:
     except OSError as error:
         raise UsageError(f"cannot write to {given}: {error.strerror}; choose another path") from error
     if taken and not (final / known_by).is_dir():
-        raise UsageError(f"{final} exists and is not a {what}; choose another path")
+        raise UsageError(f"{final} exists and is not a saved {what}; choose another path")
     if (final / "provenance.json").exists() or (final / "metrics.jsonl").exists():
         raise UsageError(f"{final} is a run; choose another path")
     here = Path(os.path.realpath("."))

@@ -21,7 +21,7 @@ def save(trainer: AnyTrainer, path: Any) -> None:
         groups = {Replay.group: saved_model.unshared(rows)}
         checkpoint.save(fresh / FOLDER, trainer.env_steps, groups, {Replay.group: meta}, keep=1)
 
-    saved_model.put(path, "saved replay buffer", (FOLDER,), write)
+    saved_model.put(path, "replay buffer", (FOLDER,), write)
 
 
 def load(trainer: AnyTrainer, path: Any) -> None:
