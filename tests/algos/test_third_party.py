@@ -134,7 +134,7 @@ def test_it_is_exported_and_acts_alike(run, tmp_path, actions):
     obs = np.random.default_rng(0).normal(size=(20, saved.spec.obs_size)).astype(np.float32)
     wanted = saved.algorithm.act(saved.cfg, saved.policy, obs, key, mode)
     drawn = jax.random.normal(key, (20, mode.candidates, saved.spec.act_size)).reshape(20, -1)
-    (file,) = tmp_path.glob("policy*")
+    file = tmp_path / "policy.safetensors"
     found = deploy.load(file).act(obs, noise=None if mode.noise_free else np.asarray(drawn))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 

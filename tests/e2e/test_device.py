@@ -65,7 +65,7 @@ def test_the_other_commands_take_it(run, tmp_path, capsys):
     assert main(["report", str(run.path), "--out", str(tmp_path / "report.html")]) == 0
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert main(["export", str(run.path), "--to", "numpy", "--out", str(tmp_path / "policy")]) == 0
-    (file,) = tmp_path.glob("policy*")
+    file = tmp_path / "policy.safetensors"
     assert load(file).act(np.ones((3, 1), np.float32), noise=np.zeros((3, 2), np.float32)).shape == (3, 2)
     model = fewstep.load(run.path)
     action, _ = model.predict(np.ones(1, np.float32), deterministic=True)

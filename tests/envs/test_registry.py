@@ -79,8 +79,10 @@ def test_both_versions_of_the_mujoco_tasks_are_listed():
             "nowhere_at_all:Foo-v0",
             "cannot import 'nowhere_at_all' .* No module named .*; install it or run from",
         ),
-        (3, "an environment is an id or a function that builds one, not int"),
-        (FakeEnv(), r"give its id, or a function that builds it"),
+        (
+            3,
+            "an environment is an id, a gymnasium.Env, a function that builds one, or a list of these, not an int",
+        ),
         (lambda: 3, "returned an int .3., not a gymnasium.Env"),
     ],
 )

@@ -293,7 +293,7 @@ def test_every_path_of_a_command_that_runs_user_code_is_absolute():
     (commands,) = (action.choices for action in parser()._actions if action.dest == "command")
     for name, command in commands.items():
         for action in command._actions:
-            if action.type not in (None, int, whole) and name not in ("report", "sync"):
+            if action.type not in (None, int, float, whole) and name not in ("report", "sync"):
                 assert action.type("x") == type(action.type("x"))(os.path.abspath("x")), (name, action.dest)
 
 

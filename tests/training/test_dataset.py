@@ -321,7 +321,7 @@ def interrupted(run, folder, updates):
         def step(self, env_steps, updates):
             pass
 
-        interval = evaluated = lambda self, row: None
+        interval = evaluated = saved = lambda self, row: None
 
     reporter = Quiet()
     with directory.locked(), pytest.raises(Interrupted):

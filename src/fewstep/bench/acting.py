@@ -16,6 +16,8 @@ from fewstep.api import Model
 from fewstep.deploy.export import pack
 from fewstep.deploy.formats import registry as formats
 from fewstep.deploy.program.description import Exported
+from fewstep.training import seeds
+from fewstep.training.acting import bind
 
 FLAGS = {
     "c -O2": ["-std=c99", "-O2"],
@@ -86,7 +88,8 @@ def measure(
     exported = pack(trainer.algorithm, config.algorithm, trainer.policy, trainer.info, **own)
     wanted = lambda name: any(text in name for text in only)  # noqa: E731
     in_numpy = deploy.NumpyPolicy(exported, seed=0)
-    acting = model._acting(trainer.algorithm.mode(config.algorithm, actions))  # pyright: ignore[reportPrivateUsage]
+    mode, key = trainer.algorithm.mode(config.algorithm, actions), seeds.key(0, seeds.Stream.PREDICT)
+    acting = bind(trainer.algorithm, config.algorithm, trainer.spec, mode, trainer.policy, key)
     obs = np.random.default_rng(0).normal(size=(64, 1, in_numpy.obs_size)).astype(np.float32)
     draws = np.random.default_rng(1).normal(size=(64, 1, in_numpy.noise_size)).astype(np.float32)
     given = {"obs": obs, **({"noise": draws} if in_numpy.noise_size else {})}

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--license", metavar="SPDX", help="licence for the card, such as mit (default: none stated)"
     )
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="write the files to this new folder and send nothing"
+        "--folder", type=rooted, metavar="DIR", help="write the files to this new folder and send nothing"
     )
 
 
