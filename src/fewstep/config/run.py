@@ -208,6 +208,11 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         raise UsageError(f"{source} is not valid TOML: {error}") from error
 
 
+ON_DEVICE = ("brax/", "gymnax/")
+"""What the ids of tasks begin with that are written in jax: ``training.device_env`` is the task itself unless
+it is set (``none``: they are stepped from Python)."""
+
+
 def resolve(
     algo: str,
     algorithm_config: type,
@@ -248,6 +253,8 @@ def resolve(
         flat |= _layer(tree, env, known, str(file))
     flat |= settings.assignments(sets, known)
     flat |= settings.checked(overrides or {}, known, origin)
+    if env.startswith(ON_DEVICE):
+        flat.setdefault("training.device_env", env)
     return _build({"algo": algo, "env": env, "seed": seed, "preset": preset}, algorithm_config, flat)
 
 

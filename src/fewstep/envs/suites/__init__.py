@@ -4,7 +4,7 @@ Tasks of a suite are data here, so that they can be listed and named without imp
 from. Those of suites beyond Gymnasium's own are registered with Gymnasium under ``PREFIX/NAME``.
 """
 
-from fewstep.envs.suites import dmc, gymnasium_tasks, humanoid_bench, maze, pusht, toy
+from fewstep.envs.suites import device, dmc, gymnasium_tasks, humanoid_bench, maze, pusht, toy
 from fewstep.envs.suites.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -15,6 +15,8 @@ SUITES: tuple[Suite, ...] = (
     humanoid_bench.SUITE,
     maze.SUITE,
     pusht.SUITE,
+    device.BRAX,
+    device.GYMNAX,
 )
 _BY_ID = {env_id: suite for suite in SUITES for env_id in (*suite.tasks, *suite.excluded)}
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from fewstep import foreign
 from fewstep.algos import numerics
+from fewstep.envs.registry import resolve
+from fewstep.envs.suites import device
 from fewstep.errors import UsageError, unknown
 from fewstep.types import Spec
 
@@ -61,25 +63,38 @@ BUILT_IN = {
 }
 """Names of ``training.device_env`` that fewstep brings, and what makes them."""
 
+SUITES = {
+    "brax": "fewstep.training.device.brax:Brax",
+    "gymnax": "fewstep.training.device.gymnax:Gymnax",
+}
+"""Beginnings of the names of suites' tasks (``envs.suites.device``), and what makes one from the rest."""
+
 
 @functools.cache
 def load(name: str) -> JaxEnv:
-    """The environment called ``name``: one of ``BUILT_IN``, or ``module:make``, a function (or class) of no
-    arguments that gives one.
+    """The environment called ``name``: one of ``BUILT_IN``, a task of a suite of ``SUITES``, or
+    ``module:make``, a function (or class) of no arguments that gives one.
 
     Raises:
         UsageError: there is none of that name, or it does not do what ``JaxEnv`` asks.
     """
-    if ":" not in name and name not in BUILT_IN:
-        raise unknown("environment on the device", name, BUILT_IN)
-    module, _, attribute = BUILT_IN.get(name, name).partition(":")
     cannot = f"training.device_env: cannot make {name!r}"
+    prefix, _, task = name.partition("/")
+    if prefix in SUITES and ":" not in name:
+        resolve(name)  # known and installed
+        module, _, attribute = SUITES[prefix].partition(":")
+        arguments = [task]
+    elif ":" in name or name in BUILT_IN:
+        module, _, attribute = BUILT_IN.get(name, name).partition(":")
+        arguments = []
+    else:
+        raise unknown("environment on the device", name, (*BUILT_IN, *device.TASKS))
 
     def failed(error: BaseException) -> UsageError:
         return UsageError(f"{cannot}: {foreign.brief(error)}")
 
     loaded = foreign.load(module, cannot)
-    env: JaxEnv = foreign.call(failed, lambda: getattr(loaded, attribute)())
+    env: JaxEnv = foreign.call(failed, lambda: getattr(loaded, attribute)(*arguments))
     foreign.call(failed, check, env)
     return env
 
