@@ -1,4 +1,4 @@
-"""Fetch a shared policy: a directory that evaluate, export, rollout and report take."""
+"""Fetch a shared policy: a directory that evaluate, export and report take."""
 
 import argparse
 from pathlib import Path
