@@ -20,8 +20,8 @@ class Timing:
         period: seconds.
         woke: ``[n]`` seconds from a tick to the loop's waking up for it, for every tick that was served.
         act: ``[n]`` seconds that choosing the action took.
-        apply: ``[n]`` seconds that applying it took (in simulation: the environment's step, and its reset where
-            an episode ended).
+        apply: ``[n]`` seconds that applying it took (in simulation: the environment's step, and its reset
+            where an episode ended).
         ticks: how many there were, served or not.
         misses: those without an action before their deadline: it came late, or the loop was busy.
     """
