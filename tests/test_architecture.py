@@ -65,7 +65,7 @@ INSIDE = {  # in these rooms a part imports itself and those listed before it
     "deploy": "program tracing runtime formats export pacing",
     "envs": "messages layers rendering place spaces toys suites registry adapter process vector check "
     "interface",
-    "sharing": "card bundle hub",
+    "sharing": "card bundle hub zoo",
     "tuning": "space spec study runs report",
     "training": "seeds signals state_io donation compiled acting demands collect learner trainer device "
     "saved_policy saved_model saved_replay evaluation run several",

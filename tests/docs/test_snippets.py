@@ -70,12 +70,15 @@ def test_python_runs(page, tmp_path, monkeypatch):
         assert names["action"].shape == (1, 6)
 
 
-def test_the_environment_of_the_page_is_sound(tmp_path, monkeypatch, capsys):
-    (text,) = blocks(ROOT / "docs" / "environments.md", "python")
-    (tmp_path / "my_tasks.py").write_text(text)
+@pytest.mark.parametrize(
+    ("page", "env"), [("environments.md", "my_tasks:Reach-v0"), ("tutorials/own-environment.md", "hover:Hover-v0")]
+)
+def test_the_environment_of_the_page_is_sound(page, env, tmp_path, monkeypatch, capsys):
+    (text,) = blocks(ROOT / "docs" / page, "python")
+    (tmp_path / f"{env.partition(':')[0]}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert main(["check-env", "my_tasks:Reach-v0"]) == 0
+    assert main(["check-env", env]) == 0
     assert "time limit 200" in capsys.readouterr().out
 
 

@@ -29,7 +29,7 @@ OFTEN = {
     [
         row
         for env_id, suite, note in IDS
-        if suite not in ("hb", "brax", "gymnax")  # test_humanoid_bench, training/device/test_suites
+        if suite not in ("hb", "brax", "gymnax", "mjx")  # test_humanoid_bench, training/device/test_suites
         for row in (
             [(env_id, suite, note)]
             if suite not in ("dmc", "maze") or env_id in OFTEN

@@ -42,7 +42,7 @@ def test_the_suites_packages_are_there():
     """But for Push-T's and HumanoidBench, they are in the extra ``dev``: what is tested here is not left out
     silently."""
     missing = [suite.name for suite in SUITES if suite.modules and not suite.installed]
-    assert set(missing) <= {"pusht", "hb", "brax", "gymnax"}
+    assert set(missing) <= {"pusht", "hb", "brax", "gymnax", "mjx"}
 
 
 def test_control_tasks_are_those_of_the_package_but_for_the_unbounded_ones():

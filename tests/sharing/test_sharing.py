@@ -18,6 +18,7 @@ from fewstep.sharing import bundle, card, hub
 from tests.e2e.helpers import one_line
 from tests.sharing.hub_server import serving
 
+FETCH = "fewstep pull me/pole --out policy"
 SETTINGS = "actor.hidden=[8] critic.hidden=[8] training.eval_every=100 training.eval_episodes=2"
 
 
@@ -40,7 +41,7 @@ def service(monkeypatch, tmp_path):
 
 
 def test_a_bundle_holds_what_it_may_and_no_path_of_this_machine(runs):
-    files = bundle.pack(runs, "me/pole", "mit")
+    files = bundle.pack(runs, FETCH, "mit")
     assert set(files) == set(bundle.NAMES)
     for name, data in files.items():
         assert str(runs[0].parent).encode() not in data, name
@@ -49,19 +50,19 @@ def test_a_bundle_holds_what_it_may_and_no_path_of_this_machine(runs):
     mine = [float(row["value"]) for row in rows if row["seed"] == "1"]
     assert mine == [one.mean for one in found]
     assert {row["env"] for row in rows} == {"Pendulum-v1"}
-    assert bundle.pack(runs, "me/pole", "mit") == files
+    assert bundle.pack(runs, FETCH, "mit") == files
 
 
 def test_the_card_tells_returns_with_seeds_and_intervals(runs):
-    text = bundle.pack(runs, "me/pole", "mit")[bundle.CARD].decode()
+    text = bundle.pack(runs, FETCH, "mit")[bundle.CARD].decode()
     head, _, rest = text.removeprefix("---\n").partition("---\n")
     keys = {line.partition(": ")[0]: json.loads(line.partition(": ")[2]) for line in head.splitlines()}
     assert (keys["library_name"], keys["license"]) == ("fewstep", "mit")
     assert keys["model-index"][0]["results"][0]["dataset"]["name"] == "Pendulum-v1"
     assert re.search(r"\| `mode` \| .* \[.*, .*\] \(2 seeds\) \|", rest)
-    assert "fewstep pull me/pole --out policy" in rest
+    assert FETCH in rest
     assert "jax `0" in rest
-    alone = bundle.pack(runs[:1], "me/pole")[bundle.CARD].decode()
+    alone = bundle.pack(runs[:1], FETCH)[bundle.CARD].decode()
     assert "one seed: no interval" in alone
     assert "No licence is stated." in alone
     assert "license:" not in alone
@@ -113,7 +114,7 @@ def test_to_the_hub_and_back(runs, service, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", [bundle.SUMS, "policy/policy.safetensors"])
 def test_a_truncated_download_leaves_nothing(runs, service, tmp_path, name):
-    hub.push(bundle.pack(runs[:1], "me/pole"), "me/pole")
+    hub.push(bundle.pack(runs[:1], FETCH), "me/pole")
     whole = service.repos["me/pole"][name]
     service.repos["me/pole"][name] = whole[: len(whole) // 2]
     with pytest.raises(FewstepError, match=r"damaged|has no sound sums\.json"):
@@ -152,7 +153,7 @@ def test_what_is_no_bundle_is_refused(runs, tmp_path):
     shutil.copytree(runs[0], given)
     with pytest.raises(FewstepError, match=r"has no sound sums.json"):
         bundle.unpack(given, tmp_path / "got")
-    sums = json.loads(bundle.pack(runs[:1], "me/pole")[bundle.SUMS])
+    sums = json.loads(bundle.pack(runs[:1], FETCH)[bundle.SUMS])
     for strange in ("../evil", "/etc/passwd", "policy/evil.py"):
         listed = {"bundle": 1, "files": sums["files"] | {strange: "0"}}
         (given / bundle.SUMS).write_text(json.dumps(listed))
@@ -177,6 +178,6 @@ def test_runs_of_two_configurations_are_not_one_policy(runs, tmp_path):
 
 
 def test_the_version_of_the_package_is_in_it(runs):
-    told = json.loads(bundle.pack(runs[:1], "me/pole")["provenance.json"])
+    told = json.loads(bundle.pack(runs[:1], FETCH)["provenance.json"])
     assert told["versions"]["fewstep"] == fewstep.__version__
     assert "command" not in told

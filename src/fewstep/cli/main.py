@@ -33,6 +33,7 @@ from fewstep.cli import (
     sync,
     train,
     tune,
+    zoo,
 )
 from fewstep.errors import FewstepError, UsageError, unknown
 
@@ -49,6 +50,7 @@ COMMANDS = {
     "sync": sync,
     "push": push,
     "pull": pull,
+    "zoo": zoo,
     "algos": algos,
     "envs": envs,
     "presets": presets,

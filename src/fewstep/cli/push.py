@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.sharing import bundle, hub
 
     hub.require_name(arguments.repo)
-    files = bundle.pack(arguments.runs, arguments.repo, arguments.license)
+    fetch = f"fewstep pull {arguments.repo} --out policy"
+    files = bundle.pack(arguments.runs, fetch, arguments.license)
     if arguments.folder is None:
         print(hub.push(files, arguments.repo, arguments.private))
         return 0

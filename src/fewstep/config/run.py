@@ -208,7 +208,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         raise UsageError(f"{source} is not valid TOML: {error}") from error
 
 
-ON_DEVICE = ("brax/", "gymnax/")
+ON_DEVICE = ("brax/", "gymnax/", "mjx/")
 """What the ids of tasks begin with that are written in jax: ``training.device_env`` is the task itself unless
 it is set (``none``: they are stepped from Python)."""
 

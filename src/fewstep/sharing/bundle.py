@@ -34,13 +34,13 @@ LARGEST = 2**30
 """Bytes of one file."""
 
 
-def pack(paths: Sequence[Path], repo: str, licence: str | None = None) -> dict[str, bytes]:
+def pack(paths: Sequence[Path], fetch: str, licence: str | None = None) -> dict[str, bytes]:
     """The files of a bundle by name: the policy of the first run, the evaluations of all.
 
     Args:
         paths: run directories of one task, algorithm and configuration that differ in their seeds; the first
             is the one whose policy is shared.
-        repo: what the bundle will be called, for the card's commands.
+        fetch: the command that makes the bundle a directory `policy`, for the card.
         licence: an SPDX identifier for the card; None: the card says that none is stated.
 
     Raises:
@@ -66,7 +66,7 @@ def pack(paths: Sequence[Path], repo: str, licence: str | None = None) -> dict[s
     files["provenance.json"] = (json.dumps(told, indent=1) + "\n").encode()
     files["curves.csv"] = curves_csv(runs).encode()
     files["curve.svg"] = f"{learning_curve(groups[0], 'curve')}\n".encode()
-    files[CARD] = card.text(groups[0].variants[0], repo, licence).encode()
+    files[CARD] = card.text(groups[0].variants[0], fetch, licence).encode()
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     files[SUMS] = (json.dumps({"bundle": 1, "files": sums}, indent=1) + "\n").encode()
     return files

@@ -47,8 +47,9 @@ def returns(runs: Sequence[Run], mode: str) -> str:
     return f"{number(found.value)} [{number(found.low)}, {number(found.high)}] ({len(last)} seeds)"
 
 
-def text(variant: Variant, repo: str, licence: str | None) -> str:
-    """The card in Markdown; the variant's first run is the one whose policy is shared."""
+def text(variant: Variant, fetch: str, licence: str | None) -> str:
+    """The card in Markdown; the variant's first run is the one whose policy is shared, and the command
+    ``fetch`` makes it a directory ``policy``."""
     run = variant.runs[0]
     used = cost(run)
     preset = run.config.get("preset", "default")
@@ -76,8 +77,7 @@ def text(variant: Variant, repo: str, licence: str | None) -> str:
         ),
         "The policy is that of the first seed. `curves.csv` has every evaluation.",
         "## Use it",
-        f"```\nfewstep pull {_word(repo)} --out policy\nfewstep evaluate policy --episodes 10\n"
-        "fewstep export policy --to onnx\n```",
+        f"```\n{fetch}\nfewstep evaluate policy --episodes 10\nfewstep export policy --to onnx\n```",
         "## How it was made",
         "```\nfewstep train ALGO ENV --config config.toml\n```",
         f"with ALGO {code(run.algo)}, ENV {code(run.env)}; `config.toml` holds every setting. "
@@ -95,7 +95,3 @@ def _cells(run: Run, mode: str) -> tuple[str, ...]:
     found = next(one for one in results(run) if one.actions == mode)
     numbers = (number(value) for value in (found.final, found.last, found.best))
     return (code(run.seed), code(mode), *numbers, str(found.episodes))
-
-
-def _word(repo: str) -> str:
-    return re.sub(r"[^\w./-]", "_", repo)

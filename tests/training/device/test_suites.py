@@ -1,4 +1,5 @@
-"""Tasks of Brax and gymnax on the device: as theirs, with ends told apart; and what is said without them."""
+"""Tasks of Brax, gymnax and MuJoCo Playground on the device: as theirs, with ends told apart; and what is
+said without them."""
 
 import importlib.util
 from dataclasses import replace
@@ -21,6 +22,9 @@ needs_gymnax = pytest.mark.skipif(
     importlib.util.find_spec("gymnax") is None, reason="gymnax is not installed"
 )
 needs_brax = pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="brax is not installed")
+needs_playground = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco_playground") is None, reason="playground is not installed"
+)
 
 
 def resolved(env, *sets):
@@ -36,18 +40,26 @@ def test_a_task_written_in_jax_is_trained_on_the_device_unless_that_is_unset():
     assert all(task.startswith(config.run.ON_DEVICE) for task in device.TASKS)
 
 
-@pytest.mark.parametrize("name", ["gymnax/Pendulum-v1", "brax/ant"])
-def test_what_is_not_installed_says_how_to_install_it(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [("gymnax/Pendulum-v1", "gymnax"), ("brax/ant", "brax"), ("mjx/CheetahRun", "mujoco_playground")],
+)
+def test_what_is_not_installed_says_how_to_install_it(name, hidden, monkeypatch):
     found = importlib.util.find_spec
-    hidden = name.partition("/")[0]
+    extra = name.partition("/")[0]
     monkeypatch.setattr(importlib.util, "find_spec", lambda m, *a: None if m == hidden else found(m, *a))
     device_env.load.cache_clear()
-    with pytest.raises(UsageError, match=rf"not installed: pip install 'fewstep\[{hidden}\]'"):
+    with pytest.raises(UsageError, match=rf"not installed: pip install 'fewstep\[{extra}\]'"):
         device_env.load(name)
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("brax/atn", "did you mean 'brax/ant'"), ("toy/bandits", "toy/bandit")]
+    ("name", "message"),
+    [
+        ("brax/atn", "did you mean 'brax/ant'"),
+        ("toy/bandits", "toy/bandit"),
+        ("mjx/CheetaRun", "mjx/CheetahRun"),
+    ],
 )
 def test_an_unknown_name_is_told(name, message):
     with pytest.raises(UsageError, match=message):
@@ -148,6 +160,54 @@ def test_every_task_of_brax_has_the_sizes_of_its_line(name):
     spec = device_env.load(name).spec
     many = f"{spec.act_size} action" + ("s" if spec.act_size > 1 else "")
     assert device.BRAX.tasks[name].endswith(f"{spec.obs_size} observations, {many}")
+
+
+@pytest.mark.slow
+@needs_playground
+def test_a_task_of_playground_keeps_to_the_protocol_and_steps_like_playground():
+    from mujoco_playground import dm_control_suite
+
+    env = device_env.load("mjx/PendulumSwingup")
+    theirs = dm_control_suite.load("PendulumSwingup", config_overrides={"impl": "jax"})
+    key = jax.random.key(0)
+    state, obs = jax.jit(env.reset)(key)
+    other = jax.jit(theirs.reset)(key)
+    np.testing.assert_array_equal(obs, other.obs)
+    ours, step = jax.jit(env.step), jax.jit(theirs.step)
+    for value in (0.5, -1.0, 0.25):
+        action = jnp.full(1, value)
+        taken, other = ours(state, action, key), step(other, action)
+        np.testing.assert_allclose(taken.obs, other.obs, rtol=1e-5, atol=1e-6)
+        assert float(taken.reward) == pytest.approx(float(other.reward))
+        assert not bool(taken.terminated)
+        assert not bool(taken.truncated)
+        state = taken.state
+    last = ours((state[0], jnp.int32(999)), jnp.zeros(1), key)
+    assert bool(last.truncated)
+    assert not bool(last.terminated)
+
+
+@pytest.mark.slow
+@needs_playground
+@pytest.mark.parametrize("name", device.PLAYGROUND.tasks)
+def test_every_task_of_playground_has_the_sizes_of_its_line(name):
+    spec = device_env.load(name).spec
+    many = f"{spec.act_size} action" + ("s" if spec.act_size > 1 else "")
+    assert device.PLAYGROUND.tasks[name].endswith(f"{spec.obs_size} observations, {many}")
+
+
+@pytest.mark.slow
+@needs_playground
+def test_a_run_of_playground_resumes_to_the_bits_of_an_undisturbed_one(tmp_path):
+    words = "training.log_every=40 training.eval_every=0 replay.learning_starts=20 actor.hidden=[8]"
+    more = "critic.hidden=[8] training.envs=2 replay.capacity=500 replay.updates_per_step=0.5"
+    train = ["train", "sac", "mjx/PendulumSwingup", "--preset", "small", "--quiet"]
+    sets = ["--set", *words.split(), *more.split()]
+    assert main([*train, "--steps", "160", "--out", str(tmp_path / "whole"), *sets]) == 0
+    assert main([*train, "--steps", "80", "--out", str(tmp_path / "parts"), *sets]) == 0
+    assert main(["resume", str(tmp_path / "parts"), "--steps", "160", "--quiet"]) == 0
+    policies = [(tmp_path / run / "policy/policy.safetensors").read_bytes() for run in ("whole", "parts")]
+    assert policies[0] == policies[1]
 
 
 def test_ppo_says_what_to_do(capsys):

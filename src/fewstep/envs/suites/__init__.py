@@ -17,6 +17,7 @@ SUITES: tuple[Suite, ...] = (
     pusht.SUITE,
     device.BRAX,
     device.GYMNAX,
+    device.PLAYGROUND,
 )
 _BY_ID = {env_id: suite for suite in SUITES for env_id in (*suite.tasks, *suite.excluded)}
 

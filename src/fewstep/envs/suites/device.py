@@ -1,4 +1,5 @@
-"""Tasks written in jax, by Brax and by gymnax: trained on the device, evaluated as Gymnasium environments."""
+"""Tasks written in jax, by Brax, gymnax and MuJoCo Playground: trained on the device, evaluated as
+Gymnasium environments."""
 
 from fewstep.envs.suites.suite import Suite
 
@@ -20,6 +21,31 @@ _GYMNAX = {
     "PointRobot-misc": "point that finds a goal it does not see, 6 observations, 2 actions",
     "Reacher-misc": "arm of two links that reaches for a point, 8 observations, 2 actions",
     "Swimmer-misc": "swimmer of three links, 16 observations, 2 actions",
+}
+_PLAYGROUND = {
+    "AcrobotSwingup": "two links, driven between them, 6 observations, 1 action",
+    "AcrobotSwingupSparse": "two links, driven between them, 6 observations, 1 action",
+    "BallInCup": "cup that must catch a ball on a string, 8 observations, 2 actions",
+    "CartpoleBalance": "pole on a cart, 5 observations, 1 action",
+    "CartpoleBalanceSparse": "pole on a cart, 5 observations, 1 action",
+    "CartpoleSwingup": "pole on a cart to swing up, 5 observations, 1 action",
+    "CartpoleSwingupSparse": "pole on a cart to swing up, 5 observations, 1 action",
+    "CheetahRun": "planar runner, 17 observations, 6 actions",
+    "FingerSpin": "finger that spins a body, 9 observations, 2 actions",
+    "FingerTurnEasy": "finger that turns a body to a target, 12 observations, 2 actions",
+    "FingerTurnHard": "finger that turns a body to a target, 12 observations, 2 actions",
+    "FishSwim": "fish that swims to a target, 24 observations, 5 actions",
+    "HopperHop": "planar one-legged hopper, 15 observations, 4 actions",
+    "HopperStand": "planar one-legged hopper, 15 observations, 4 actions",
+    "HumanoidRun": "humanoid, 67 observations, 21 actions",
+    "HumanoidStand": "humanoid, 67 observations, 21 actions",
+    "HumanoidWalk": "humanoid, 67 observations, 21 actions",
+    "PendulumSwingup": "pendulum to swing up, 3 observations, 1 action",
+    "PointMass": "point in a plane that must come to its middle, 4 observations, 2 actions",
+    "SwimmerSwimmer6": "swimmer of six links, 25 observations, 5 actions",
+    "WalkerRun": "planar two-legged walker, 24 observations, 6 actions",
+    "WalkerStand": "planar two-legged walker, 24 observations, 6 actions",
+    "WalkerWalk": "planar two-legged walker, 24 observations, 6 actions",
 }
 _LIMITS = {"MountainCarContinuous-v0": 999, "Pendulum-v1": 200, "Swimmer-misc": 500}
 
@@ -44,5 +70,19 @@ GYMNAX = Suite(
     entry_point="fewstep.training.device.gymnax:OnHost",
     limits={f"gymnax/{name}": _LIMITS.get(name, 100) for name in _GYMNAX},
 )
-TASKS = (*BRAX.tasks, *GYMNAX.tasks)
+PLAYGROUND = Suite(
+    name="mjx",
+    title="MuJoCo Playground",
+    tasks={f"mjx/{name}": text for name, text in _PLAYGROUND.items()},
+    excluded=dict.fromkeys(
+        ("mjx/ReacherEasy", "mjx/ReacherHard"),
+        "Playground calls MjSpec.find_body, which MuJoCo 3.17 no longer has",
+    ),
+    packages=("playground", "mujoco", "mujoco-mjx"),
+    modules=("mujoco_playground",),
+    install="pip install 'fewstep[mjx]'",
+    entry_point="fewstep.training.device.playground:OnHost",
+    limits=dict.fromkeys((f"mjx/{name}" for name in _PLAYGROUND), 1000),
+)
+TASKS = (*BRAX.tasks, *GYMNAX.tasks, *PLAYGROUND.tasks)
 """Ids that ``training.device_env`` takes, too."""

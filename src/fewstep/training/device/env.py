@@ -66,6 +66,7 @@ BUILT_IN = {
 SUITES = {
     "brax": "fewstep.training.device.brax:Brax",
     "gymnax": "fewstep.training.device.gymnax:Gymnax",
+    "mjx": "fewstep.training.device.playground:Playground",
 }
 """Beginnings of the names of suites' tasks (``envs.suites.device``), and what makes one from the rest."""
 
