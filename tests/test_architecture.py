@@ -17,7 +17,8 @@ ARROWS = {
     "printing": set(),
     "habits": set(),
     "config": set(),
-    "envs": set(),
+    "suites": set(),
+    "envs": {"suites"},
     "data": {"envs"},
     "replay": set(),
     "runs": set(),
@@ -25,8 +26,8 @@ ARROWS = {
     "nets": set(),
     "critics": {"nets"},
     "algos": {"flows", "critics", "nets"},
-    "training": {"algos", "envs", "data", "replay", "runs"},
-    "analysis": {"runs", "envs"},
+    "training": {"algos", "envs", "suites", "data", "replay", "runs"},
+    "analysis": {"runs", "envs", "suites"},
     "experiments": {"algos", "envs", "runs"},
     "papers": {"algos", "analysis", "runs"},
     "tuning": {"experiments", "analysis", "algos", "runs"},
@@ -42,6 +43,7 @@ ARROWS = {
         "training",
         "algos",
         "envs",
+        "suites",
         "data",
         "runs",
         "analysis",
@@ -75,6 +77,7 @@ WITHOUT_JAX = (
     "errors",
     "foreign",
     "config",
+    "suites",
     "envs",
     "data",
     "replay",
@@ -145,6 +148,19 @@ def test_light_rooms_do_not_import_jax(room):
     program += "assert not [m for m in sys.modules if m.split('.')[0] in ('jax', 'jaxlib', 'equinox')]"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_tasks_are_listed_without_the_packages_that_have_them():
+    program = """
+import sys
+from fewstep.cli import main
+assert main(["envs"]) == 0
+slow = {"gymnasium", "numpy", "mujoco", "dm_control", "gymnasium_robotics", "importlib.metadata"}
+print(sorted(slow & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "dmc/dog-run" in done.stdout
 
 
 def test_the_arrows_have_no_circle():

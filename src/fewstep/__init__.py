@@ -6,7 +6,6 @@ model with the habits of Stable-Baselines3; ``fewstep.load`` opens a saved model
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from fewstep.algos import registry
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from fewstep.api import Model, NamedModel, load
     from fewstep.envs import make as make_env
 
-__version__ = importlib.metadata.version("fewstep")
+    __version__: str
+
 __all__ = ["Model", "__version__", "load", "make_env"]
 
 _LAZY = {
@@ -25,11 +25,13 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> "type[NamedModel]":
+def __getattr__(name: str) -> "type[NamedModel] | str":
     """Import public names at their first use, so that ``import fewstep`` (and ``--help``) costs nothing.
 
     Beside those of ``__all__`` they are the classes of all registered algorithms.
     """
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("fewstep")
     if name in _LAZY:
         module, attribute = _LAZY[name]
         return getattr(importlib.import_module(module), attribute)

@@ -71,7 +71,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("page", "env"), [("environments.md", "my_tasks:Reach-v0"), ("tutorials/own-environment.md", "hover:Hover-v0")]
+    ("page", "env"),
+    [("environments.md", "my_tasks:Reach-v0"), ("tutorials/own-environment.md", "hover:Hover-v0")],
 )
 def test_the_environment_of_the_page_is_sound(page, env, tmp_path, monkeypatch, capsys):
     (text,) = blocks(ROOT / "docs" / page, "python")

@@ -14,9 +14,10 @@ import pytest
 
 from fewstep import envs
 from fewstep.envs.suites import humanoid_bench
-from fewstep.envs.suites.humanoid_bench import SUITE, HumanoidBench
+from fewstep.envs.suites.humanoid_bench import HumanoidBench
 from fewstep.errors import UsageError
 from fewstep.runs import provenance
+from fewstep.suites.humanoid_bench import SUITE
 from fewstep.training.collect.episodes import Episodes
 
 FAKE = Path(__file__).parent / "fake_clone"

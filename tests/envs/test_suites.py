@@ -13,9 +13,10 @@ import pytest
 
 from fewstep import envs
 from fewstep.envs.rendering import choose_backend_at_import
-from fewstep.envs.suites import SUITES, suite_of
-from fewstep.envs.suites.dmc import LIMIT, ControlEnv
+from fewstep.envs.suites.dmc import ControlEnv
 from fewstep.errors import UsageError
+from fewstep.suites import SUITES, suite_of
+from fewstep.suites.dmc import LIMIT
 from fewstep.training.collect.episodes import Episodes
 
 SPREAD = (

@@ -3,7 +3,6 @@
 import functools
 import importlib
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from fewstep import foreign
@@ -60,6 +59,10 @@ GROUP = "fewstep.algorithms"
 @functools.cache
 def entries() -> dict[str, Entry]:
     """Every algorithm that has a name, in alphabetical order: built in, or of an installed package."""
+    from importlib.metadata import (
+        entry_points,  # not before: it takes longer than all else of `import fewstep`
+    )
+
     found = {point.name: Entry(point.value, point.name) for point in entry_points(group=GROUP)}
     return dict(sorted((found | BUILT_IN).items()))
 

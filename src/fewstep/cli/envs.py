@@ -9,8 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print id, suite and note of each environment."""
-    from fewstep.envs import list_ids
-    from fewstep.envs.suites import SUITES
+    from fewstep.suites import SUITES, list_ids
 
     rows = list_ids()
     wide, suite_wide = (max(len(row[column]) for row in rows) for column in (0, 1))

@@ -1,6 +1,7 @@
 """Parsing, dispatch, exit statuses: 0 done, 1 failed, 2 wrong request, 130/143 signals, 70 our defect."""
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
@@ -8,61 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from fewstep import foreign, printing
-from fewstep.cli import (
-    algos,
-    bench,
-    check_env,
-    cite,
-    completion,
-    config,
-    doctor,
-    envs,
-    evaluate,
-    experiment,
-    export,
-    paper,
-    presets,
-    pull,
-    push,
-    replay_crash,
-    report,
-    resume,
-    rollout,
-    settings,
-    sync,
-    train,
-    tune,
-    zoo,
-)
+from fewstep import foreign
 from fewstep.errors import FewstepError, UsageError, unknown
+from fewstep.printing import give_up_output, robust
 
-COMMANDS = {
-    "train": train,
-    "resume": resume,
-    "experiment": experiment,
-    "tune": tune,
-    "paper": paper,
-    "evaluate": evaluate,
-    "report": report,
-    "export": export,
-    "rollout": rollout,
-    "sync": sync,
-    "push": push,
-    "pull": pull,
-    "zoo": zoo,
-    "algos": algos,
-    "envs": envs,
-    "presets": presets,
-    "settings": settings,
-    "config": config,
-    "check-env": check_env,
-    "replay-crash": replay_crash,
-    "bench": bench,
-    "doctor": doctor,
-    "cite": cite,
-    "completion": completion,
-}
+COMMANDS = (
+    *("train", "resume", "experiment", "tune", "paper"),
+    *("evaluate", "report", "export", "rollout", "sync", "push", "pull", "zoo"),
+    *("algos", "envs", "presets", "settings", "config", "check-env", "replay-crash"),
+    *("bench", "doctor", "cite", "completion"),
+)
+"""In the order of ``--help``. Each is the module of its name (``-`` as ``_``) in this room, whose first line
+is its summary. Only the command that is asked for is imported."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,14 +31,15 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The command line with the commands ``names``."""
     top = Parser(
         prog="fewstep", description="Online reinforcement learning with few-step generative policies."
     )
     top.add_argument("--version", action="store_true", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, module in COMMANDS.items():
+    for name in names:
+        module = importlib.import_module(f"fewstep.cli.{name.replace('-', '_')}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
         sub = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(sub)
@@ -98,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. It is 0 only if the job was done.
     """
-    with printing.robust():
+    with robust():
         return _status(list(sys.argv[1:] if argv is None else argv))
 
 
@@ -118,12 +77,12 @@ def _status(words: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        printing.give_up_output()  # its reader (`| head`) has left
+        give_up_output()  # its reader (`| head`) has left
         return 1
     except OSError as error:
         if debug:
             raise
-        printing.give_up_output()
+        give_up_output()
         place = f"{error.filename}: " if error.filename else ""
         print(f"fewstep: {place}{error.strerror or error}", file=sys.stderr)
         return 1
@@ -136,9 +95,10 @@ def _status(words: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+    named = bool(words) and not words[0].startswith("-")
+    if named and words[0] not in COMMANDS:
         raise unknown("command", words[0], COMMANDS)
-    arguments = parser().parse_args(words)
+    arguments = parser(words[:1] if named else COMMANDS).parse_args(words)
     if arguments.version:
         from fewstep import __version__
 

@@ -8,9 +8,10 @@ returns is checked before it is believed. Nothing in this room imports jax.
 
 from fewstep.envs.check import Finding, check_env
 from fewstep.envs.process.supervised import Supervision
-from fewstep.envs.registry import is_lent, list_ids, name_of, several
+from fewstep.envs.registry import is_lent, name_of, several
 from fewstep.envs.toys import Toy
 from fewstep.envs.vector import Given, StepResult, VectorEnv, make
+from fewstep.suites import list_ids
 
 __all__ = [
     "Finding",

@@ -15,9 +15,9 @@ from fewstep import foreign
 from fewstep.envs.layers import Lent, refuse_running_statistics, require_limit
 from fewstep.envs.messages import kind
 from fewstep.envs.rendering import choose_backend, explain
-from fewstep.envs.suites import SUITES, suite_of
-from fewstep.envs.suites.gymnasium_tasks import later_versions
 from fewstep.errors import UsageError, unknown
+from fewstep.suites import SUITES, Suite, list_ids, suite_of
+from fewstep.suites.gymnasium_tasks import later_versions
 
 Env = gymnasium.Env[Any, Any]
 Build = Callable[[str | None, int | None], Env]
@@ -26,9 +26,19 @@ Build = Callable[[str | None, int | None], Env]
 FUNCTION, OBJECT = "function/", "object/"
 
 
-def list_ids() -> list[tuple[str, str, str]]:
-    """``(id, suite, note)`` of every environment known to work; other ids with Box actions may too."""
-    return [(env_id, suite.name, note) for suite in SUITES for env_id, note in suite.tasks.items()]
+def _register(suite: Suite) -> None:
+    """Make its tasks known to Gymnasium, where an entry point says how they are built."""
+    for env_id in suite.tasks if suite.entry_point else ():
+        gymnasium.register(
+            env_id,
+            entry_point=suite.entry_point,
+            max_episode_steps=suite.limits[env_id],
+            kwargs={"name": env_id.removeprefix(f"{suite.name}/")},
+        )
+
+
+for _suite in SUITES:
+    _register(_suite)
 
 
 def packages_of(env_id: str) -> tuple[str, ...] | None:

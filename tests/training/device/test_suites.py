@@ -13,8 +13,8 @@ import pytest
 from fewstep import config
 from fewstep.algos import registry
 from fewstep.cli import main
-from fewstep.envs.suites import device
 from fewstep.errors import UsageError
+from fewstep.suites import device
 from fewstep.training.device import env as device_env
 from tests.e2e.helpers import one_line
 

@@ -15,10 +15,10 @@ from fewstep import envs
 from fewstep.analysis.runs.reading import RANDOM_RETURN, Run
 from fewstep.analysis.statistics.normalised_scores import MUJOCO, RANDOM, Random
 from fewstep.envs.registry import packages_of, packages_used
-from fewstep.envs.suites import suite_of
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import provenance
 from fewstep.runs.files import write_text
+from fewstep.suites import suite_of
 
 EPISODES, STEPS = 20, 5_000
 """Both are reached, unless it takes ``MOST_STEPS``."""

@@ -1,8 +1,6 @@
-"""Push-T (Chi et al. 2023, arXiv 2303.04137) by gym-pusht: ``pusht/state`` and ``pusht/keypoints``.
+"""Push-T as an environment of gym-pusht: the tasks of ``fewstep.suites.pusht``.
 
-A disc pushes a T onto its place, seen from above. The reward of a step is the share of the place that is
-covered, over 0.95 and at most 1; with more the episode ends, and that is a success. Positions come in pixels
-of a square of 512; here they are in [-1, 1], and the angle is its cosine and sine.
+Positions come in pixels of a square of 512; here they are in [-1, 1], and the angle is its cosine and sine.
 """
 
 import importlib
@@ -13,23 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fewstep.envs.suites.suite import Suite
-
 PIXELS = 512.0
-SUITE = Suite(
-    name="pusht",
-    title="Push-T",
-    tasks={
-        "pusht/state": "disc pushing a T, 6 observations (positions, angle), 2 actions (where to go)",
-        "pusht/keypoints": "disc pushing a T, 18 observations (eight corners, the disc), 2 actions",
-    },
-    packages=("gym-pusht", "pymunk"),
-    modules=("gym_pusht",),
-    install="pip install 'fewstep[pusht]'",
-    entry_point="fewstep.envs.suites.pusht:PushT",
-    limits={"pusht/state": 300, "pusht/keypoints": 300},
-    peaks=True,
-)
 
 
 class PushT(gymnasium.ObservationWrapper[NDArray[np.float64], Any, Any]):

@@ -77,12 +77,6 @@ class _Multigoal:
         return multigoal.goal_of(position)
 
 
-NOTES = {
-    "toy/bandit": "one step, 2 actions, four bumps of reward; the exact Boltzmann density is known",
-    "toy/multigoal": "point mass on a plane, 2 actions, four equivalent goals, 30 steps",
-}
-"""One line for each toy id."""
-
 gymnasium.register(id="toy/bandit", entry_point="fewstep.envs.toys.bandit:BanditEnv")
 gymnasium.register(
     id="toy/multigoal",

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fewstep import foreign
 from fewstep.algos import numerics
 from fewstep.envs.registry import resolve
-from fewstep.envs.suites import device
 from fewstep.errors import UsageError, unknown
+from fewstep.suites import device
 from fewstep.types import Spec
 
 
@@ -68,7 +68,7 @@ SUITES = {
     "gymnax": "fewstep.training.device.gymnax:Gymnax",
     "mjx": "fewstep.training.device.playground:Playground",
 }
-"""Beginnings of the names of suites' tasks (``envs.suites.device``), and what makes one from the rest."""
+"""Beginnings of the names of suites' tasks (``suites.device``), and what makes one from the rest."""
 
 
 @functools.cache

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import gymnasium
-
 from fewstep.errors import UsageError
 
 
@@ -59,17 +57,6 @@ class Suite:
             raise UsageError(f"{env_id} cannot be trained on: {reason}")
         if not self.installed:
             raise UsageError(f"{env_id} belongs to {self.title}, which is not installed: {self.install}")
-
-    def register(self) -> None:
-        """Make its tasks known to Gymnasium."""
-        for env_id in self.tasks if self.entry_point else ():
-            name = env_id.removeprefix(f"{self.name}/")
-            gymnasium.register(
-                env_id,
-                entry_point=self.entry_point,
-                max_episode_steps=self.limits[env_id],
-                kwargs={"name": name},
-            )
 
     def _find(self) -> None:
         """Put the folder that the user names on the path of imports."""

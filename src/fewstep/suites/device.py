@@ -1,7 +1,7 @@
 """Tasks written in jax, by Brax, gymnax and MuJoCo Playground: trained on the device, evaluated as
 Gymnasium environments."""
 
-from fewstep.envs.suites.suite import Suite
+from fewstep.suites.suite import Suite
 
 _BRAX = {
     "ant": "four-legged runner, 27 observations, 8 actions",

@@ -1,6 +1,6 @@
 """Gymnasium's own tasks with continuous actions."""
 
-from fewstep.envs.suites.suite import Suite
+from fewstep.suites.suite import Suite
 
 _MUJOCO = {
     # name: (versions, what it is; observation and action sizes follow the version where they differ)
