@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from fewstep.algos import numerics
 from fewstep.errors import FewstepError
 from fewstep.training import donation
-from fewstep.training.several import stacked
+from fewstep.training.several import placement, stacked
 from fewstep.training.trainer import Trainer
 
 
@@ -22,7 +23,7 @@ class Cohort:
     Every trainer keeps its environments, its experience and its random streams, so its data and its keys are
     those that it would have alone. Only the states move: ``advance`` stacks them, ``part`` gives each trainer
     its own back, complete, so that whatever can be done to a trainer (evaluate, log, save, drop) can be done
-    then.
+    then. Where jax sees several devices, the stacked states are spread over them (``several.placement``).
 
     Attributes:
         trainers: those that go on, in the order in which they joined.
@@ -32,6 +33,7 @@ class Cohort:
         self.trainers: list[Trainer] = []
         self._joined: tuple[Any, Any] | None = None
         self._keys: Any = None
+        self._mesh: Mesh | None = None
         for trainer in trainers:
             self.add(trainer)
 
@@ -72,7 +74,7 @@ class Cohort:
         if self._joined is None:
             return
         with self._careful():
-            state, totals = self._joined
+            state, totals = placement.gathered(self._joined, self._mesh)
             parts = [(stacked.lane(state, i), stacked.lane(totals, i)) for i in range(len(self.trainers))]
         self._joined = None
         for trainer, own in zip(self.trainers, parts, strict=True):
@@ -147,8 +149,13 @@ class Cohort:
     @numerics.own
     def _join(self) -> None:
         states, totals = zip(*(trainer.learner.lend() for trainer in self.trainers), strict=True)
-        self._joined = stacked.stack(states), stacked.stack(totals)
-        self._keys = jnp.stack([trainer.learner.act_key for trainer in self.trainers])
+        state, keys = stacked.stack(states), jnp.stack([t.learner.act_key for t in self.trainers])
+        self._mesh = placement.mesh_for(len(self.trainers))
+        self._joined = (
+            placement.spread(state, self._mesh, stacked.specs(state)),
+            placement.spread(stacked.stack(totals), self._mesh),
+        )
+        self._keys = placement.spread(keys, self._mesh)
 
     def _actions(self) -> Sequence[NDArray[np.float32]]:
         """Every trainer's next action, from its own stream whoever computes it."""
@@ -156,11 +163,12 @@ class Cohort:
         if random:  # of all: it depends on the step and the config alone
             return random
         first = self.trainers[0]
-        act = stacked.collect(first.algorithm, first.config.algorithm)
         obs = np.stack([trainer.obs for trainer in self.trainers])
+        counters = np.array([trainer.noise_counter for trainer in self.trainers], np.uint32)
         with self._careful():
             states, _ = self._together()
-            counters = np.array([trainer.noise_counter for trainer in self.trainers], np.uint32)
+            act = stacked.collect(first.algorithm, first.config.algorithm, self._mesh)
+            obs, counters = placement.spread((obs, counters), self._mesh)
             return list(np.asarray(act(states, obs, self._keys, counters)))
 
     def _learn(self, data: Sequence[Any]) -> None:
@@ -171,9 +179,10 @@ class Cohort:
                 f"at step {self.env_steps:,} updates are due for {len(data)} of {len(self.trainers)} seeds "
                 "(some go on from a checkpoint without replay): resume them one by one"
             )
-        update = stacked.updates(self.trainers[0].learner.update)
         rows = jax.tree.map(lambda *leaves: np.stack(leaves), *data)
         with self._careful():
-            self._joined = update(*self._together(), rows)
+            states, totals = self._together()
+            update = stacked.updates(self.trainers[0].learner.update, self._mesh)
+            self._joined = update(states, totals, placement.spread(rows, self._mesh))
         for trainer in self.trainers:
             trainer.learner.count(len(jax.tree.leaves(data[0])[0]))

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from fewstep.algos import numerics
 from fewstep.algos.contract import Algorithm
 from fewstep.training.compiled import Updates
+from fewstep.training.several.placement import EVERY, SPLIT
 
 T = TypeVar("T")
 COUNTS = ("updates", "inner.updates")
@@ -28,6 +30,23 @@ def _is_count(path: Any) -> bool:
 def axes(state: T) -> T:
     """The tree of ``state`` with the axis of seeds for each leaf, as ``vmap`` takes it."""
     return jax.tree_util.tree_map_with_path(lambda path, _: None if _is_count(path) else 0, state)
+
+
+def specs(state: T) -> T:
+    """The tree of ``state`` with, for each leaf, how it lies on a mesh (``several.placement``)."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: EVERY if _is_count(path) else SPLIT, state)
+
+
+def _on_each(call: Callable[..., Any], mesh: Mesh | None, ins: Any, outs: Any) -> Callable[..., Any]:
+    """``call`` by every device of the mesh on its own seeds.
+
+    ``shard_map``, not a program that XLA divides itself: so no device ever waits for another, whatever an
+    algorithm computes. Its check of what is equal on all devices is off, because loops whose first carry is a
+    constant do not pass it; only the count of updates is, which each device computes from equal counts.
+    """
+    if mesh is None:
+        return call
+    return jax.shard_map(call, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
 
 @numerics.inner
@@ -52,27 +71,34 @@ def lane(stacked: T, index: Any) -> T:
 
 
 @functools.lru_cache(maxsize=16)
-def updates(single: Updates) -> Updates:
+def updates(single: Updates, mesh: Mesh | None = None) -> Updates:
     """``single`` (``compiled.updates``) for S states, totals and data, each with a leading axis of seeds.
 
-    State and totals are donated.
+    State and totals are donated. With a mesh they and the data lie on it, as ``specs`` and SPLIT say.
     """
 
     def many(states: Any, totals: Any, data: Any) -> tuple[Any, Any]:
-        over = axes(states)
-        return jax.vmap(single, in_axes=(over, 0, 0), out_axes=(over, 0))(states, totals, data)
+        over, placed = axes(states), specs(states)
+        call = jax.vmap(single, in_axes=(over, 0, 0), out_axes=(over, 0))
+        return _on_each(call, mesh, (placed, SPLIT, SPLIT), (placed, SPLIT))(states, totals, data)
 
     return numerics.jit(many, donate_argnums=(0, 1))
 
 
 @functools.lru_cache(maxsize=16)
-def collect(algorithm: Algorithm, cfg: Any) -> Callable[[Any, Any, Any, Any], jax.Array]:
-    """``(states, obs[S, N, obs_size], keys[S], counters[S]) -> action[S, N, act_size]`` to collect with."""
+def collect(
+    algorithm: Algorithm, cfg: Any, mesh: Mesh | None = None
+) -> Callable[[Any, Any, Any, Any], jax.Array]:
+    """``(states, obs[S, N, obs_size], keys[S], counters[S]) -> action[S, N, act_size]`` to collect with.
+
+    With a mesh all lie on it, as ``specs`` and SPLIT say.
+    """
 
     def one(state: Any, obs: jax.Array, key: Any, counter: Any) -> jax.Array:
         return algorithm.collect(cfg, algorithm.policy(state), obs, jax.random.fold_in(key, counter))
 
     def many(states: Any, obs: jax.Array, keys: Any, counters: Any) -> jax.Array:
-        return jax.vmap(one, in_axes=(axes(states), 0, 0, 0))(states, obs, keys, counters)
+        call = jax.vmap(one, in_axes=(axes(states), 0, 0, 0))
+        return _on_each(call, mesh, (specs(states), SPLIT, SPLIT, SPLIT), SPLIT)(states, obs, keys, counters)
 
     return numerics.jit(many)

@@ -14,6 +14,7 @@ from fewstep.runs.layout import RunDir
 from fewstep.training.run import loop
 from fewstep.training.run.progress import Reporter, RunReporter, Screen
 from fewstep.training.run.recorder import Marks, Recorder
+from fewstep.training.several import placement
 from fewstep.training.several.cohort import Cohort
 from fewstep.training.signals import Check, Interrupted
 from fewstep.training.trainer import Trainer
@@ -130,6 +131,7 @@ class _Session:
         self._members: dict[Trainer, Member] = {}
         self._recorders: dict[Trainer, Recorder] = {}
         self._failures: list[Failure] = []
+        self._placed = 0
 
     def run(self) -> list[Failure]:
         try:
@@ -149,6 +151,7 @@ class _Session:
             self._let_join()
             if not self._cohort.trainers:
                 return
+            self._tell_placement()
             final = self._cohort.env_steps >= self._total
             self._do_duties(final)
             if final:
@@ -158,6 +161,17 @@ class _Session:
                     self._give_up(trainer, error)
                 for trainer in self._cohort.trainers[:1]:  # all are equally far
                     self._members[trainer].reporter.step(self._cohort.env_steps, self._cohort.updates)
+
+    def _tell_placement(self) -> None:
+        """Say in every log which devices the seeds are on, at first and when their number has changed."""
+        seeds = len(self._cohort.trainers)
+        if seeds == self._placed:
+            return
+        self._placed = seeds
+        line = placement.described(seeds)
+        if line is not None:
+            for trainer in self._cohort.trainers:
+                self._tell(trainer, line)
 
     def _let_join(self) -> None:
         """Those that wait at the cohort's step; at the next step of any, where there is no cohort."""
