@@ -26,6 +26,12 @@ GROWTH = 3 << 29
 limit = GROWTH
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--rehearse", action="store_true", help="run tests marked gpu on the device that there is"
+    )
+
+
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
