@@ -10,6 +10,7 @@ per iteration, so that steps do not grow with the updates. After compiling, the 
 
 import argparse
 import time
+from pathlib import Path
 from statistics import median
 
 import jax
@@ -52,7 +53,7 @@ def go(one, iterations: int) -> float:
     return time.perf_counter() - start
 
 
-def measure(algo: str, envs: int, iterations: int, repeats: int) -> None:
+def measure(algo: str, envs: int, iterations: int, repeats: int, folder: Path = record.FOLDER) -> None:
     both = {"host": trainer(algo, envs, None), "device": trainer(algo, envs, ENV)}
     times: dict[str, list[float]] = {name: [] for name in both}
     for one in both.values():
@@ -65,7 +66,7 @@ def measure(algo: str, envs: int, iterations: int, repeats: int) -> None:
     for name, each in times.items():
         result[f"{name}: steps_per_second"] = round(envs / median(each))
         result[f"{name}: updates_per_second"] = round(1 / median(each))
-    record.update("device_speed", f"{algo} {ENV} {envs} environments", result)
+    record.update("device_speed", f"{algo} {ENV} {envs} environments", result, folder)
     for one in both.values():
         one.close()
 
@@ -78,11 +79,12 @@ def main() -> None:
     parser.add_argument("--envs", type=int, nargs="+", default=[1, 16, 128])
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=record.FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     for algo in ROWS:
         if arguments.only in algo:
             for envs in arguments.envs:
-                measure(algo, envs, arguments.iterations, arguments.repeats)
+                measure(algo, envs, arguments.iterations, arguments.repeats, arguments.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ so that whatever else the machine does slows each of them alike; median and mini
 
 import argparse
 import time
+from collections.abc import Mapping
 from statistics import median
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -20,15 +22,18 @@ from fewstep import config
 from fewstep.algos import numerics, registry
 from fewstep.bench.updates import TOGETHER, batch
 from fewstep.training import compiled, seeds
-from fewstep.training.several import stacked
+from fewstep.training.several import placement, stacked
 
 ROWS = ["sac", "smfp", "mfpo"]
 
 
-def program(algo: str, preset: str, count: int | None):
-    """A function that makes ``TOGETHER`` updates, one dispatch each as in training, of ``count`` seeds."""
+def program(
+    algo: str, preset: str, count: int | None, overrides: Mapping[str, object] = MappingProxyType({})
+):
+    """A function that makes ``TOGETHER`` updates, one dispatch each as in training, of ``count`` seeds; where
+    jax sees several devices, spread over them as in training."""
     algorithm, spec = registry.get(algo), SIZES[HALF_CHEETAH]
-    run = config.resolve(algo, algorithm.config, env=HALF_CHEETAH, preset=preset)
+    run = config.resolve(algo, algorithm.config, env=HALF_CHEETAH, preset=preset, overrides=dict(overrides))
     data = jax.tree.map(lambda leaf: leaf[None], batch(spec, run.replay.batch_size))
     example = jax.tree.map(lambda leaf: leaf[0], data)
     init, update = compiled.init(algorithm, run.algorithm, spec), compiled.updates(algorithm, run.algorithm)
@@ -37,8 +42,13 @@ def program(algo: str, preset: str, count: int | None):
     if count is None:
         held, update = (states[0], totals[0]), numerics.jit(update, donate_argnums=(0, 1))
     else:
-        held = (stacked.stack(states), stacked.stack(totals))
-        update, data = stacked.updates(update), jax.tree.map(lambda leaf: np.stack([leaf] * count), data)
+        state, mesh = stacked.stack(states), placement.mesh_for(count)
+        held = (
+            placement.spread(state, mesh, stacked.specs(state)),
+            placement.spread(stacked.stack(totals), mesh),
+        )
+        update = stacked.updates(update, mesh)
+        data = placement.spread(jax.tree.map(lambda leaf: np.stack([leaf] * count), data), mesh)
 
     def call() -> None:
         nonlocal held

@@ -1,4 +1,4 @@
-"""The peak of the processor: the best rate of a float32 matrix product of the sizes that updates use."""
+"""The peak of the processor or accelerator: the best rate of a float32 matrix product, and of a copy."""
 
 import time
 
@@ -9,6 +9,8 @@ from fewstep.algos import numerics
 
 SIZES = ((256, 256, 256), (1024, 256, 256), (4096, 256, 256), (512, 2048, 2048))
 """Rows, inputs, outputs: a small batch, one in cache, one that is not, and a wide critic."""
+LARGE = (8192, 4096, 4096)
+"""What an accelerator needs to reach its peak."""
 
 
 @numerics.own
@@ -26,5 +28,22 @@ def gemm_rate(rows: int, inputs: int, outputs: int, seconds: float = 0.2) -> flo
 
 
 def gemm_peak() -> float:
-    """The largest rate over ``SIZES``, in operations per second, on the cores this process may use."""
-    return max(gemm_rate(*size) for size in SIZES)
+    """The largest rate over ``SIZES``, in operations per second, on the cores this process may use; on an
+    accelerator also of ``LARGE``, with the precision that jax takes there by default."""
+    sizes = SIZES if jax.default_backend() == "cpu" else (*SIZES, LARGE)
+    return max(gemm_rate(*size) for size in sizes)
+
+
+@numerics.own
+def copy_rate(megabytes: int | None = None, seconds: float = 0.2) -> float:
+    """Bytes per second that are read and written as an array is copied, the best of as many copies as fit
+    into ``seconds``. The array is larger than caches are: 256 MB on a CPU, 2 GB elsewhere."""
+    size = megabytes or (256 if jax.default_backend() == "cpu" else 2048)
+    array = jnp.zeros(size * 250_000, jnp.float32)
+    copy = jax.jit(lambda x: x + 1.0).lower(array).compile()
+    copy(array).block_until_ready()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        copy(array).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * array.nbytes / best
