@@ -14,9 +14,11 @@ of fewstep's depends on it, because all are absolute before user code runs. No j
 """
 
 import importlib
+import inspect
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
@@ -78,6 +80,27 @@ def brief(error: BaseException) -> str:
     # Half a surrogate pair cannot be written to a file.
     text = lines[0][:LONGEST].encode("utf-8", "backslashreplace").decode() if lines else ""
     return f"{name}: {text}" if text else name
+
+
+def said(source: str, error: BaseException, function: Callable[..., Any] | None = None) -> str:
+    """The error in one line, with the last place in the user's own files that it came through.
+
+    Without one (the call itself failed), the place is where ``function`` is defined.
+    """
+    line = (str(error).strip().splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(source, frame.filename)]
+    if places:
+        return f"{text} ({places[-1].filename}:{places[-1].lineno})"
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+    return f"{text} ({code.co_filename}:{code.co_firstlineno})" if code else text
+
+
+def _is_own(source: str, filename: str) -> bool:
+    """Whether a file belongs to the module that ``source`` names, or to a package around it."""
+    module = sys.modules.get(source.partition(":")[0].partition(".")[0])
+    paths = [*getattr(module, "__path__", ()), getattr(module, "__file__", None) or "?"]
+    return any(Path(filename).is_relative_to(path) for path in paths)
 
 
 def origin(name: str) -> str:

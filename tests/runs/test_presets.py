@@ -66,6 +66,7 @@ AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in
 NO_NUMBER = {
     "proposals.block",  # the order of work, not its result
     *(f"replay.dataset.{name}" for name in ("path", "updates", "share")),  # none
+    *("actor.network", "critic.network"),  # the built-in ones
     "replay.n_step",  # one
     "replay.normalise_obs",  # as they are
     "replay.noise_repeat",  # new noise at every step

@@ -6,14 +6,10 @@ function guarded. What the functions must do once they run is checked by ``train
 
 import dataclasses
 import functools
-import inspect
-import sys
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from fewstep import config
+from fewstep import config, foreign
 from fewstep.algos.contract import ActionMode, Algorithm
 from fewstep.config import settings
 from fewstep.errors import FewstepError, UsageError, require
@@ -102,34 +98,13 @@ def guard(
             raise
         except BaseException as error:  # also SystemExit: whatever it is, it is not ours to obey
             raise AlgorithmError(
-                f"algorithm {source}: {name} raised {said(source, error, function)}"
+                f"algorithm {source}: {name} raised {foreign.said(source, error, function)}"
             ) from error
         if result is not None and not result[0](value):
             raise AlgorithmError(f"algorithm {source}: {name} must return {result[1]}, got {value!r}")
         return value
 
     return guarded
-
-
-def said(source: str, error: BaseException, function: Callable[..., Any] | None = None) -> str:
-    """The error in one line, with the last place in the user's own files that it came through.
-
-    Without one (the call itself failed), the place is where ``function`` is defined.
-    """
-    line = (str(error).strip().splitlines() or [""])[0]
-    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(source, frame.filename)]
-    if places:
-        return f"{text} ({places[-1].filename}:{places[-1].lineno})"
-    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
-    return f"{text} ({code.co_filename}:{code.co_firstlineno})" if code else text
-
-
-def _is_own(source: str, filename: str) -> bool:
-    """Whether a file belongs to the module that ``source`` names, or to a package around it."""
-    module = sys.modules.get(source.partition(":")[0].partition(".")[0])
-    paths = [*getattr(module, "__path__", ()), getattr(module, "__file__", None) or "?"]
-    return any(Path(filename).is_relative_to(path) for path in paths)
 
 
 def _require(source: str, record: Algorithm, name: str, sound: Callable[[Any], bool], what: str) -> None:
@@ -167,7 +142,7 @@ def _require_config(source: str, cls: Any) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise AlgorithmError(f"algorithm {source}: config: {said(source, error, cls)}") from error
+        raise AlgorithmError(f"algorithm {source}: config: {foreign.said(source, error, cls)}") from error
 
 
 def _require_replay(source: str, default: Any) -> None:

@@ -16,8 +16,10 @@ from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
+from fewstep.nets import own
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
+from fewstep.nets.own import OwnNet
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
 from fewstep.types import Spec, Transition
 
@@ -35,6 +37,8 @@ class ActorConfig(AdamConfig):
     """The policy network, Adam on it, how often it is updated, and how it explores.
 
     Attributes:
+        network: ``module:make``, layers of your own in the place of the built-in ones (docs/own-networks.md);
+            none: the built-in ones.
         hidden: sizes of the hidden layers.
         activation: between them.
         delay: one policy update, and one step of the target actor, per this many critic updates.
@@ -42,6 +46,7 @@ class ActorConfig(AdamConfig):
             in units of the action's range [-1, 1].
     """
 
+    network: str | None = None
     hidden: Sizes = (256, 256)
     activation: Activation = "relu"
     delay: Count = 2
@@ -88,13 +93,16 @@ class Use(IntEnum):
 class Actor(eqx.Module):
     """The deterministic policy a = tanh(f(s))."""
 
-    net: MLP
+    net: MLP | OwnNet
 
     @staticmethod
     def create(key: PRNGKeyArray, spec: Spec, cfg: ActorConfig) -> "Actor":
-        """Fresh parameters; no normalisation layers."""
+        """Fresh parameters; no normalisation layers, but in a network of the user's."""
         layers = (spec.obs_size, cfg.hidden, spec.act_size)
         init = "lecun_normal"
+        if cfg.network is not None:
+            net = own.create(cfg.network, key, *layers, head_init=init, activation=cfg.activation)
+            return Actor(net)
         return Actor(
             MLP.create(key, *layers, init=init, head_init=init, activation=cfg.activation, norm=False)
         )

@@ -6,8 +6,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.nets import own
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
+from fewstep.nets.own import OwnNet
 from fewstep.nets.time_features import TimeEmbedding
 
 
@@ -20,7 +22,7 @@ class FlowNet(eqx.Module):
 
     embed_t: TimeEmbedding
     embed_interval: TimeEmbedding
-    body: MLP
+    body: MLP | OwnNet
 
     @staticmethod
     def create(
@@ -33,15 +35,20 @@ class FlowNet(eqx.Module):
         time_embed: int,
         activation: Activation = "gelu",
         norm: bool = True,
+        network: str | None = None,
     ) -> "FlowNet":
-        """``outputs`` is the action size for a velocity, 1 for a divergence; ``norm`` as in ``MLP``."""
+        """``outputs`` is the action size for a velocity, 1 for a divergence; ``norm`` as in ``MLP``, in whose
+        place ``network`` (``module:make``) puts layers of the user's."""
         k_t, k_h, k_body = jax.random.split(key, 3)
+        layers = (act_size + obs_size + time_embed, hidden, outputs)
+        if network is None:
+            body = MLP.create(k_body, *layers, activation=activation, norm=norm)
+        else:
+            body = own.create(network, k_body, *layers, activation=activation)
         return FlowNet(
             TimeEmbedding.create(k_t, time_features, time_embed),
             TimeEmbedding.create(k_h, time_features, time_embed),
-            MLP.create(
-                k_body, act_size + obs_size + time_embed, hidden, outputs, activation=activation, norm=norm
-            ),
+            body,
         )
 
     def __call__(

@@ -11,14 +11,16 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from fewstep.config.settings import InvalidSetting, ShareBelowOne, Sizes, Whole
+from fewstep.nets import own
 from fewstep.nets.activations import Activation
 from fewstep.nets.layers import Init
 from fewstep.nets.mlp import MLP
+from fewstep.nets.own import OwnNet
 from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig
 from fewstep.nets.unit_nets import FlashNet, XQCNet
 
-Net = MLP | RenormMLP | XQCNet | FlashNet
+Net = MLP | OwnNet | RenormMLP | XQCNet | FlashNet
 NetStats = tuple[Stats, ...]
 
 
@@ -31,6 +33,8 @@ class TrunkConfig(AdamConfig):
             ``xqc`` and ``flash``, the networks of XQC and FlashSAC (``nets.unit_nets``) with their published
             constants and initialiser, whose kernels are brought back to columns of unit norm after every
             step. The last three see whole batches in training.
+        network: ``module:make``, layers of your own in the place of those of ``trunk``
+            (docs/own-networks.md); none: those of ``trunk``.
         hidden: sizes of the hidden layers; of ``flash`` one equal width for each residual block.
         activation: between them.
         init: initialiser of the hidden layers, but for ``xqc`` and ``flash``: theirs is orthogonal.
@@ -40,6 +44,7 @@ class TrunkConfig(AdamConfig):
     """
 
     trunk: Literal["mlp", "layernorm", "crossq", "xqc", "flash"] = "mlp"
+    network: str | None = None
     hidden: Sizes = (256, 256)
     activation: Activation = "relu"
     init: Init = "lecun_normal"
@@ -49,7 +54,7 @@ class TrunkConfig(AdamConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trunk == "flash" and len(set(self.hidden)) != 1:
+        if self.trunk == "flash" and self.network is None and len(set(self.hidden)) != 1:
             raise InvalidSetting(
                 "hidden must be one width for all blocks of the trunk flash, for two of 256 [256, 256], got "
                 f"{list(self.hidden)}"
@@ -58,12 +63,12 @@ class TrunkConfig(AdamConfig):
     @property
     def has_unit_norm(self) -> bool:
         """Whether kernels are brought back to columns of unit norm after every step."""
-        return self.trunk in ("xqc", "flash")
+        return self.network is None and self.trunk in ("xqc", "flash")
 
     @property
     def sees_batches(self) -> bool:
         """Whether training normalises by the statistics of a batch."""
-        return self.trunk == "crossq" or self.has_unit_norm
+        return self.network is None and self.trunk in ("crossq", "xqc", "flash")
 
     def create(
         self,
@@ -79,10 +84,14 @@ class TrunkConfig(AdamConfig):
         Args:
             key: of its initial kernels.
             inputs, outputs: sizes.
-            head_init: initialiser of the last kernel of ``mlp`` and ``layernorm``; the others have their own.
+            head_init: initialiser of the last kernel of ``mlp``, ``layernorm`` and behind layers of the
+                user's; the others have their own.
             unit_head: whether the last kernel of ``xqc`` and ``flash`` is brought back to unit norm, too.
         """
         hidden, activation = self.hidden, self.activation
+        if self.network is not None:
+            sizes = (inputs, hidden, outputs)
+            return own.create(self.network, key, *sizes, head_init=head_init, activation=activation)
         if self.trunk == "xqc":
             return XQCNet.create(key, inputs, hidden, outputs, activation=activation, unit_head=unit_head)
         if self.trunk == "flash":
@@ -107,19 +116,19 @@ class TrunkConfig(AdamConfig):
 
 def empty_stats(net: Net) -> NetStats:
     """The running statistics of a network that has not seen a batch."""
-    return () if isinstance(net, MLP) else net.empty_stats()
+    return () if isinstance(net, MLP | OwnNet) else net.empty_stats()
 
 
 def evaluate(net: Net, stats: NetStats, *parts: Float[Array, "_"]) -> Float[Array, "outputs"]:
     """One sample, given in parts, by the running statistics, which stay as they are."""
-    return net(*parts) if isinstance(net, MLP) else net(stats, *parts)
+    return net(*parts) if isinstance(net, MLP | OwnNet) else net(stats, *parts)
 
 
 def train(
     net: Net, stats: NetStats, x: Float[Array, "batch inputs"]
 ) -> tuple[Float[Array, "batch outputs"], NetStats]:
     """A batch by its own statistics, and the running statistics that have seen it."""
-    return (jax.vmap(net)(x), ()) if isinstance(net, MLP) else net.train(stats, x)
+    return (jax.vmap(net)(x), ()) if isinstance(net, MLP | OwnNet) else net.train(stats, x)
 
 
 def projected(net: Net) -> Net:

@@ -23,6 +23,8 @@ class ActorConfig(AdamConfig):
     """The average-velocity network, Adam on it, and the sampler.
 
     Attributes:
+        network: ``module:make``, layers of your own in the place of the built-in ones, also of the divergence
+            network (docs/own-networks.md); none: the built-in ones.
         hidden: sizes of the hidden layers (also of the divergence network).
         time_features, time_embed: Fourier features of a time (even) and the size they are embedded to.
         steps: T, network evaluations per action.
@@ -33,6 +35,7 @@ class ActorConfig(AdamConfig):
         candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 
+    network: str | None = None
     hidden: Sizes = (256, 256, 256)
     time_features: Annotated[int, Range(2)] = 128
     time_embed: Count = 64

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from enum import IntEnum
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -71,8 +72,9 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     k_actor, k_div, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 2 + cfg.critic.ensemble)
     a = cfg.actor
     sizes = (a.hidden, a.time_features, a.time_embed)
-    actor = FlowNet.create(k_actor, spec.obs_size, spec.act_size, spec.act_size, *sizes)
-    divergence = FlowNet.create(k_div, spec.obs_size, spec.act_size, 1, *sizes)
+    made = partial(FlowNet.create, network=a.network)
+    actor = made(k_actor, spec.obs_size, spec.act_size, spec.act_size, *sizes)
+    divergence = made(k_div, spec.obs_size, spec.act_size, 1, *sizes)
     state = State(
         actor=Trained.start(a, actor),
         divergence=Trained.start(cfg.divergence, divergence),

@@ -23,6 +23,8 @@ class ActorConfig(AdamConfig):
     """The policy network, Adam on it, and how actions are chosen.
 
     Attributes:
+        network: ``module:make``, layers of your own in the place of those of ``backbone``
+            (docs/own-networks.md); none: those of ``backbone``.
         backbone: ``mlp``, or ``dit``: one token through transformer-style blocks conditioned on the times.
         hidden: sizes of the hidden layers; ``dit`` takes as many blocks, of one size. One or more, each at
             least 1.
@@ -42,6 +44,7 @@ class ActorConfig(AdamConfig):
         bound_weight: weight of the penalty on what lies outside [-1, 1], a mean over action dimensions.
     """
 
+    network: str | None = None
     backbone: Literal["mlp", "dit"] = "mlp"
     hidden: Sizes = (256, 256, 256)
     output: Literal["direct", "residual"] = "direct"
@@ -60,7 +63,7 @@ class ActorConfig(AdamConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.backbone == "mlp" or len(set(self.hidden)) == 1,
+            self.network is not None or self.backbone == "mlp" or len(set(self.hidden)) == 1,
             f"actor.hidden must name one size for every block of a dit, got {self.hidden}",
         )
         require(

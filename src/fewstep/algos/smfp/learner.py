@@ -81,7 +81,8 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
     proposal: Proposal | tuple[()] = ()
     if cfg.entropy.proposal == "learned":
         proposal = Proposal.create(jax.random.fold_in(key, Use.PROPOSAL), spec, a.hidden)
-    nets = Nets(PolicyNet.create(k_actor, spec, a.backbone, a.hidden, a.head_scale, a.sigma), proposal)
+    actor = PolicyNet.create(k_actor, spec, a.backbone, a.hidden, a.head_scale, a.sigma, a.network)
+    nets = Nets(actor, proposal)
     state = State(
         nets=Trained.start(a, nets),
         critics=Critics.create(cfg.critic, spec, *k_critics),

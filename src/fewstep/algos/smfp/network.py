@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fewstep.nets import own
 from fewstep.nets.activations import gelu
 from fewstep.nets.layers import Linear
 from fewstep.nets.mlp import MLP
+from fewstep.nets.own import OwnNet
 from fewstep.nets.time_features import LOW_FREQUENCIES, TimeEmbedding, low_frequency_features
 from fewstep.types import Spec
 
@@ -86,9 +88,10 @@ class DiT(eqx.Module):
 
 
 class TimedMLP(eqx.Module):
-    """An MLP (SiLU, no normalisation) on the point, the state and low-frequency features of both times."""
+    """An MLP (SiLU, no normalisation), or layers of the user's, on the point, the state and low-frequency
+    features of both times."""
 
-    body: MLP
+    body: MLP | OwnNet
 
     @property
     def head(self) -> Linear:
@@ -114,23 +117,19 @@ class PolicyNet(eqx.Module):
         hidden: tuple[int, ...],
         head_scale: float,
         sigma: Sigma = "network",
+        network: str | None = None,
     ) -> "PolicyNet":
         """Fresh parameters; the head's weights are multiplied by ``head_scale``, its bias is zero."""
         inputs, outputs = spec.obs_size + spec.act_size, 2 * spec.act_size
-        if backbone == "dit":
+        if network is None and backbone == "dit":
             trunk = DiT.create(key, inputs, hidden[0], len(hidden), outputs)
             where = lambda net: net.trunk.head.weight  # noqa: E731
         else:
-            body = MLP.create(
-                key,
-                inputs + 4 * len(LOW_FREQUENCIES),
-                hidden,
-                outputs,
-                init="lecun_uniform",
-                head_init="lecun_uniform",
-                activation="silu",
-                norm=False,
-            )
+            sizes, init = (inputs + 4 * len(LOW_FREQUENCIES), hidden, outputs), "lecun_uniform"
+            if network is None:
+                body = MLP.create(key, *sizes, init=init, head_init=init, activation="silu", norm=False)
+            else:
+                body = own.create(network, key, *sizes, head_init=init, activation="silu")
             trunk = TimedMLP(body)
             where = lambda net: net.trunk.body.head.weight  # noqa: E731
         return eqx.tree_at(where, PolicyNet(trunk, sigma), replace_fn=lambda weight: head_scale * weight)
