@@ -1,6 +1,7 @@
 """``fewstep tune`` as a command: real processes, killed and continued, and its errors."""
 
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -69,6 +70,39 @@ def test_killed_stopped_and_continued_it_ends_like_an_undisturbed_search(spec, t
     config = resolve(TINY, tiny_algorithm.TinyConfig, "toy/multigoal", file=whole / "best.toml")
     assert config.algorithm.actor.learning_rate == best["actor"]["learning_rate"]
     assert config.training.eval_every == 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
+def test_two_workers_run_each_trial_once_and_find_what_one_finds(tmp_path, capsys):
+    """Workers are the jobs of one command; a second command on the folder is refused and disturbs nothing."""
+    spec, one, two = (tmp_path / name for name in ("it.toml", "one", "two"))
+    spec.write_text(TEXT.replace("trials = 2", "trials = 3\nbatch = 3").replace("rungs = [200]\n", ""))
+    assert main(["tune", str(spec), "--out", str(one)]) == 0
+    capsys.readouterr()
+    spec.write_text(spec.read_text().replace("jobs = 1", "jobs = 2"))
+    working = process("tune", spec, "--out", two)
+    wait_for(lambda: list(two.glob("toy_multigoal/trial-*/seed-0/evaluations.jsonl")), working)
+    assert main(["tune", str(spec), "--out", str(two)]) == 1
+    one_line(capsys.readouterr().err, str(two), "is being written by another process")
+    assert working.wait(240) == 0, working.communicate()
+
+    for name in ("trials.csv", "best.toml"):
+        assert (two / name).read_bytes() == (one / name).read_bytes(), name
+    together = {}
+    for folder in (one, two):
+        runs = sorted(folder.glob(RUNS))
+        assert len(runs) == 3
+        for run in runs:
+            assert "resumed" not in (run / "log.txt").read_text()
+            assert [row["env_steps"] for row in rows(run / "metrics.jsonl")] == [100, 200, 300, 400]
+        # A run's settings are its first file and its rows grow: their times show which were at work together.
+        times = [
+            ((run / "config.toml").stat().st_mtime, (run / "metrics.jsonl").stat().st_mtime) for run in runs
+        ]
+        together[folder] = sum(a < end and end_a > begin for begin, end in times for a, end_a in times) - 3
+    assert together[one] == 0
+    assert together[two] > 0
 
 
 @pytest.mark.parametrize(
