@@ -18,9 +18,14 @@ STEPS = 40
 
 
 def places(tree):
-    """The ways in which leaves lie: on how many devices, and which part of the leading axis each holds."""
+    """The ways in which leaves lie: on how many devices, and which part of the leading axis each holds.
+
+    Leaves without a number in them are left out: jax does not divide those.
+    """
     found = set()
     for leaf in jax.tree.leaves(tree):
+        if not leaf.size:
+            continue
         parts = {shard.data.shape[:1] for shard in leaf.addressable_shards}
         assert len(parts) == 1
         found.add((len(leaf.sharding.device_set), *parts.pop()))

@@ -15,8 +15,8 @@ from tests.e2e.test_seeds import FAST, state, train
 from tests.few import slow
 
 EIGHT = {"XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"}
-TOLERANCE = 1e-5
-"""Relative, after 20 updates. Measured on eight host devices: 0 for the tiny algorithm, 4e-6 for SAC."""
+TOLERANCE = 5e-5
+"""Relative, after 20 updates. On host devices: 0 for the tiny algorithm, 4e-6 for SAC, 7e-6 for SMFP."""
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,7 @@ def test_states_lie_on_the_devices_and_learn_what_they_learn_on_one(name):
     assert found["visible"] == 8
     assert found["updates"] == 20 + 1
     # A seed on each device; the count of updates, which has no axis of seeds, on every one.
-    assert [count, 1] in found["states"]
-    assert {devices for devices, *_ in found["states"]} == {count}
+    assert found["states"] == [[count], [count, 1]]
     assert found["totals"] == found["keys"] == [[count, 1]]
     assert {devices for devices, *_ in found["parted"] + found["states_alone"]} == {1}
     assert found["after_a_drop"] == [[count - 1, 1]]
