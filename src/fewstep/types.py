@@ -4,6 +4,7 @@ No jax in here.
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 
@@ -15,13 +16,14 @@ class Transition(NamedTuple):
     ``next_obs`` counts. Shapes below are trailing; numpy on the host, jax arrays inside an update.
 
     Attributes:
-        obs: ``[obs_size]`` float32, the observation the action was chosen from.
+        obs: ``[obs_size]`` float32, the observation the action was chosen from; in batches from a replay
+            buffer of images uint8.
         action: ``[act_size]`` float32 in [-1, 1].
         reward: ``[]`` float32, in the environment's units, or in those of ``reward/divisor``
             (``replay.reward``).
         terminated: ``[]`` bool, True only for a genuine terminal state. A time limit is not one: the value of
             ``next_obs`` still counts, so truncation is deliberately not stored.
-        next_obs: ``[obs_size]`` float32, the true successor, never the first observation of the next episode.
+        next_obs: as ``obs``, the true successor, never the first observation of the next episode.
         number: ``[]`` int32, how many transitions the run had stored before this one. Only in batches for an
             algorithm that keeps something for each (``Algorithm.numbered``); None elsewhere.
         discount: ``[]`` float32, gamma^m of the m steps that ``reward`` sums. Only with ``replay.n_step``
@@ -67,14 +69,21 @@ class Rollout(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """Sizes of an environment's flat observation and action vectors (both at least 1)."""
+    """Sizes of an environment's flat observation and action vectors (both at least 1).
+
+    ``image`` is the height, width and channels of an observation that is an image, whose numbers, 0 to 255,
+    stand in the vector row by row, channels last; None for all others.
+    """
 
     obs_size: int
     act_size: int
+    image: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.obs_size < 1 or self.act_size < 1:
             raise ValueError(f"observation and action sizes must be at least 1, got {self}")
+        if self.image is not None and prod(self.image) != self.obs_size:
+            raise ValueError(f"an image has as many numbers as its observation, got {self}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ class EnvInfo:
         action_shape: of the environment's own actions.
         action_repeat: steps of the environment that each action is for.
         rate: actions per second of simulated time; None where the environment does not say.
+        image: as ``Spec.image``.
     """
 
     env: str
@@ -97,8 +107,9 @@ class EnvInfo:
     action_shape: tuple[int, ...]
     action_repeat: int = 1
     rate: float | None = None
+    image: tuple[int, int, int] | None = None
 
     @property
     def spec(self) -> Spec:
         """Sizes of the flat vectors."""
-        return Spec(len(self.obs_names), len(self.low))
+        return Spec(len(self.obs_names), len(self.low), self.image)

@@ -291,7 +291,7 @@ def test_the_run_says_where_it_came_from(tmp_path):
     assert found["device"].startswith("cpu")
     assert "mujoco" not in found["versions"], "a toy does not depend on it"
     policy = json.loads((run / "policy" / "policy.json").read_text())
-    assert policy["spec"] == {"obs_size": 2, "act_size": 2}
+    assert policy["spec"] == {"obs_size": 2, "act_size": 2, "image": None}
     assert policy["native_actions"] == "best-of-4"
 
 

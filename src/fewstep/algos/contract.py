@@ -104,6 +104,8 @@ class Algorithm(Generic[Config, State, Policy]):
         numbered: whether batches come with the number of each transition (``Transition.number``), for an
             algorithm that keeps something of its own for each, such as improved actions
             (``shared.action_memory``).
+        images: whether its networks take image observations (``Spec.image``): every network that sees one
+            has an encoder (``nets.encoder``).
         tiny: settings that make networks and samples as small as they can be, for tests.
         source: ``module:ATTRIBUTE`` of a record of the user's own, filled in when it is loaded: such an
             algorithm is held to this contract when a run begins. None for those of fewstep.
@@ -124,6 +126,7 @@ class Algorithm(Generic[Config, State, Policy]):
     explore: Callable[[Config, Policy, Vector, Vector], Vector] | None = None
     rollout: Callable[[Config], int] | None = None
     numbered: bool = False
+    images: bool = False
     tiny: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     source: str | None = None
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from fewstep.algos.contract import Algorithm, Metrics, Obs, QFunction, Vector
 from fewstep.algos.shared.moments import Moments, observe, scale_obs
+from fewstep.errors import UsageError
 from fewstep.types import Spec, Transition
 
 CLIP = 10.0
@@ -56,6 +57,8 @@ def on_request(algorithm: Algorithm) -> Algorithm:
         return algorithm
 
     def init(cfg: Any, spec: Spec, key: PRNGKeyArray) -> Any:
+        if cfg.replay.normalise_obs and spec.image is not None:
+            raise UsageError("replay.normalise_obs is not for image observations, whose encoder scales them")
         state = algorithm.init(cfg, spec, key)
         return State(state, Moments.create(spec.obs_size)) if cfg.replay.normalise_obs else state
 

@@ -157,6 +157,7 @@ ALGORITHM = Algorithm(
     draw=tanh_gaussian.draw_action,
     value=lambda cfg, policy: policy.critics.q(cfg.critic),
     native=lambda cfg: ActionMode(noise_free=True),
+    images=True,
     tiny={"actor.hidden": (16, 16), "critic.hidden": (16, 16)},
     citation="""@article{haarnoja2018sac,
   title   = {Soft Actor-Critic Algorithms and Applications},

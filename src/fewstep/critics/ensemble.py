@@ -218,11 +218,12 @@ class Found(NamedTuple):
 
 def _create(cfg: CriticConfig, spec: Spec, key: PRNGKeyArray) -> trunks.Net:
     head, unit_head = cfg.made_head, cfg.head == "categorical"
-    net = cfg.create(key, spec.obs_size + spec.act_size, head.outputs, unit_head=unit_head)
+    inputs = spec.obs_size + spec.act_size
+    net = cfg.create(key, inputs, head.outputs, unit_head=unit_head, image=spec.image)
     start = head.start(net.head)
     if cfg.has_unit_norm:
         start = Linear(net.head.weight, start.bias)
-    return replace(net, head=start)
+    return eqx.tree_at(lambda made: made.head, net, start)
 
 
 def _follow(cfg: CriticConfig, critics: Critics, updates: Int[Array, ""]) -> Critics:

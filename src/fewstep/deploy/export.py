@@ -131,9 +131,13 @@ def program(
     ``fixed`` it is no input but what ``Algorithm.act`` draws with this key for one observation.
 
     Raises:
-        UsageError: it takes an operation that programs do not have.
+        UsageError: it takes an operation that programs do not have, or images.
         FewstepError: it holds numbers that are not finite.
     """
+    if env.image is not None:
+        raise UsageError(
+            f"{algorithm.name} acts on images, which only stablehlo can hold; export it --to stablehlo"
+        )
     draws = None if fixed is None else functools.partial(_drawn, fixed)
     builder = Builder(env.spec.obs_size, mode.candidates, draws)
     writer = Writer(builder)

@@ -29,7 +29,8 @@ class Adapter:
         observation_space, action_space: its own.
         steps_per_second: of simulated time; None where it does not say.
         running: True between a reset and the end of the episode.
-        obs_size, low, high: numbers in a flat observation; the bounds of the environment's own actions.
+        obs_size, image: numbers in a flat observation; ``Spec.image``.
+        low, high: the bounds of the environment's own actions.
 
     Raises UsageError for spaces that fewstep cannot learn on. Later every fault of the environment (an
     exception, a wrong shape, a non-number) is a FewstepError or NonFiniteError of one line that says what,
@@ -47,7 +48,7 @@ class Adapter:
         )
         self.observations = foreign.call(failed, ObservationView, self.observation_space, env_id)
         self.actions = foreign.call(failed, ActionView, self.action_space, env_id)
-        self.obs_size = self.observations.size
+        self.obs_size, self.image = self.observations.size, self.observations.image
         self.low, self.high = self.actions.low, self.actions.high
         self.running = False
         self._place = Place(env_id, index)

@@ -38,7 +38,8 @@ class BadValue(Exception):
 class _Part:
     """One array of an observation: how to reach it, what it must look like, how it becomes numbers.
 
-    ``flags``: whether its numbers mean yes or no, so that bools are right.
+    ``flags``: whether its numbers mean yes or no, so that bools are right. ``axes``: of an image, height,
+    width and all others, in the order of the flat vector.
     """
 
     name: str
@@ -47,6 +48,7 @@ class _Part:
     size: int
     encode: Callable[[NDArray[Any]], NDArray[Any]]
     flags: bool = False
+    axes: tuple[int, ...] = ()
 
     def entry(self, index: int) -> str:
         """The name of entry ``index`` of this part once flattened."""
@@ -54,7 +56,9 @@ class _Part:
             return f"{self.name} (one-hot entry {index})"
         if not self.shape:
             return self.name
-        return f"{self.name}[{', '.join(str(i) for i in np.unravel_index(index, self.shape))}]"
+        axes = self.axes or tuple(range(len(self.shape)))
+        at = np.unravel_index(index, [self.shape[axis] for axis in axes])
+        return f"{self.name}[{', '.join(str(at[axes.index(axis)]) for axis in range(len(axes)))}]"
 
     def flatten(self, value: Any) -> NDArray[Any]:
         """``value`` as a vector of its own dtype.
@@ -91,13 +95,18 @@ class _Part:
 class ObservationView:
     """Turns the observations of one space into float32 vectors.
 
+    Attributes:
+        size: of a vector.
+        image: ``Spec.image``.
+
     Raises UsageError, with advice, for spaces that have no meaningful vector form.
     """
 
     def __init__(self, space: spaces.Space[Any], env_id: str) -> None:
         self._space = space
-        self._box = space.shape if isinstance(space, spaces.Box) else None
         self._parts = list(_parts(space, "observation", (), env_id))
+        self.image = _image(self._parts[0]) if self._parts else None
+        self._box = space.shape if isinstance(space, spaces.Box) and self.image is None else None
         self.size = sum(part.size for part in self._parts)
         if self.size == 0:
             raise UsageError(f"{env_id} has an empty observation space; give it at least one number")
@@ -227,11 +236,13 @@ def _parts(space: spaces.Space[Any], name: str, path: tuple[Any, ...], env_id: s
             for i, inner in enumerate(space.spaces):
                 yield from _parts(inner, f"{name}[{i}]", (*path, i), env_id)
         case spaces.Box():
-            if _looks_like_an_image(space):
-                raise UsageError(
-                    f"{name} of {env_id} looks like an image (shape {space.shape}, {space.dtype}); fewstep "
-                    "encodes vectors only: leave it out with gymnasium.wrappers.FilterObservation"
+            axes = _image_axes(space)
+            if axes:
+                _require_encodable(space, f"{name} of {env_id}", alone=not path)
+                yield _Part(
+                    name, path, space.shape, int(np.prod(space.shape)), _image_bytes(name, axes), axes=axes
                 )
+                return
             yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel)
         case spaces.MultiBinary():
             yield _Part(name, path, space.shape, int(np.prod(space.shape)), np.ravel, flags=True)
@@ -249,17 +260,56 @@ def _parts(space: spaces.Space[Any], name: str, path: tuple[Any, ...], env_id: s
             )
 
 
-def _looks_like_an_image(space: spaces.Box) -> bool:
-    """Whether the last three axes are height, width and channels, or channels first. Bytes may be several
-    pictures on top of each other, so they may have more channels."""
+def _image_axes(space: spaces.Box) -> tuple[int, ...]:
+    """The axes of a picture, height and width first; none for what does not look like one.
+
+    The last three axes are height, width and channels, or channels first. Bytes may be several pictures on
+    top of each other, so they may have more channels, or an axis of stacked frames in front.
+    """
     if len(space.shape) < 3:
-        return False
-    first, middle, last = space.shape[-3:]
+        return ()
+    *stacked, first, middle, last = range(len(space.shape))
     most_channels = _LEAST_SIDE - 1 if space.dtype == np.uint8 else 4
-    return any(
-        min(side, middle) >= _LEAST_SIDE and channels <= most_channels
-        for side, channels in ((first, last), (last, first))
-    )
+    for height, width, channels in ((first, middle, last), (middle, last, first)):
+        least = min(space.shape[height], space.shape[width])
+        if least >= _LEAST_SIDE and space.shape[channels] <= most_channels:
+            return (height, width, *stacked, channels)
+    return ()
+
+
+def _require_encodable(space: spaces.Box, name: str, *, alone: bool) -> None:
+    """Raise UsageError unless the encoder of images can be given this one."""
+    looks = f"{name} looks like an image (shape {space.shape}, {space.dtype})"
+    if space.dtype != np.uint8:
+        raise UsageError(f"{looks}; fewstep takes images of bytes: declare Box(0, 255, shape, np.uint8)")
+    if not alone:
+        raise UsageError(
+            f"{looks} beside other observations; fewstep takes an image as the whole observation, or none: "
+            "use gymnasium.wrappers.TransformObservation or FilterObservation"
+        )
+    if len(space.shape) > 4:
+        raise UsageError(
+            f"{looks}; fewstep takes at most one axis of stacked frames before the image's three"
+        )
+
+
+def _image(part: _Part) -> tuple[int, int, int] | None:
+    """Height, width and channels of what has ``axes``; the channels of stacked frames one after the other."""
+    if not part.axes:
+        return None
+    height, width = (part.shape[axis] for axis in part.axes[:2])
+    return height, width, part.size // (height * width)
+
+
+def _image_bytes(name: str, axes: tuple[int, ...]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Encoder of an image: row by row, channels last."""
+
+    def encode(value: NDArray[Any]) -> NDArray[Any]:
+        if value.dtype != np.uint8:
+            raise BadValue(f"{name} holds {value.dtype}, its space uint8")
+        return value.transpose(axes).ravel()
+
+    return encode
 
 
 def _one_hot(name: str, counts: NDArray[Any], starts: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:

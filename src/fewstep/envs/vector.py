@@ -60,6 +60,7 @@ class Single(Protocol):
     action_space: spaces.Space[Any]
     steps_per_second: float | None
     obs_size: int
+    image: tuple[int, int, int] | None
     low: NDArray[Any]
     high: NDArray[Any]
 
@@ -95,13 +96,13 @@ class VectorEnv:
         first = adapters[0]
         for other in adapters[1:]:
             same = np.array_equal(other.low, first.low) and np.array_equal(other.high, first.high)
-            if other.obs_size != first.obs_size or not same:
+            if (other.obs_size, other.image) != (first.obs_size, first.image) or not same:
                 raise UsageError(f"environment {other.index} of {env_id} has other spaces than environment 0")
         self._adapters = adapters
         self._open = adapters
         self._watch = watch
         self.env_id = env_id
-        self.spec = Spec(first.obs_size, len(first.low))
+        self.spec = Spec(first.obs_size, len(first.low), first.image)
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.steps_per_second = first.steps_per_second
         self.count = len(adapters)
@@ -121,7 +122,8 @@ class VectorEnv:
         names = tuple(map(first.observation_name, range(first.obs_size)))
         low, high = (tuple(end.tolist()) for end in (first.low, first.high))
         shape = self.action_space.shape or ()
-        return EnvInfo(self.env_id, names, low, high, shape, rate=self.steps_per_second)
+        rate, image = self.steps_per_second, first.image
+        return EnvInfo(self.env_id, names, low, high, shape, rate=rate, image=image)
 
     @property
     def obs(self) -> NDArray[np.float32]:

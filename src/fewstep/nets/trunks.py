@@ -5,23 +5,42 @@ parameters; of the others they are empty.
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from fewstep.config.settings import InvalidSetting, ShareBelowOne, Sizes, Whole
 from fewstep.nets import own
 from fewstep.nets.activations import Activation
-from fewstep.nets.layers import Init
+from fewstep.nets.encoder import FEATURES, Encoder, Image
+from fewstep.nets.layers import Init, Linear
 from fewstep.nets.mlp import MLP
 from fewstep.nets.own import OwnNet
 from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig
 from fewstep.nets.unit_nets import FlashNet, XQCNet
 
-Net = MLP | OwnNet | RenormMLP | XQCNet | FlashNet
+Layers = MLP | OwnNet | RenormMLP | XQCNet | FlashNet
 NetStats = tuple[Stats, ...]
+
+
+class Encoded(eqx.Module):
+    """A network whose first input is an image, which it sees through an encoder of its own."""
+
+    encoder: Encoder
+    net: Layers
+
+    @property
+    def head(self) -> Linear:
+        """The last layer."""
+        return self.net.head
+
+
+Net = Layers | Encoded
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,7 @@ class TrunkConfig(AdamConfig):
         *,
         head_init: Init = "xavier_uniform",
         unit_head: bool = True,
+        image: Image | None = None,
     ) -> Net:
         """A fresh network.
 
@@ -87,7 +107,18 @@ class TrunkConfig(AdamConfig):
             head_init: initialiser of the last kernel of ``mlp``, ``layernorm`` and behind layers of the
                 user's; the others have their own.
             unit_head: whether the last kernel of ``xqc`` and ``flash`` is brought back to unit norm, too.
+            image: the first ``prod(image)`` inputs are an image, which an encoder of its own is put before.
         """
+        if image is not None:
+            k_encoder, key = jax.random.split(key)
+            behind = inputs - prod(image) + FEATURES
+            layers = self._layers(key, behind, outputs, head_init, unit_head)
+            return Encoded(Encoder.create(k_encoder, image), layers)
+        return self._layers(key, inputs, outputs, head_init, unit_head)
+
+    def _layers(
+        self, key: PRNGKeyArray, inputs: int, outputs: int, head_init: Init, unit_head: bool
+    ) -> Layers:
         hidden, activation = self.hidden, self.activation
         if self.network is not None:
             sizes = (inputs, hidden, outputs)
@@ -116,11 +147,15 @@ class TrunkConfig(AdamConfig):
 
 def empty_stats(net: Net) -> NetStats:
     """The running statistics of a network that has not seen a batch."""
+    net = net.net if isinstance(net, Encoded) else net
     return () if isinstance(net, MLP | OwnNet) else net.empty_stats()
 
 
 def evaluate(net: Net, stats: NetStats, *parts: Float[Array, "_"]) -> Float[Array, "outputs"]:
     """One sample, given in parts, by the running statistics, which stay as they are."""
+    if isinstance(net, Encoded):
+        image, *rest = parts
+        net, parts = net.net, (net.encoder(image), *rest)
     return net(*parts) if isinstance(net, MLP | OwnNet) else net(stats, *parts)
 
 
@@ -128,9 +163,20 @@ def train(
     net: Net, stats: NetStats, x: Float[Array, "batch inputs"]
 ) -> tuple[Float[Array, "batch outputs"], NetStats]:
     """A batch by its own statistics, and the running statistics that have seen it."""
+    if isinstance(net, Encoded):
+        size = prod(net.encoder.image)
+        x = jnp.concatenate([jax.vmap(net.encoder)(x[:, :size]), x[:, size:]], axis=1)
+        net = net.net
     return (jax.vmap(net)(x), ()) if isinstance(net, MLP | OwnNet) else net.train(stats, x)
 
 
 def projected(net: Net) -> Net:
     """What is kept after a step of the optimiser: kernels of ``xqc`` and ``flash`` back at unit norm."""
+    if isinstance(net, Encoded):
+        return Encoded(net.encoder, projected_layers(net.net))
+    return projected_layers(net)
+
+
+def projected_layers(net: Layers) -> Layers:
+    """``projected`` of what is behind an encoder, or without one."""
     return net.projected() if isinstance(net, XQCNet | FlashNet) else net

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, UsageError
 from fewstep.training import acting, compiled, demands, donation, seeds, state_io
 from fewstep.types import Spec
 
@@ -31,7 +32,11 @@ class Learner:
 
         Raises:
             AlgorithmError: an algorithm of the user's own breaks its contract.
+            UsageError: observations are images, which the algorithm does not take.
         """
+        if spec.image is not None and not algorithm.images:
+            able = ", ".join(name for name in registry.BUILT_IN if registry.get(name).images)
+            raise UsageError(f"{algorithm.name} does not learn from images; those that do: {able}")
         if algorithm.source is not None:
             demands.check(algorithm, cfg, spec, example)
         self._algorithm = algorithm

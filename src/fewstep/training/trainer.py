@@ -51,6 +51,8 @@ class Trainer:
         self.spec = self.envs.spec
         try:
             source = None if config.replay is None else config.replay.dataset.path
+            if source is not None and self.spec.image is not None:
+                raise UsageError("replay.dataset cannot be used with image observations")
             dataset = None if source is None else data.load(source, Interface(self.envs))
             self.dataset = None if dataset is None else dataset.summary
             self.experience = experience.make(

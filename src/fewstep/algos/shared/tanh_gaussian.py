@@ -48,7 +48,8 @@ class TanhGaussian(eqx.Module):
         key: PRNGKeyArray, spec: Spec, cfg: TrunkConfig, log_std_min: float = ActorConfig.log_std_min
     ) -> "TanhGaussian":
         """Fresh parameters; the last layer is initialised as the others."""
-        net = cfg.create(key, spec.obs_size, 2 * spec.act_size, head_init=cfg.init)
+        sizes = (spec.obs_size, 2 * spec.act_size)
+        net = cfg.create(key, *sizes, head_init=cfg.init, image=spec.image)
         return TanhGaussian(net, log_std_min)
 
     @property

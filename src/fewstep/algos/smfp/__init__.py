@@ -31,6 +31,7 @@ ALGORITHM = Algorithm(
     value=lambda cfg, policy: policy.critics.q(cfg.critic),
     native=lambda cfg: ActionMode(candidates=cfg.actor.evaluation_candidates),
     behaviour=lambda cfg: ActionMode(candidates=cfg.actor.candidates),
+    images=True,
     tiny={"actor.hidden": (16, 16), "critic.hidden": (16, 16)},
     citation="""@article{wang2026smfp,
   title   = {Stochastic MeanFlow Policies: One-Step Generative Control with Entropic Mirror Descent},

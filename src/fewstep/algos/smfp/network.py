@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from fewstep.nets import own
 from fewstep.nets.activations import gelu
+from fewstep.nets.encoder import Encoder, encoded_size
 from fewstep.nets.layers import Linear
 from fewstep.nets.mlp import MLP
 from fewstep.nets.own import OwnNet
@@ -104,10 +105,11 @@ class TimedMLP(eqx.Module):
 
 
 class PolicyNet(eqx.Module):
-    """Both outputs from one trunk, so that an action costs one evaluation."""
+    """Both outputs from one trunk, so that an action costs one evaluation; images go through the encoder."""
 
     trunk: TimedMLP | DiT
     sigma: Sigma = eqx.field(static=True)
+    encoder: Encoder | None = None
 
     @staticmethod
     def create(
@@ -120,7 +122,9 @@ class PolicyNet(eqx.Module):
         network: str | None = None,
     ) -> "PolicyNet":
         """Fresh parameters; the head's weights are multiplied by ``head_scale``, its bias is zero."""
-        inputs, outputs = spec.obs_size + spec.act_size, 2 * spec.act_size
+        encoder = None if spec.image is None else Encoder.create(jax.random.fold_in(key, 1), spec.image)
+        inputs = encoded_size(spec.obs_size, spec.image) + spec.act_size
+        outputs = 2 * spec.act_size
         if network is None and backbone == "dit":
             trunk = DiT.create(key, inputs, hidden[0], len(hidden), outputs)
             where = lambda net: net.trunk.head.weight  # noqa: E731
@@ -132,7 +136,8 @@ class PolicyNet(eqx.Module):
                 body = own.create(network, key, *sizes, head_init=init, activation="silu")
             trunk = TimedMLP(body)
             where = lambda net: net.trunk.body.head.weight  # noqa: E731
-        return eqx.tree_at(where, PolicyNet(trunk, sigma), replace_fn=lambda weight: head_scale * weight)
+        made = PolicyNet(trunk, sigma, encoder)
+        return eqx.tree_at(where, made, replace_fn=lambda weight: head_scale * weight)
 
     @property
     def act_size(self) -> int:
@@ -144,5 +149,6 @@ class PolicyNet(eqx.Module):
 
         With ``sigma`` parameter, rho is the bias of its half of the head alone: the same everywhere.
         """
+        s = s if self.encoder is None else self.encoder(s)
         g, rho = jnp.split(self.trunk(s, x, b, t), 2)
         return g, rho if self.sigma == "network" else self.trunk.head.bias[self.act_size :]

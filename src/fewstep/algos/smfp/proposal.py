@@ -9,6 +9,7 @@ from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.algos.smfp.policy import component
 from fewstep.flows import semi_implicit
+from fewstep.nets.encoder import Encoder, encoded_size
 from fewstep.nets.mlp import MLP
 from fewstep.types import Spec
 
@@ -20,16 +21,20 @@ class Proposal(eqx.Module):
     """r(e | s, z), a diagonal Gaussian over the noises that may have led to the sample ``z``."""
 
     body: MLP
+    encoder: Encoder | None = None
 
     @staticmethod
     def create(key: PRNGKeyArray, spec: Spec, hidden: tuple[int, ...]) -> "Proposal":
         """It starts near e = z, which is right for a policy that starts as the identity (``residual``)."""
-        inputs, outputs = spec.obs_size + spec.act_size, 2 * spec.act_size
+        encoder = None if spec.image is None else Encoder.create(jax.random.fold_in(key, 1), spec.image)
+        inputs, outputs = encoded_size(spec.obs_size, spec.image) + spec.act_size, 2 * spec.act_size
         body = MLP.create(key, inputs, hidden, outputs, init="lecun_uniform", activation="silu", norm=False)
-        return Proposal(eqx.tree_at(lambda net: net.head.weight, body, replace_fn=lambda w: 0.1 * w))
+        body = eqx.tree_at(lambda net: net.head.weight, body, replace_fn=lambda w: 0.1 * w)
+        return Proposal(body, encoder)
 
     def __call__(self, s: Obs, z: Vector) -> tuple[Vector, Vector]:
         """Mean and log standard deviation of the guess."""
+        s = s if self.encoder is None else self.encoder(s)
         shift, rho = jnp.split(self.body(z, s), 2)
         return z + shift, jnp.clip(rho + LOG_STD_INITIAL, LOG_STD_MIN, LOG_STD_MAX)
 

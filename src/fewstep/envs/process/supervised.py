@@ -152,6 +152,7 @@ class RemoteAdapter:
         self._observations = ObservationView(self.observation_space, place.env_id)
         actions = ActionView(self.action_space, place.env_id)
         self.obs_size, self.low, self.high = self._observations.size, actions.low, actions.high
+        self.image = self._observations.image
         self.time_limit: int | None = about["time_limit"]
         self._process, self._at, self._place = process, at, place
 

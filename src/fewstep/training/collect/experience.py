@@ -29,8 +29,10 @@ NONE = -(2**62)
 def _fields(spec: Spec, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Shape and type of one step's fields."""
     shapes = {"obs": (spec.obs_size,), "next_obs": (spec.obs_size,), "action": (spec.act_size,)}
-    flags = ("terminated", "truncated")
-    return {name: (shapes.get(name, ()), np.bool_ if name in flags else np.float32) for name in names}
+    types: dict[str, Any] = dict.fromkeys(("terminated", "truncated"), np.bool_)
+    if spec.image is not None:
+        types |= dict.fromkeys(("obs", "next_obs"), np.uint8)
+    return {name: (shapes.get(name, ()), types.get(name, np.float32)) for name in names}
 
 
 class Experience(Protocol):
