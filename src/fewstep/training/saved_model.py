@@ -84,10 +84,13 @@ def put(path: Any, what: str, own: tuple[str, ...], write: Callable[[Path], None
 def _place(path: Any, what: str, known_by: str) -> Path:
     """Where to write: what a link points to is replaced, not the link."""
     given = path_of(path)
+    final = Path(os.path.realpath(given))
     try:
-        final = Path(os.path.realpath(given))
-        taken = final.exists() or final.is_symlink()
-    except OSError as error:
+        final.lstat()
+        taken = True
+    except (FileNotFoundError, NotADirectoryError):
+        taken = False
+    except OSError as error:  # such as a name too long, of which Path.exists() says nothing from Python 3.14 on
         raise UsageError(f"cannot write to {given}: {error.strerror}; choose another path") from error
     if taken and not (final / known_by).is_dir():
         raise UsageError(f"{final} exists and is not a saved {what}; choose another path")
