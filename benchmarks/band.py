@@ -70,7 +70,6 @@ def draw(found: dict[str, dict[str, Curves]]) -> None:
             axes.set_title(f"{algo.upper()}, {ENV}")
             axes.set_xlabel("environment steps")
             axes.legend()
-        figure.set_facecolor("white")
         figure.tight_layout()
         (record.FOLDER / "band.svg").write_bytes(style.to_file(figure, "svg"))
 

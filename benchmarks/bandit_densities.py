@@ -36,7 +36,6 @@ def main() -> None:
         figure = toy_figures.densities_figure(
             toy_comparison.titled(rows), 3, 8.0, toy_comparison.brightest(rows)
         )
-        figure.set_facecolor("white")
         (record.FOLDER / "bandit_densities.svg").write_bytes(style.to_file(figure, "svg"))
     for row in rows:
         shares = [round(float(share), 3) for share in row.shares]

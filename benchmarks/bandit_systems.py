@@ -371,7 +371,6 @@ def draw_picture(folder: Path) -> None:
         figure = toy_figures.densities_figure(
             toy_comparison.titled(shown), 4, 8.0, toy_comparison.brightest(shown)
         )
-        figure.set_facecolor("white")
         (record.FOLDER / "bandit_systems.svg").write_bytes(style.to_file(figure, "svg"))
 
 

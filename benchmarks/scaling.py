@@ -155,7 +155,6 @@ def draw() -> None:
                 axes.legend()
         panels[-1].axis("off")
         panels[-1].text(0, 0.6, "dots: fastest of several, taken in turns\nlines: fitted\ndotted: the floor")
-        figure.set_facecolor("white")
         figure.tight_layout()
         (record.FOLDER / "scaling.svg").write_bytes(style.to_file(figure, "svg"))
 

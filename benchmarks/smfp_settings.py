@@ -162,7 +162,6 @@ def draw() -> None:
         grid[0, 0].set_ylim(0, 1)
         grid[1, 0].set_ylim(-0.2, 4.4)
         grid[0, 0].legend(loc="center left")
-        figure.set_facecolor("white")
         figure.tight_layout()
         (record.FOLDER / "smfp_settings.svg").write_bytes(style.to_file(figure, "svg"))
 

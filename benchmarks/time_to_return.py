@@ -98,7 +98,6 @@ def draw(groups: dict[str, list[Curve]], heights: Sequence[float], path: Path) -
         axes.set_title("return of an evaluation, mean over seeds (their number)")
         axes.set_xlim(0, None)
         style.end_labels(axes, ends)
-        figure.set_facecolor("white")
         path.write_bytes(style.to_file(figure, "svg"))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fewstep.algos import registry
 from fewstep.analysis.runs.reading import read_run
-from fewstep.analysis.runs.summary import modes, results
+from fewstep.analysis.runs.summary import results
 from fewstep.errors import UsageError
 from fewstep.experiments import spec
 from fewstep.sharing import bundle, zoo
@@ -25,7 +25,7 @@ def packed(path: Path) -> tuple[str, tuple[zoo.Entry, bytes]]:
     run = read_run(path)
     name = zoo.name_of(run.algo, run.env)
     data = zoo.zipped(bundle.pack([path], f"fewstep zoo get {name} --out policy", "MIT"))
-    mode = modes([run])[0]
+    mode = run.evaluations[0].actions  # the algorithm's own
     found = next(one for one in results(run) if one.actions == mode)
     steps = run.evaluations[-1].env_steps
     sha256 = hashlib.sha256(data).hexdigest()

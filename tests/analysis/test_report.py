@@ -5,6 +5,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -331,3 +332,16 @@ def test_drawings_hold_nothing_for_the_whole_page(tmp_path):
     assert "<metadata" not in drawings
     assert not re.search(r"#[0-9a-f]{6}\b", drawings), "colours must be the page's, for the dark theme"
     assert not re.search(r" d=\"[^\"]*\d\.\d{3}", drawings), "hundredths of a point are enough"
+
+
+def test_a_figure_in_a_file_is_on_white(tmp_path):
+    """It may be shown on a dark page."""
+    run = make(tmp_path / "run", Made())
+    write_figure([run], tmp_path / "curve.svg")
+    write_figure([run], tmp_path / "curve.png")
+    paper = re.search(
+        r'id="patch_1">.*?style="fill: ([^";]+)', (tmp_path / "curve.svg").read_text(), re.DOTALL
+    )
+    assert paper
+    assert paper[1] == "#ffffff"
+    np.testing.assert_array_equal(matplotlib.image.imread(tmp_path / "curve.png")[0, 0], 1.0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fewstep
+from fewstep import deploy
 from fewstep.algos import registry
 from fewstep.analysis.runs.reading import read_run
 from fewstep.analysis.runs.summary import results
@@ -30,7 +31,8 @@ def test_every_algorithm_is_there_on_both_tasks_below_ten_megabytes():
 @pytest.mark.parametrize("name", ENTRIES)
 def test_what_the_list_says_is_what_the_policy_says(name, tmp_path):
     run, entry = read_run(zoo.get(name, tmp_path / name).path), ENTRIES[name]
-    assert (run.algo, run.env, run.problems) == (entry.algo, entry.env, [])
+    assert (run.algo, run.env) == (entry.algo, entry.env)
+    assert run.evaluations[0].actions == entry.actions
     found = next(one for one in results(run) if one.actions == entry.actions)
     assert found.final == pytest.approx(entry.mean_return, abs=0.01)
     assert (found.episodes, run.evaluations[-1].env_steps) == (entry.episodes, entry.steps)
@@ -60,9 +62,11 @@ def test_it_is_listed_and_got_from_the_command_line(tmp_path, capsys, monkeypatc
     assert [row.split()[0] for row in rows] == sorted(ENTRIES)
     assert main(["zoo", "get", "smfp-pendulum"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "smfp-pendulum")
-    model = fewstep.SMFP.load(tmp_path / "smfp-pendulum")
-    action, _ = model.predict(np.zeros(3, np.float32))
-    assert action.shape == (1,)
+    with pytest.raises(FewstepError, match="holds a policy alone"):
+        fewstep.load(tmp_path / "smfp-pendulum")
+    assert main(["export", "smfp-pendulum", "--to", "numpy"]) == 0
+    policy = deploy.load(tmp_path / "smfp-pendulum/export/policy.safetensors")
+    assert policy.act(np.zeros(3, np.float32), rng=np.random.default_rng(0)).shape == (1,)
     assert main(["zoo", "get", "smfp-pendulum"]) == 2
     one_line(capsys.readouterr().err, "already holds a run")
     assert main(["zoo", "get", "smfp-pendulums"]) == 2

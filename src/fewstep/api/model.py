@@ -340,7 +340,8 @@ class Model:
         damaged: list[str] = []
         saved = checkpoint.load_newest(run.checkpoints, warn=damaged.append)
         if saved is None:
-            raise FewstepError(f"{path} has no checkpoint")
+            advice = "it holds a policy alone, which `fewstep evaluate` and `fewstep export` take"
+            raise FewstepError(f"{path} has no checkpoint" + (f": {advice}" if run.policy.is_dir() else ""))
         if env is not None:
             config = settled.fitted(replace(config, env=envs.name_of(env)), env)
             saved.meta["env"] = config.env

@@ -40,7 +40,6 @@ def write(item: Item, scale: str, runs: Sequence[Run], folder: Path) -> list[Pat
     sheet = table(item, kept)
     with style.styled():
         figure = DRAWINGS[item.draw](item, kept)
-        figure.set_facecolor("white")
         drawn = style.to_file(figure, "svg")
     paths = [folder / f"{item.name}.{kind}" for kind in ("svg", "csv", "md")]
     try:

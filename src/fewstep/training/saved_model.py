@@ -90,7 +90,7 @@ def _place(path: Any, what: str, known_by: str) -> Path:
         taken = True
     except (FileNotFoundError, NotADirectoryError):
         taken = False
-    except OSError as error:  # such as a name too long, of which Path.exists() says nothing from Python 3.14 on
+    except OSError as error:  # a name too long, which Path.exists() hides from Python 3.14 on
         raise UsageError(f"cannot write to {given}: {error.strerror}; choose another path") from error
     if taken and not (final / known_by).is_dir():
         raise UsageError(f"{final} exists and is not a saved {what}; choose another path")

@@ -39,7 +39,6 @@ def write(search: Search, study: optuna.Study, folder: Path) -> list[Path]:
         texts["best.toml"] = best_settings(search, best[0])
         with style.styled():
             figure = slices(search, trials)
-            figure.set_facecolor("white")
             texts["slices.svg"] = style.to_file(figure, "svg").decode()
     texts["tune.md"] = page(search, study)
     for name, text in texts.items():

@@ -222,10 +222,12 @@ ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
 def to_file(figure: Figure, kind: str) -> bytes:
-    """The bytes of an ``svg`` (text as shapes, so that it looks the same everywhere), ``pdf`` or ``png``."""
+    """The bytes of an ``svg`` (text as shapes, so that it looks the same everywhere), ``pdf`` or ``png``, on
+    white: the page it is put on may be dark.
+    """
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "path", "pdf.fonttype": 42}):
-        figure.savefig(buffer, format=kind, dpi=200, metadata=dict.fromkeys(UNDATED[kind]))
+        figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=dict.fromkeys(UNDATED[kind]))
     return buffer.getvalue()
 
 

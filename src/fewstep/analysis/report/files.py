@@ -56,7 +56,6 @@ def export(page: Page, groups: Sequence[Group], found: Sequence[Comparison], fol
         for name, sheet in _named((sheet.name, sheet) for sheet in sheets):
             files += [(f"{name}.csv", to_csv(sheet).encode()), (f"{name}.tex", to_latex(sheet).encode())]
         for name, figure in _named(drawn):
-            figure.set_facecolor("white")
             files += [(f"{name}.{kind}", style.to_file(figure, kind)) for kind in FIGURES]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,6 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
         raise UsageError("these runs have no evaluations to draw")
     with style.styled():
         figure = learning_figure(groups[0], (7.2, 3.4))
-        figure.set_facecolor("white")
         return _save(out, style.to_file(figure, out.suffix[1:]))
 
 
