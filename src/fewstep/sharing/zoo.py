@@ -17,7 +17,6 @@ from pathlib import Path
 
 from fewstep.errors import FewstepError, unknown
 from fewstep.runs.layout import RunDir
-from fewstep.sharing import bundle
 
 INDEX = "index.json"
 _ALWAYS = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip file: the same files are the same bytes
@@ -66,6 +65,8 @@ def get(name: str, out: Path, folder: Traversable | None = None) -> RunDir:
         UsageError: there is no such policy, or ``out`` is in use or cannot be written.
         FewstepError: the file is missing or damaged.
     """
+    from fewstep.sharing import bundle  # not before: it brings what draws figures, which the list needs not
+
     folder = folder or _own()
     entries = listed(folder)
     if name not in entries:
