@@ -78,7 +78,10 @@ def test_the_public_names():
         "discount",
     )
     assert fs.Rollout._fields == ("obs", "action", "reward", "terminated", "truncated", "next_obs")
-    for cls, fields in ((fs.Spec, ["obs_size", "act_size"]), (fs.ActionMode, ["candidates", "noise_free"])):
+    for cls, fields in (
+        (fs.Spec, ["obs_size", "act_size", "image"]),
+        (fs.ActionMode, ["candidates", "noise_free"]),
+    ):
         assert [field.name for field in dataclasses.fields(cls)] == fields
 
 
