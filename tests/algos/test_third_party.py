@@ -44,7 +44,8 @@ def installed(monkeypatch):
         importlib.metadata.EntryPoint("broken", "tests.algos.no_such_module:ALGORITHM", registry.GROUP),
         importlib.metadata.EntryPoint("sac", RECORD, registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    chosen = lambda group: [p for p in points if p.group == group]  # noqa: E731
+    monkeypatch.setattr(importlib.metadata, "entry_points", chosen)
     registry.entries.cache_clear()
     yield
     monkeypatch.undo()
