@@ -4,7 +4,7 @@ Some normalise by the statistics of a batch. Those have running statistics, whic
 parameters; of the others they are empty.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -173,10 +173,5 @@ def train(
 def projected(net: Net) -> Net:
     """What is kept after a step of the optimiser: kernels of ``xqc`` and ``flash`` back at unit norm."""
     if isinstance(net, Encoded):
-        return Encoded(net.encoder, projected_layers(net.net))
-    return projected_layers(net)
-
-
-def projected_layers(net: Layers) -> Layers:
-    """``projected`` of what is behind an encoder, or without one."""
+        return replace(net, net=projected(net.net))
     return net.projected() if isinstance(net, XQCNet | FlashNet) else net

@@ -151,7 +151,7 @@ def _info(description: dict[str, Any]) -> EnvInfo:
     if not (len(low) == len(high) == math.prod(shape)):
         raise ValueError(f"{len(low)} lower and {len(high)} upper bounds for actions of shape {shape}")
     rate = None if description["rate"] is None else float(description["rate"])
-    height_width_channels = description.get("image")  # policies of earlier commits have none
+    height_width_channels = description.get("image")  # the zoo's policies do not say: they are older
     image = None if height_width_channels is None else tuple(int(size) for size in height_width_channels)
     if image is not None and (len(image) != 3 or math.prod(image) != len(names)):
         raise ValueError(f"{len(names)} observation names for images of {image}")

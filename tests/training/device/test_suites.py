@@ -154,12 +154,18 @@ def test_a_task_of_brax_keeps_to_the_protocol_and_steps_like_brax():
 
 
 @pytest.mark.slow
-@needs_brax
-@pytest.mark.parametrize("name", device.BRAX.tasks)
-def test_every_task_of_brax_has_the_sizes_of_its_line(name):
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        pytest.param(*task, marks=needed)
+        for suite, needed in ((device.BRAX, needs_brax), (device.PLAYGROUND, needs_playground))
+        for task in suite.tasks.items()
+    ],
+)
+def test_every_task_has_the_sizes_of_its_line(name, line):
     spec = device_env.load(name).spec
     many = f"{spec.act_size} action" + ("s" if spec.act_size > 1 else "")
-    assert device.BRAX.tasks[name].endswith(f"{spec.obs_size} observations, {many}")
+    assert line.endswith(f"{spec.obs_size} observations, {many}")
 
 
 @pytest.mark.slow
@@ -185,15 +191,6 @@ def test_a_task_of_playground_keeps_to_the_protocol_and_steps_like_playground():
     last = ours((state[0], jnp.int32(999)), jnp.zeros(1), key)
     assert bool(last.truncated)
     assert not bool(last.terminated)
-
-
-@pytest.mark.slow
-@needs_playground
-@pytest.mark.parametrize("name", device.PLAYGROUND.tasks)
-def test_every_task_of_playground_has_the_sizes_of_its_line(name):
-    spec = device_env.load(name).spec
-    many = f"{spec.act_size} action" + ("s" if spec.act_size > 1 else "")
-    assert device.PLAYGROUND.tasks[name].endswith(f"{spec.obs_size} observations, {many}")
 
 
 @pytest.mark.slow
