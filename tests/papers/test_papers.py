@@ -10,14 +10,16 @@ from fewstep.cli import main
 from fewstep.config import resolve
 from fewstep.errors import UsageError
 from fewstep.experiments import spec
-from fewstep.papers import catalogue, figure
+from fewstep.papers import catalogue, computed, figure
 from tests.analysis.fabricate import Made, make, mean_return
 from tests.few import few
 
 ITEMS = [(paper, item.name) for paper in catalogue.PAPERS for item in catalogue.items(paper)]
+TRAINED = [each for each in ITEMS if catalogue.item(*each).compute is None]
+COMPUTED = [each for each in ITEMS if each not in TRAINED]
 
 
-@pytest.mark.parametrize(("paper", "name"), ITEMS)
+@pytest.mark.parametrize(("paper", "name"), TRAINED)
 def test_every_item_is_a_whole_experiment_at_every_scale(paper, name):
     item = catalogue.item(paper, name)
     assert item.draw in figure.DRAWINGS
@@ -37,7 +39,7 @@ def test_every_item_is_a_whole_experiment_at_every_scale(paper, name):
 
 
 def test_two_variants_of_an_item_never_have_the_same_settings():
-    for paper, name in ITEMS:
+    for paper, name in TRAINED:
         item = catalogue.item(paper, name)
         for scale in ("small", "full"):
             runs = catalogue.experiment(item, scale)["run"]
@@ -54,10 +56,12 @@ def test_two_variants_of_an_item_never_have_the_same_settings():
             assert len(set(told)) == len(told), (paper, name, scale)
 
 
-@few(("paper", "name"), sorted(ITEMS, key=lambda each: each != ("smfp", "sigma")), keep=1)
+@few(("paper", "name"), sorted(TRAINED, key=lambda each: each != ("smfp", "sigma")), keep=1)
 def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, capsys):
     if name == "humanoid-bench":
         pytest.skip("needs a clone of HumanoidBench")
+    if name == "evolution":
+        pytest.importorskip("gym_pusht", reason="needs pip install 'fewstep[pusht]'")
     out = tmp_path / "out"
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -74,6 +78,30 @@ def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, 
     before = (out / f"{name}.svg").read_bytes()
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 0
     assert (out / f"{name}.svg").read_bytes() == before
+
+
+@few(("paper", "name"), sorted(COMPUTED, reverse=True), keep=1)
+def test_every_computed_item_draws_at_the_smallest_scale(paper, name, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--dry-run"]) == 0
+    assert "to be computed: 1 seeds, 20 " in capsys.readouterr().out
+    assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out)]) == 0
+    assert sorted(path.suffix for path in out.iterdir()) == [".csv", ".md", ".svg"]
+    text = (out / f"{name}.md").read_text()
+    assert catalogue.item(paper, name).claim in text
+    assert f"fewstep paper {paper} {name} --scale tiny" in text
+    assert main(["paper", paper, name, "--draw", "--out", str(out)]) == 2
+    assert "is computed and has no runs: leave out --draw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("paper", "name"), COMPUTED)
+def test_a_computed_item_says_how_much_it_computes(paper, name):
+    item = catalogue.item(paper, name)
+    assert item.compute in computed.COMPUTATIONS
+    assert item.labels == []
+    small, full = item.amounts("small"), item.amounts("full")
+    assert small.keys() == full.keys()
+    assert all(full[key] > small[key] >= 3 for key in small)
 
 
 @pytest.fixture
@@ -105,7 +133,7 @@ def test_the_table_has_the_seeds_mean_and_the_published_number(runs):
     assert row["mean of last 10"].low == pytest.approx(min(last), rel=0.02)
 
 
-@pytest.mark.parametrize("draw", [draw for draw in figure.DRAWINGS if draw != "densities"])
+@pytest.mark.parametrize("draw", [draw for draw in figure.DRAWINGS if draw not in ("densities", "evolution")])
 def test_each_drawing(draw, runs, tmp_path):
     import dataclasses
 

@@ -1,10 +1,16 @@
 """Make a figure or table of the SMFP or MFPO paper from our own runs; interrupted, it goes on."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewstep.cli.common import rooted, whole
 from fewstep.papers.catalogue import SCALES
+
+if TYPE_CHECKING:
+    from fewstep.experiments.spec import Spec
+    from fewstep.papers.catalogue import Item, Scale
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,17 +40,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.item is None:
         return _list(arguments.paper)
     from fewstep.analysis.runs.reading import read_run
-    from fewstep.cli.experiment import carry_out
     from fewstep.experiments import plan, spec
     from fewstep.papers import figure
 
     item = catalogue.item(arguments.paper, arguments.item)
     name = f"{item.paper}-{item.name}-{arguments.scale}"
     out: Path = arguments.out or rooted("runs") / name
+    if item.compute is not None:
+        return _compute(item, arguments, out)
     experiment = spec.parse(catalogue.experiment(item, arguments.scale), f"{item.paper} {item.name}")
     status = 0
     if not arguments.draw:
-        status = carry_out(experiment, out, arguments.jobs, arguments.records, arguments.dry_run)
+        status = _train(item, experiment, arguments, out)
         if arguments.dry_run:
             return status
     roots = [arguments.records, out] if arguments.records else [out]
@@ -59,6 +66,55 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
+def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out: Path) -> int:
+    """Run what is not finished; in stages with samples after each where actions along training are drawn."""
+    from fewstep.cli.experiment import carry_out
+    from fewstep.errors import UsageError
+    from fewstep.experiments import plan
+
+    def carried(asked: "Spec") -> int:
+        return carry_out(asked, out, arguments.jobs, arguments.records, arguments.dry_run)
+
+    if item.draw != "evolution" or arguments.dry_run:
+        return carried(experiment)
+    if arguments.records:
+        raise UsageError(f"{item.paper} {item.name} needs its policies, which records do not keep")
+    from fewstep.papers import evolution
+
+    obs, status = evolution.states(), 0
+    for steps in evolution.stages(max(entry.steps or 0 for entry in experiment.entries)):
+        entries = tuple(replace(entry, steps=steps) for entry in experiment.entries)
+        stage = replace(experiment, entries=entries)
+        runs = [job.path for job in plan.expand(stage, out)]
+        if all(evolution.sample_file(run, steps).is_file() for run in runs):
+            continue
+        status = carried(stage)
+        if status:
+            return status
+        for run in runs:
+            evolution.keep(run, steps, obs)
+    return status
+
+
+def _compute(item: "Item", arguments: argparse.Namespace, out: Path) -> int:
+    from fewstep.errors import UsageError
+    from fewstep.papers import figure
+
+    given = [name for name in ("jobs", "records", "draw") if getattr(arguments, name)]
+    if given:
+        raise UsageError(f"{item.paper} {item.name} is computed and has no runs: leave out --{given[0]}")
+    if arguments.dry_run:
+        print(f"to be computed: {_amounts(item, arguments.scale)}")
+        return 0
+    for path in figure.compute(item, arguments.scale, out):
+        print(path)
+    return 0
+
+
+def _amounts(item: "Item", scale: "Scale") -> str:
+    return ", ".join(f"{amount:,} {name}" for name, amount in item.amounts(scale).items())
+
+
 def _list(paper: str) -> int:
     from fewstep.experiments import spec
     from fewstep.papers import catalogue
@@ -68,6 +124,9 @@ def _list(paper: str) -> int:
     for item in items:
         print(f"{item.name:<16}{item.title}")
         for scale in ("small", "full"):
+            if item.compute is not None:
+                print(f"{'':<16}{scale}: computed, {_amounts(item, scale)}")
+                continue
             tree = catalogue.experiment(item, scale)
             asked = spec.parse(tree, item.name)
             runs = sum(len(entry.envs) * len(entry.seeds) for entry in asked.entries)

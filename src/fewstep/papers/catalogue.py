@@ -1,4 +1,5 @@
-"""What each figure or table of a paper asks, and the experiment that answers it, at three scales."""
+"""What each figure or table of a paper asks, and what answers it at three scales: an experiment, or a
+computation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ PAPERS = {
 }
 Scale = Literal["tiny", "small", "full"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
-Drawing = Literal["curves", "finals", "metrics", "costs", "densities"]
+Drawing = Literal["curves", "finals", "metrics", "costs", "densities", "goals", "evolution"]
 KEYS = {
     "title",
     "claim",
     "comparable",
+    "compute",
     "draw",
     "metrics",
     "set",
@@ -36,6 +38,7 @@ TINY = {
     "training.eval_episodes": 2,
     "training.log_every": 30,
 }
+TINY_COMPUTED = {"seeds": 1, "updates": 20, "states": 20}
 TINY_REPLAY = {"replay.learning_starts": 40, "replay.batch_size": 16}
 
 
@@ -66,7 +69,9 @@ class Item:
         comparable: what of our runs may be set beside the paper's, and what may not.
         draw: ``curves``, returns over steps; ``finals``, the score of each variant; ``metrics``, those of
             ``metrics`` over steps; ``costs``, scores over the time of an action; ``densities``, what was
-            learned on ``toy/bandit``.
+            learned on ``toy/bandit``; ``goals``, where episodes end on ``toy/multigoal``; ``evolution``,
+            actions at chosen states along training (``papers.evolution``); None if it is computed.
+        compute: name in ``computed.COMPUTATIONS`` of what needs no runs; None if it is drawn from runs.
         metrics: names of logged metrics.
         published: numbers to set beside ours.
         tree: the rest of the file: runs, settings and scales.
@@ -77,15 +82,21 @@ class Item:
     title: str
     claim: str
     comparable: str
-    draw: Drawing
+    draw: Drawing | None
+    compute: str | None
     metrics: tuple[str, ...]
     published: tuple[Published, ...]
     tree: Mapping[str, Any]
 
     @property
     def labels(self) -> list[str]:
-        """Names of its variants, in the order of the file."""
-        return [run["label"] for run in self.tree["run"]]
+        """Names of its variants, in the order of the file; none if it is computed."""
+        return [run["label"] for run in self.tree.get("run", ())]
+
+    def amounts(self, scale: Scale) -> dict[str, int]:
+        """How much of what is computed at ``scale``: ``seeds``, and ``updates`` or ``states``."""
+        asked = self.tree["full" if scale == "full" else "small"]
+        return {name: TINY_COMPUTED[name] if scale == "tiny" else asked[name] for name in asked}
 
 
 def items(paper: str) -> list[Item]:
@@ -118,8 +129,8 @@ def _item(paper: str, name: str, text: str) -> Item:
     if strange := set(tree) - KEYS:
         raise UsageError(f"{paper}/{name}.toml: unknown key {min(strange)!r}")
     published = tuple(Published(**each) for each in tree.get("published", []))
-    texts = (tree["title"], tree["claim"], tree["comparable"])
-    return Item(paper, name, *texts, tree["draw"], tuple(tree.get("metrics", ())), published, tree)
+    texts = (tree["title"], tree["claim"], tree["comparable"], tree.get("draw"), tree.get("compute"))
+    return Item(paper, name, *texts, tuple(tree.get("metrics", ())), published, tree)
 
 
 def experiment(found: Item, scale: Scale) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""A paper's figure from our own runs: the drawing, the table behind it, and what must be said with them."""
+"""A paper's figure from our own runs, or computed: the drawing, the table behind it, and what must be said
+with them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,11 +18,14 @@ from fewstep.analysis.numbers import count, listing, short
 from fewstep.analysis.report import toy_comparison
 from fewstep.analysis.report.sheets import Cell, Sheet, filled, shown, to_csv
 from fewstep.analysis.report.tables import over_seeds
-from fewstep.analysis.runs.reading import Run
+from fewstep.analysis.report.toys import goal_counts
+from fewstep.analysis.runs.reading import Run, load_array
 from fewstep.analysis.runs.summary import Curve, Result, common_mean, cost, mode_curve, results
+from fewstep.analysis.statistics.aggregates import Estimate
 from fewstep.analysis.statistics.comparison import Entry, native_mode
 from fewstep.errors import FewstepError, UsageError
-from fewstep.papers.catalogue import Item
+from fewstep.papers import computed, evolution
+from fewstep.papers.catalogue import Item, Scale
 
 WIDTH, COLUMNS = 9.6, 3
 HEIGHT = 2.9
@@ -37,16 +43,31 @@ def write(item: Item, scale: str, runs: Sequence[Run], folder: Path) -> list[Pat
     kept = [run for run in runs if run.evaluations]
     if not kept:
         raise UsageError(f"no run of {item.paper} {item.name} has an evaluation yet")
-    sheet = table(item, kept)
+    assert item.draw is not None
+    draw = partial(DRAWINGS[item.draw], item, kept)
+    return _files(item, draw, page(item, scale, kept, sheet := table(item, kept)), sheet, folder)
+
+
+def compute(item: Item, scale: Scale, folder: Path) -> list[Path]:
+    """Compute an item that needs no runs, and write the same three files.
+
+    Raises:
+        FewstepError: ``folder`` cannot be written.
+    """
+    assert item.compute is not None
+    draw, sheet = computed.COMPUTATIONS[item.compute](item.amounts(scale))
+    said = f"{sheet.caption}, at scale `{scale}`."
+    under = f"jax {jax.__version__}, {jax.devices()[0].device_kind}"
+    return _files(item, draw, _page(item, scale, said, sheet, under), sheet, folder)
+
+
+def _files(item: Item, draw: Callable[[], Figure], text: str, sheet: Sheet, folder: Path) -> list[Path]:
     with style.styled():
-        figure = DRAWINGS[item.draw](item, kept)
-        drawn = style.to_file(figure, "svg")
+        drawn = style.to_file(draw(), "svg")
     paths = [folder / f"{item.name}.{kind}" for kind in ("svg", "csv", "md")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, data in zip(
-            paths, (drawn, to_csv(sheet).encode(), page(item, scale, kept, sheet).encode()), strict=True
-        ):
+        for path, data in zip(paths, (drawn, to_csv(sheet).encode(), text.encode()), strict=True):
             path.write_bytes(data)
     except OSError as error:
         raise FewstepError(f"cannot write to {folder}: {error.strerror}") from error
@@ -78,13 +99,21 @@ def table(item: Item, runs: Sequence[Run]) -> Sheet:
                     float(np.median([each.minutes for each in spent])),
                     float(np.median([each.update_ms for each in spent])),
                     float(np.median([each.act_ms for each in spent])),
+                    _goals_reached(found),
                     published.get((label, env)),
                 )
             )
     head = ("environment", "variant", "actions", "seeds", "mean of last 10", "last", "best", "env steps")
-    head += ("minutes", "ms / update", "ms / action", "published")
+    head += ("minutes", "ms / update", "ms / action", "goals reached", "published")
     caption = "Mean return over seeds [lowest seed, highest seed]; times are medians"
     return filled(Sheet(item.name, caption, head, rows))
+
+
+def _goals_reached(runs: Sequence[Run]) -> Estimate | None:
+    """How many of the goals of ``toy/multigoal`` end a twentieth or more of the episodes, over seeds."""
+    ends = [load_array(list(run.trajectories.values())[-1], "goals") for run in runs if run.trajectories]
+    shares = [goal_counts(goals)[:-1] / len(goals) for goals in ends]
+    return over_seeds([float((share >= 0.05).sum()) for share in shares]) if shares else None
 
 
 def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
@@ -94,6 +123,15 @@ def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
         (run.simulator or "no simulator", f"jax {run.version('jax')}", str(run.provenance.get("device", "")))
         for run in runs
     }
+    said = (
+        f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, "
+        f"seed{'s' if len(seeds) > 1 else ''} {listing(seeds)}."
+    )
+    under = "; ".join(", ".join(filter(None, each)) for each in sorted(versions))
+    return _page(item, scale, said, sheet, under)
+
+
+def _page(item: Item, scale: str, said: str, sheet: Sheet, under: str) -> str:
     rows = ["| " + " | ".join(map(shown, row)) + " |" for row in sheet.rows]
     sources = dict.fromkeys(each.source for each in item.published)
     lines = [
@@ -103,8 +141,7 @@ def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
         "",
         f"**The paper's claim.** {item.claim}",
         "",
-        f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, "
-        f"seed{'s' if len(seeds) > 1 else ''} {listing(seeds)}.",
+        said,
         "",
         "| " + " | ".join(sheet.head) + " |",
         "|" + "---|" * len(sheet.head),
@@ -113,8 +150,7 @@ def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
         f"**What may be compared.** {item.comparable}",
         "",
         *([f"**Published numbers**: {listing(sources)}.", ""] if sources else []),
-        f"**Under**: {'; '.join(', '.join(filter(None, each)) for each in sorted(versions))}. "
-        f"`fewstep paper {item.paper} {item.name} --scale {scale}`",
+        f"**Under**: {under}. `fewstep paper {item.paper} {item.name} --scale {scale}`",
         "",
     ]
     return "\n".join(lines)
@@ -195,12 +231,31 @@ def _densities(item: Item, runs: Sequence[Run]) -> Figure:
     return toy_figures.densities_figure(*drawn)
 
 
+def _goals(item: Item, runs: Sequence[Run]) -> Figure:
+    """Where the episodes of the first seed of each variant end on ``toy/multigoal``."""
+    figure, panels = _panels(item.labels, legend=item.labels)
+    for label, axes in panels.items():
+        found = [run for run in _of(runs, "toy/multigoal", label) if run.trajectories]
+        if found:
+            file = list(found[0].trajectories.values())[-1]
+            toy_figures.draw_trajectories(axes, load_array(file, "positions"), load_array(file, "goals"))
+    return figure
+
+
+def _evolution(item: Item, runs: Sequence[Run]) -> Figure:
+    """Actions at chosen states along training, of the first seed of each variant."""
+    first = [(label, found[0]) for label in item.labels if (found := _of(runs, evolution.ENV, label))]
+    return evolution.figure(first, WIDTH)
+
+
 DRAWINGS = {
     "curves": _curves,
     "finals": _finals,
     "metrics": _metrics,
     "costs": _costs,
     "densities": _densities,
+    "goals": _goals,
+    "evolution": _evolution,
 }
 
 

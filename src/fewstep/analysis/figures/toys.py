@@ -81,6 +81,16 @@ def densities_figure(
 
 
 def _density(axes: Axes, density: np.ndarray, shares: Sequence[float], top: float) -> None:
+    density_image(axes, density, top)
+    axes.set_xticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"])
+    axes.set_yticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"])
+    for (x, y), share in zip(CENTRES, shares, strict=False):
+        text = f"{100 * share:.0f} %"
+        axes.annotate(text, (x, 0.9 * np.sign(y)), ha="center", va="center", color="#ffffff", fontsize=7.5)
+
+
+def density_image(axes: Axes, density: np.ndarray, top: float) -> None:
+    """``density[n, n]`` over the action box, by the root of its height, ``top`` the brightest."""
     axes.imshow(
         density.T,
         origin="lower",
@@ -90,13 +100,8 @@ def _density(axes: Axes, density: np.ndarray, shares: Sequence[float], top: floa
         interpolation="none",
     )
     axes.grid(visible=False)
-    axes.set_xticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"])
-    axes.set_yticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    for (x, y), share in zip(CENTRES, shares, strict=False):
-        text = f"{100 * share:.0f} %"
-        axes.annotate(text, (x, 0.9 * np.sign(y)), ha="center", va="center", color="#ffffff", fontsize=7.5)
 
 
 def probe_actions(actions: np.ndarray, name: str) -> Markup:
@@ -119,29 +124,33 @@ def trajectories(positions: np.ndarray, goals: np.ndarray, name: str) -> Markup:
     with style.styled():
         figure = Figure(figsize=(side, side))
         axes = figure.add_axes(SQUARE)
-        for index, goal in enumerate(GOALS):
-            axes.add_patch(
-                Circle((goal[0], goal[1]), GOAL_RADIUS, color=style.SERIES[index], alpha=0.2, lw=0)
-            )
-        drawn, reached = positions[:EPISODES_DRAWN], goals[:EPISODES_DRAWN]
-        for goal in range(-1, len(GOALS)):
-            colour = style.SERIES[goal] if goal >= 0 else style.MUTED
-            _paths(axes, drawn[reached == goal], colour)
-        for index, goal in enumerate(GOALS):
-            share = percent(float((goals == index).mean()))
-            offset = 1.4 if abs(goal[1]) < 1 else 0.0  # below the sideways goals, beyond the others
-            place = (goal[0], goal[1] - offset) if offset else (goal[0] + 1.2, goal[1])
-            anchor = "center" if offset else "left"
-            axes.annotate(share, place, ha=anchor, va="center", color=style.SERIES[index], fontweight="bold")
-        axes.set_xlim(-ARENA, ARENA)
-        axes.set_ylim(-ARENA, ARENA)
-        axes.set_xticks([-5, 0, 5], ["−5", "0", "5"])
-        axes.set_yticks([-5, 0, 5], ["−5", "0", "5"])
-        axes.grid(visible=False)
+        draw_trajectories(axes, positions, goals)
         axes.set_title("Trajectories and share of episodes per goal")
-        axes.set_xlabel("x")
-        axes.set_ylabel("y")
         return style.to_svg(figure, name)
+
+
+def draw_trajectories(axes: Axes, positions: np.ndarray, goals: np.ndarray) -> None:
+    """``trajectories`` on axes of their own, to be called inside ``styled()``."""
+    for index, goal in enumerate(GOALS):
+        axes.add_patch(Circle((goal[0], goal[1]), GOAL_RADIUS, color=style.SERIES[index], alpha=0.2, lw=0))
+    drawn, reached = positions[:EPISODES_DRAWN], goals[:EPISODES_DRAWN]
+    for goal in range(-1, len(GOALS)):
+        colour = style.SERIES[goal] if goal >= 0 else style.MUTED
+        _paths(axes, drawn[reached == goal], colour)
+    for index, goal in enumerate(GOALS):
+        share = percent(float((goals == index).mean()))
+        offset = 1.4 if abs(goal[1]) < 1 else 0.0  # below the sideways goals, beyond the others
+        place = (goal[0], goal[1] - offset) if offset else (goal[0] + 1.2, goal[1])
+        anchor = "center" if offset else "left"
+        axes.annotate(share, place, ha=anchor, va="center", color=style.SERIES[index], fontweight="bold")
+    axes.set_xlim(-ARENA, ARENA)
+    axes.set_ylim(-ARENA, ARENA)
+    axes.set_aspect("equal")
+    axes.set_xticks([-5, 0, 5], ["−5", "0", "5"])
+    axes.set_yticks([-5, 0, 5], ["−5", "0", "5"])
+    axes.grid(visible=False)
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
 
 
 def _paths(axes: Axes, paths: np.ndarray, colour: str) -> None:

@@ -1,4 +1,4 @@
-"""The best diagonal Gaussians for the bandit's Boltzmann density: what a unimodal policy can do at most.
+"""The best diagonal Gaussians for a density on the box: what a unimodal policy can do at most.
 
 A policy that lives on the box is compared with a Gaussian *truncated* to the box: a product of two normals,
 each restricted to [-1, 1] and renormalised, with means inside the box and standard deviations from 0.02 to 20
@@ -13,8 +13,9 @@ import numpy as np
 
 from fewstep.envs.toys.bandit import CENTRES, Floats, boltzmann_density, cell_centres, coarsen
 
-_GRID = 400  # midpoint grid of all integrals, a multiple of _BINS
-_BINS = 40  # cells of the total variation, the same as for samples
+GRID = 400
+"""Side of the midpoint grid of all integrals."""
+_BINS = 40  # of which GRID is a multiple: cells of the total variation, the same as for samples
 _MIN_STD, _MAX_STD = 0.02, 20.0
 _TINY = 1e-300  # stands for 0 inside a logarithm
 
@@ -52,14 +53,20 @@ class GaussianFits:
 
 @functools.cache
 def best_gaussian(alpha: float) -> GaussianFits:
-    """Fit truncated diagonal Gaussians to the target at temperature ``alpha`` (well under a second).
+    """Fit truncated diagonal Gaussians to the bandit's target at temperature ``alpha`` (under a second)."""
+    return fit(boltzmann_density(alpha, GRID)[2])
+
+
+def fit(density: Floats) -> GaussianFits:
+    """Fit truncated diagonal Gaussians to ``density[GRID, GRID]`` at the cell centres of the box; it need not
+    be normalised.
 
     For a product q both divergences can be lowered exactly one dimension at a time: first over a coarse table
     of all normals, then over finer ones around the last answer. KL(q || target) is lowered from each bump and
     from the uniform density, and the lowest end is kept; the other divergence splits over dimensions and has
     one answer.
     """
-    target = boltzmann_density(alpha, _GRID)[2] * (2 / _GRID) ** 2
+    target = density / density.sum()
     log_target = np.log(np.maximum(target, _TINY))
     marginals = (target.sum(1), target.sum(0))
 
@@ -79,7 +86,7 @@ def best_gaussian(alpha: float) -> GaussianFits:
 
 def _normals(parameters: Floats) -> Floats:
     """``[K, grid]`` cell probabilities of K truncated normals, ``parameters[K, 2]`` (mean, std)."""
-    log_weight = -0.5 * ((cell_centres(_GRID) - parameters[:, :1]) / parameters[:, 1:]) ** 2
+    log_weight = -0.5 * ((cell_centres(GRID) - parameters[:, :1]) / parameters[:, 1:]) ** 2
     weight = np.exp(log_weight - log_weight.max(1, keepdims=True))
     return weight / weight.sum(1, keepdims=True)
 
