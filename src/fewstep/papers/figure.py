@@ -44,8 +44,8 @@ def write(item: Item, scale: str, runs: Sequence[Run], folder: Path) -> list[Pat
     if not kept:
         raise UsageError(f"no run of {item.paper} {item.name} has an evaluation yet")
     assert item.draw is not None
-    draw = partial(DRAWINGS[item.draw], item, kept)
-    return _files(item, draw, page(item, scale, kept, sheet := table(item, kept)), sheet, folder)
+    sheet, draw = table(item, kept), partial(DRAWINGS[item.draw], item, kept)
+    return _files(item, draw, page(item, scale, kept, sheet), sheet, folder)
 
 
 def compute(item: Item, scale: Scale, folder: Path) -> list[Path]:
