@@ -27,7 +27,7 @@ from fewstep.errors import FewstepError, UsageError
 from fewstep.papers import computed, evolution
 from fewstep.papers.catalogue import Item, Scale
 
-WIDTH, COLUMNS = 9.6, 3
+WIDTH, COLUMNS, DENSITY_COLUMNS = 9.6, 3, 4
 HEIGHT = 2.9
 """Of a panel with variants below it, in inches."""
 
@@ -227,7 +227,7 @@ def _densities(item: Item, runs: Sequence[Run]) -> Figure:
     first = [(label, found[0]) for label in item.labels if (found := _of(runs, "toy/bandit", label))]
     (alpha,) = {run.setting("temperature", "initial") for _, run in first}
     rows = toy_comparison.densities(first, alpha)
-    drawn = toy_comparison.titled(rows), COLUMNS, WIDTH, toy_comparison.brightest(rows)
+    drawn = toy_comparison.titled(rows), DENSITY_COLUMNS, WIDTH, toy_comparison.brightest(rows)
     return toy_figures.densities_figure(*drawn)
 
 
