@@ -1,5 +1,6 @@
 """Actions along training: which states are looked at, what is kept, and the picture."""
 
+import argparse
 import json
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from fewstep.algos import registry
 from fewstep.analysis.figures import style
 from fewstep.analysis.runs.reading import read_run
-from fewstep.cli import main
+from fewstep.cli import main, paper
 from fewstep.errors import UsageError
-from fewstep.papers import evolution
+from fewstep.experiments import plan, spec
+from fewstep.papers import catalogue, evolution
 from tests.analysis.fabricate import Made, make
 
 
@@ -65,6 +67,39 @@ def test_a_run_is_sampled_at_the_steps_asked_for(tmp_path):
     assert not np.array_equal(kept[0], kept[1])
     with pytest.raises(UsageError, match="its policy is of 30 steps, 60 are asked for"):
         evolution.keep(out, 60, obs)
+
+
+def test_an_interrupted_item_goes_on_with_the_stage_that_it_was_in(tmp_path, monkeypatch):
+    item = catalogue.item("smfp", "evolution")
+    tree = catalogue.experiment(item, "tiny") | {"envs": ["toy/bandit"]}
+    asked = spec.parse(tree, "test")
+    done = []
+    monkeypatch.setattr(evolution, "states", lambda: None)
+
+    def carry_out(stage, out, *_):
+        done.append({entry.steps for entry in stage.entries})
+        for job in plan.expand(stage, out):
+            job.path.mkdir(parents=True, exist_ok=True)
+            (job.path / "config.toml").write_text(job.config.to_toml())
+        return 0
+
+    monkeypatch.setattr("fewstep.cli.experiment.carry_out", carry_out)
+
+    def keep(run, steps, obs):
+        file = evolution.sample_file(run, steps)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+    monkeypatch.setattr(evolution, "keep", keep)
+    arguments = argparse.Namespace(jobs=None, records=None, dry_run=False)
+    assert paper._train(item, asked, arguments, tmp_path) == 0
+    assert done == [{22}, {45}, {90}]
+    last = list(tmp_path.glob("*/*/seed-0/samples/states-000000090.npy"))
+    assert len(last) == len(item.labels)
+    last[0].unlink()
+    done.clear()
+    assert paper._train(item, asked, arguments, tmp_path) == 0
+    assert done == [{90}]
 
 
 def test_records_have_no_policies(tmp_path, capsys):

@@ -82,13 +82,12 @@ def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out:
     from fewstep.papers import evolution
 
     obs, status = evolution.states(), 0
+    runs = [job.path for job in plan.expand(experiment, out)]
     for steps in evolution.stages(max(entry.steps or 0 for entry in experiment.entries)):
-        entries = tuple(replace(entry, steps=steps) for entry in experiment.entries)
-        stage = replace(experiment, entries=entries)
-        runs = [job.path for job in plan.expand(stage, out)]
         if all(evolution.sample_file(run, steps).is_file() for run in runs):
             continue
-        status = carried(stage)
+        entries = tuple(replace(entry, steps=steps) for entry in experiment.entries)
+        status = carried(replace(experiment, entries=entries))
         if status:
             return status
         for run in runs:
