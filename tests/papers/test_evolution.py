@@ -51,6 +51,7 @@ def test_the_picture_has_a_row_per_policy(tmp_path, monkeypatch):
     with style.styled():
         drawn = evolution.figure([("smfp", read_run(made)), ("again", read_run(made))], 9.6)
     assert len(drawn.axes) == 2 * 2 * evolution.STATES
+    assert [axes.get_title() for axes in drawn.axes] == ["10", "20"] * evolution.STATES + [""] * 6
     assert [axes.get_ylabel() for axes in drawn.axes if axes.get_ylabel()] == ["smfp", "again"]
 
 

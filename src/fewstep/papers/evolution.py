@@ -99,16 +99,16 @@ def figure(shown: Sequence[tuple[str, Run]], width: float) -> Figure:
     obs = states()
     columns = max(len(files) for files in steps.values())
     side = width / (STATES * columns)
-    drawn = Figure(figsize=(width, side * 1.18 * len(shown) + 0.5), layout="constrained")
+    drawn = Figure(figsize=(width, side * 1.04 * len(shown) + 0.4), layout="constrained")
     grid = drawn.subplots(len(shown), STATES * columns, squeeze=False)
-    for (name, run), row in zip(shown, grid, strict=True):
+    for number, ((name, run), row) in enumerate(zip(shown, grid, strict=True)):
         for place, file in enumerate(steps[run.path]):
             sampled = load_array(file)
             for state in range(STATES):
                 axes = row[state * columns + place]
                 _table(axes, sampled[state].astype(np.float64), obs[state])
-                if row is grid[0]:
-                    axes.set_title(f"{short(int(file.stem.rpartition('-')[2]))}", fontsize=7.5, loc="center")
+                if number == 0:
+                    axes.set_title(short(int(file.stem.rpartition("-")[2])), fontsize=7.5, loc="center")
         row[0].set_ylabel(name, fontsize=7.5)
     for axes in grid.flat:
         axes.set_xticks([])
