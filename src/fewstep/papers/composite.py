@@ -144,7 +144,7 @@ def _config(
 
 
 SURROGATE = smfp.EntropyConfig(kind="hinge", target_std=1.0)
-"""With a threshold that sigma never reaches: alpha times the conditional entropy, and nothing else."""
+"""Below its threshold, a sigma of 1 on a box of half width 1: alpha times the conditional entropy, nothing else."""
 COUNTING = smfp.EntropyConfig(kind="semi_implicit", components=31, noise="stratified")
 
 
