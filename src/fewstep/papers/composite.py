@@ -144,7 +144,7 @@ def _config(
 
 
 SURROGATE = smfp.EntropyConfig(kind="hinge", target_std=1.0)
-"""Below its threshold, a sigma of 1 on a box of half width 1: alpha times the conditional entropy, nothing else."""
+"""Below its threshold (sigma 1, half the width of the box): alpha times the conditional entropy alone."""
 COUNTING = smfp.EntropyConfig(kind="semi_implicit", components=31, noise="stratified")
 
 
@@ -188,8 +188,7 @@ def learn(name: str, updates: int, seeds: int) -> list[Density]:
 
 def sampling_floor() -> float:
     """The total variation to expect of ``SAMPLES`` exact samples of pi*."""
-    p = bandit.coarsen(_probabilities(target()), BINS)
-    return float(0.5 * np.sqrt(2 * p * (1 - p) / (np.pi * SAMPLES)).sum())
+    return bandit.sampling_variation(bandit.coarsen(_probabilities(target()), BINS), SAMPLES)
 
 
 def samples(key: PRNGKeyArray, density: Floats, count: int) -> Actions:

@@ -136,8 +136,13 @@ def total_variation(actions: ArrayLike, alpha: float, bins: int = 40) -> float:
 
 
 def sampling_floor(alpha: float, n: int, bins: int = 40) -> float:
-    """The ``total_variation`` to expect from ``n`` exact samples (normal approximation in each cell)."""
-    p = cell_probabilities(alpha, bins)
+    """The ``total_variation`` to expect from ``n`` exact samples of the target at ``alpha``."""
+    return sampling_variation(cell_probabilities(alpha, bins), n)
+
+
+def sampling_variation(p: Floats, n: int) -> float:
+    """The total variation to expect between cells of probability ``p`` and the histogram of ``n`` samples of
+    them (normal approximation in each cell)."""
     return float(0.5 * np.sqrt(2 * p * (1 - p) / (np.pi * n)).sum())
 
 
