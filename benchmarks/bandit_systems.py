@@ -63,7 +63,7 @@ ROWS_PER_UPDATE = 128
 CHUNK = 250
 SETTLING = 0.3
 SPEC = Spec(1, 2)
-reward = mfpo_boltzmann.reward
+reward = smfp_bandit.true_reward
 OBS = jnp.ones((ROWS_PER_UPDATE, 1))
 
 Step = Callable[[Any, Any, jax.Array], Any]

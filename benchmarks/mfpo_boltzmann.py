@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import record
+from benchmarks.smfp_bandit import true_reward
 from fewstep.algos.mfpo import config as c
 from fewstep.algos.mfpo import learner, policy
 from fewstep.envs.toys import bandit
@@ -31,8 +32,6 @@ UPDATES = 6_000
 CHUNK = 500
 SETTLING = 0.3
 """Share of the updates, at the end, that are made with a tenth of the learning rate."""
-CENTRES = jnp.asarray(bandit.CENTRES, jnp.float32)
-HEIGHTS = jnp.asarray(bandit.HEIGHTS, jnp.float32)
 
 BASE = c.MFPOConfig(
     actor=c.ActorConfig(hidden=(128, 128, 128), time_features=32, time_embed=32, learning_rate=1e-3),
@@ -58,12 +57,6 @@ def rows() -> dict[str, c.MFPOConfig]:
     }
 
 
-def reward(_: jax.Array, a: jax.Array) -> jax.Array:
-    """The bandit's reward as a critic (the same sum of bumps as ``bandit.reward``)."""
-    distance = jnp.sum((a - CENTRES) ** 2, axis=-1)
-    return jnp.sum(HEIGHTS * jnp.exp(-distance / (2 * bandit.WIDTH**2)))
-
-
 def measure(cfg: c.MFPOConfig, updates: int, seed: int) -> dict[str, object]:
     """Train one policy and judge it."""
     obs = jnp.ones((128, 1))
@@ -76,7 +69,7 @@ def measure(cfg: c.MFPOConfig, updates: int, seed: int) -> dict[str, object]:
     @partial(jax.jit, static_argnums=0)
     def train(cfg: c.MFPOConfig, state: learner.State) -> learner.State:
         def body(s: learner.State, _: None) -> tuple[learner.State, None]:
-            s, _ = learner.improve(cfg, s, reward, obs)
+            s, _ = learner.improve(cfg, s, true_reward, obs)
             return replace(s, updates=s.updates + 1), None
 
         return jax.lax.scan(body, state, None, length=CHUNK)[0]

@@ -25,6 +25,7 @@ from fewstep.algos.contract import ActionMode
 from fewstep.algos.smfp import ALGORITHM, learner
 from fewstep.algos.smfp import config as c
 from fewstep.envs.toys import bandit
+from fewstep.training.device.toys import bandit_reward
 from fewstep.types import Spec
 
 RESULTS = Path(__file__).parent / "results" / "smfp_bandit.json"
@@ -101,8 +102,7 @@ ROWS = [
 
 def true_reward(s: jax.Array, a: jax.Array) -> jax.Array:
     """The bandit's reward as a function jax can differentiate; the state says nothing."""
-    squared = jnp.sum((a - jnp.asarray(bandit.CENTRES, jnp.float32)) ** 2, axis=-1)
-    return jnp.sum(jnp.asarray(bandit.HEIGHTS, jnp.float32) * jnp.exp(-squared / (2 * bandit.WIDTH**2)))
+    return bandit_reward(a)
 
 
 def train(row: Row) -> tuple[learner.State, dict[str, float], float]:

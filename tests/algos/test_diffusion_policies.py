@@ -4,6 +4,7 @@ QVPO, QSM and DIPO here; DACER, MaxEntDP, SDAC and DPMD beside it.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -201,7 +202,7 @@ def test_qsms_collected_and_successor_actions_carry_the_same_noise():
     explored = qsm.explore(cfg, None, TARGET, noise)
     np.testing.assert_allclose(explored, TARGET + 0.3 * noise, rtol=1e-6)
     quiet = changed(cfg, {"actor.exploration_noise": 0.0})
-    after = [qsm.update(c, state, batch())[0].critics for c in (cfg, quiet)]
+    after = [jax.jit(partial(qsm.update, c))(state, batch())[0].critics for c in (cfg, quiet)]
     assert not same(*after)
 
 

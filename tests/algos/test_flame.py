@@ -112,7 +112,9 @@ def test_a_loss_per_candidate_has_the_gradient_of_one_at_their_mean(r):
             equal = replace(cfg.actor, equal_share=1.0 if r == 0.6 else 0.0)
             return flame.actor_loss(actor, equal, bump, s[None], at, x[None])[0]
 
-        (first, grads), (second, expected) = (jax.value_and_grad(f)(actor) for f in (by_candidates, by_mean))
+        (first, grads), (second, expected) = (
+            jax.jit(jax.value_and_grad(f))(actor) for f in (by_candidates, by_mean)
+        )
         for a, b in zip(*map(jax.tree.leaves, (grads, expected)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14)
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads)) > 1e-3
@@ -158,6 +160,7 @@ def test_the_pathwise_term_is_the_value_of_draws_and_its_gradient_theirs():
         t = jnp.linspace(0.1, 0.95, 6)
         at, noise = Noised(data.action, data.action, t, t), 0.3 * data.action
 
+        @jax.jit
         def loss(actor):
             return flame.actor_loss(actor, cfg.actor, bump, data.obs, at, noise)
 
@@ -188,11 +191,15 @@ def test_an_improvement_by_its_parts(pathwise):
     own = jax.vmap(lambda s, e: cfg.actor.draw(state.actor.params, s, e))(data.obs, noise)
     at = Noised.of(use_key(state, flame.Use.NOISE), own, 4, 2)
     key = use_key(state, flame.Use.CANDIDATES)
-    v, ess = cfg.regression.velocities(bump, state.temperature.alpha, data.obs, at, key)
     noise = jax.random.normal(use_key(state, flame.Use.PATHWISE), (8, 2))
-    loss, (error, value) = flame.actor_loss(
-        state.actor.params, cfg.actor, bump, data.obs, replace(at, v=v), noise
-    )
+
+    @jax.jit
+    def parts(st):
+        v, ess = cfg.regression.velocities(bump, st.temperature.alpha, data.obs, at, key)
+        learned = replace(at, v=v)
+        return flame.actor_loss(st.actor.params, cfg.actor, bump, data.obs, learned, noise), ess
+
+    (loss, (error, value)), ess = parts(state)
     np.testing.assert_allclose(metrics["actor/loss"], loss, rtol=1e-4)
     np.testing.assert_allclose(metrics["actor/velocity_error"], error, rtol=1e-4)
     np.testing.assert_allclose(metrics["snis/ess"], ess, rtol=1e-4)
@@ -313,7 +320,10 @@ def test_an_update_improves_by_the_new_critics_and_the_new_alpha():
     algorithm, cfg, state = tiny("flame")
     after, metrics = jax.jit(lambda st: algorithm.update(cfg, st, batch()))(state)
     middle = replace(state, critics=after.critics, temperature=after.temperature)
-    _, expected = flame.improve(cfg, middle, after.critics.q(cfg.critic), batch().obs, batch().action)
+    improve = jax.jit(
+        lambda st: flame.improve(cfg, st, st.critics.q(cfg.critic), batch().obs, batch().action)
+    )
+    _, expected = improve(middle)
     np.testing.assert_allclose(metrics["actor/loss"], expected["actor/loss"], rtol=1e-3)
     policy = algorithm.policy(after)
     assert same(policy.actor, after.target_actor)

@@ -1,5 +1,7 @@
 """MaxEntDP: the soft target, its likelihood, what it regresses on."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,15 +20,15 @@ def test_the_critics_target_has_the_entropy_bonus_of_the_likelihood():
     after, metrics = jax.jit(lambda st: algorithm.update(cfg, st, data))(state)
     nxt = dp.draw_rows(cfg.actor, actor, data.next_obs, use_key(state, maxentdp.Use.NEXT_ACTION))
     noise = jax.random.normal(use_key(state, maxentdp.Use.LIKELIHOOD), (16, 1, 3, 2))
-    log_prob = jnp.stack(
-        [
-            likelihood.log_density(cfg.actor.alphas_bar, lambda x, t, s=s: actor(s, x, t), a, e)
-            for s, a, e in zip(data.next_obs, nxt, noise, strict=True)
-        ]
-    )
+
+    @jax.jit
+    def density(s, a, e):
+        return likelihood.log_density(cfg.actor.alphas_bar, partial(actor, s), a, e)
+
+    log_prob = jnp.stack([density(*row) for row in zip(data.next_obs, nxt, noise, strict=True)])
     np.testing.assert_allclose(metrics["policy/entropy"], -log_prob.mean(), rtol=1e-4)
-    bonus = -0.5 * log_prob
-    expected, _ = state.critics.fit(cfg.critic, cfg.discount, state.updates, data, nxt, bonus)
+    fit = jax.jit(partial(state.critics.fit, cfg.critic, cfg.discount))
+    expected, _ = fit(state.updates, data, nxt, -0.5 * log_prob)
     for a, b in zip(*map(jax.tree.leaves, (after.critics, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

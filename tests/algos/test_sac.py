@@ -15,6 +15,7 @@ from fewstep.algos.sac import ALGORITHM, SACConfig
 from fewstep.algos.shared import tanh_gaussian
 from fewstep.envs.toys import bandit
 from fewstep.envs.toys.gaussian_fit import best_gaussian
+from fewstep.training.device.toys import bandit_reward
 from fewstep.types import Spec
 from tests.algos.common import batch, changed, same
 from tests.critics.reference import expected
@@ -173,14 +174,8 @@ def test_an_adjusted_temperature_brings_the_entropy_to_its_target():
 
 def test_on_the_bandit_a_gaussian_is_what_it_can_find():
     """The control cannot represent the Boltzmann density: no better than the best Gaussian, fewer modes."""
-    centres = jnp.asarray(bandit.CENTRES, jnp.float32)
-    heights = jnp.asarray(bandit.HEIGHTS, jnp.float32)
-
-    def q(_, a):
-        return jnp.sum(heights * jnp.exp(-jnp.sum((a - centres) ** 2, axis=-1) / (2 * bandit.WIDTH**2)))
-
     cfg = changed(LEARN, {"temperature.initial": 0.2})
-    after, _ = trained(cfg, q, 1000)
+    after, _ = trained(cfg, lambda _, a: bandit_reward(a), 1000)
     obs = jnp.ones((20_000, 1))
     actions = ALGORITHM.act(cfg, ALGORITHM.policy(after), obs, jax.random.key(3), ActionMode())
     distance = float(bandit.total_variation(np.asarray(actions), 0.2))

@@ -1,6 +1,7 @@
 """SOM: its scores, velocities and regression by numbers; what it learns, and how it draws."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -223,10 +224,11 @@ def test_rows_are_weighted_by_the_inverse_of_their_errors():
 def test_the_loss_by_a_loop_over_rows(share):
     """One improvement, recomputed from the same keys; du/dt by a finite difference."""
     _, cfg, state = tiny("som", **{"actor.equal_share": share})
-    data, actor = batch(6), state.actor.params
+    data, actor = batch(6), jax.jit(lambda *row: state.actor.params(*row))
     after, metrics = jax.jit(lambda st: som.improve(cfg, st, bump, data.obs, data.action))(state)
     at = som.Noised.of(use_key(state, som.Use.NOISE), data.action, int(share * 6))
-    v, ess = cfg.score.velocities(bump, data.obs, at, use_key(state, som.Use.CANDIDATES))
+    velocities = jax.jit(partial(cfg.score.velocities, bump))
+    v, ess = velocities(data.obs, at, use_key(state, som.Use.CANDIDATES))
     errors = []
     for s, x, v_, r, t in zip(data.obs, at.x, v, at.r, at.t, strict=True):
         h = 3e-3
@@ -237,7 +239,7 @@ def test_the_loss_by_a_loop_over_rows(share):
     np.testing.assert_allclose(metrics["actor/velocity_error"], errors.mean(), rtol=5e-3)
     np.testing.assert_allclose(metrics["actor/loss"], np.mean(errors / (errors + 1e-3)), rtol=5e-3)
     np.testing.assert_allclose(metrics["snis/ess"], ess, rtol=1e-4)
-    assert not same(after.actor.params, actor)
+    assert not same(after.actor.params, state.actor.params)
 
 
 def test_actions_are_noised_to_times_of_the_schedule():
@@ -293,11 +295,10 @@ def test_an_update_is_a_critic_step_on_a_draw_and_an_improvement_by_the_new_crit
     after, metrics = jax.jit(lambda st: algorithm.update(cfg, st, data))(state)
     noise = jax.random.normal(use_key(state, som.Use.NEXT_ACTION), data.action.shape)
     nxt = jax.vmap(lambda s, e: som.draw(state.actor.params, s, e))(data.next_obs, noise)
-    fitted, _ = state.critics.fit(cfg.critic, cfg.discount, state.updates, data, nxt)
+    fitted, _ = jax.jit(lambda st: st.critics.fit(cfg.critic, cfg.discount, st.updates, data, nxt))(state)
     assert_close(after.critics, fitted, rtol=1e-4, atol=1e-6)
-    _, expected = som.improve(
-        cfg, replace(state, critics=fitted), fitted.q(cfg.critic), data.obs, data.action
-    )
+    improve = jax.jit(lambda st: som.improve(cfg, st, st.critics.q(cfg.critic), data.obs, data.action))
+    _, expected = improve(replace(state, critics=fitted))
     np.testing.assert_allclose(metrics["actor/loss"], expected["actor/loss"], rtol=1e-3)
     assert same(algorithm.policy(after).critics.nets, after.critics.target)
 

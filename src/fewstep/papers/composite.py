@@ -26,6 +26,7 @@ from fewstep.envs.toys.bandit import Floats
 from fewstep.envs.toys.gaussian_fit import GRID, fit
 from fewstep.flows import residual
 from fewstep.nets.trained import descend
+from fewstep.training.device.toys import bandit_reward
 from fewstep.types import Spec
 
 ALPHA, LAMBDA = 0.1, 0.1
@@ -109,8 +110,7 @@ def _improvement(q: QFunction, cfg: smfp.SMFPConfig, st: learner.State, key: PRN
 
 def _q(s: Float[Array, "obs"], a: Float[Array, "2"]) -> Float[Array, ""]:
     """The reward, differentiable; the state says nothing."""
-    squared = jnp.sum((a - jnp.asarray(bandit.CENTRES, jnp.float32)) ** 2, axis=-1)
-    return jnp.sum(jnp.asarray(bandit.HEIGHTS, jnp.float32) * jnp.exp(-squared / (2 * bandit.WIDTH**2)))
+    return bandit_reward(a)
 
 
 def _q_held(s: Float[Array, "obs"], a: Float[Array, "2"]) -> Float[Array, ""]:
@@ -210,8 +210,7 @@ def _judged(name: str, actions: Floats) -> Density:
 
 def _density(name: str, fine: Floats) -> Density:
     p = _probabilities(fine)
-    quadrants = bandit.coarsen(p, 2)
-    shares = tuple(float(quadrants[int(x > 0), int(y > 0)]) for x, y in bandit.CENTRES)
+    shares = tuple(bandit.cell_shares(p).tolist())
     share = bandit.coarsen(p, BINS)
     mean = float((p * bandit.reward(_plane(len(fine)))).sum())
     return Density(name, _per_area(share), shares, _distance(share), mean)

@@ -94,9 +94,13 @@ def boltzmann_density(alpha: float, grid: int = 200) -> tuple[Floats, Floats, Fl
 
 def target_shares(alpha: float) -> Floats:
     """``[4]`` probability under the target that an action is nearest to each bump."""
-    density = boltzmann_density(alpha, _QUADRATURE)[2]
-    half = _QUADRATURE // 2
-    quadrants = density.reshape(2, half, 2, half).sum((1, 3)) * (2 / _QUADRATURE) ** 2
+    return cell_shares(boltzmann_density(alpha, _QUADRATURE)[2] * (2 / _QUADRATURE) ** 2)
+
+
+def cell_shares(p: Floats) -> Floats:
+    """``[4]`` probability of being nearest to each bump, of ``p[grid, grid]`` over an even grid of even side:
+    every bump has a quadrant of the box to itself."""
+    quadrants = coarsen(p, 2)
     return np.array([quadrants[int(x > 0), int(y > 0)] for x, y in CENTRES])
 
 

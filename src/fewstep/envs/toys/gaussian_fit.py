@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewstep.envs.toys.bandit import CENTRES, Floats, boltzmann_density, cell_centres, coarsen
+from fewstep.envs.toys.bandit import CENTRES, Floats, boltzmann_density, cell_centres, cell_shares, coarsen
 
 GRID = 400
 """Side of the midpoint grid of all integrals."""
@@ -120,8 +120,7 @@ def _describe(fit: Floats, target: Floats, log_target: Floats) -> TruncatedGauss
     (mx, sx), (my, sy) = fit.tolist()
     x, y = _normals(fit)
     q = np.outer(x, y)
-    quadrants = coarsen(q, 2)
-    shares = [float(quadrants[int(cx > 0), int(cy > 0)]) for cx, cy in CENTRES]
+    shares = cell_shares(q).tolist()
     return TruncatedGaussian(
         mean=(mx, my),
         std=(sx, sy),

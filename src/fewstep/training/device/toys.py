@@ -27,10 +27,14 @@ class Bandit:
 
     def step(self, state: tuple[()], action: Float[Array, "2"], key: PRNGKeyArray) -> Step:
         """Pay the reward of ``action`` and end."""
-        squared = jnp.sum((action - jnp.asarray(bandit.CENTRES, jnp.float32)) ** 2, axis=-1)
-        heights = jnp.asarray(bandit.HEIGHTS, jnp.float32)
-        reward = jnp.sum(heights * jnp.exp(-squared / (2 * bandit.WIDTH**2)))
-        return Step((), jnp.asarray(bandit.OBSERVATION), reward, jnp.bool_(True), jnp.bool_(False))
+        end = jnp.bool_(True), jnp.bool_(False)
+        return Step((), jnp.asarray(bandit.OBSERVATION), bandit_reward(action), *end)
+
+
+def bandit_reward(action: Float[Array, "2"]) -> Float[Array, ""]:
+    """``envs.toys.bandit.reward`` of one action, differentiable."""
+    squared = jnp.sum((action - jnp.asarray(bandit.CENTRES, jnp.float32)) ** 2, axis=-1)
+    return jnp.sum(jnp.asarray(bandit.HEIGHTS, jnp.float32) * jnp.exp(-squared / (2 * bandit.WIDTH**2)))
 
 
 class Point(NamedTuple):
