@@ -95,3 +95,46 @@ def test_an_experiment_in_an_empty_folder_runs_only_what_is_not_recorded(tmp_pat
     runs = sorted(map(str, tmp_path.glob("keep/*/*/seed-*")))
     assert len(runs) == 2
     assert main(["report", *runs, "--out", "report.html"]) == 0
+
+
+def test_a_finished_run_of_the_same_configuration_is_recorded_under_the_new_label(tmp_path, capsys):
+    """The number of steps and the seed belong to the configuration, the label does not."""
+    theirs = jobs_of(tmp_path / "theirs")
+    for job in theirs:
+        finish(job)
+    finish(jobs_of(tmp_path / "short", SPEC.replace('"0..1"', "[2]"))[0], steps=20)
+    text = SPEC.replace('label = "sac"', 'label = "control"').replace('"0..1"', "[0, 2]")
+    known = [tmp_path / "theirs", tmp_path / "short"]
+    records = Records(tmp_path / "runs", tmp_path / "keep", known)
+    zero, two = jobs_of(tmp_path / "runs", text)
+    assert records.twin(zero) == theirs[0].path
+    assert records.twin(two) is None
+    for other in ("steps = 80", 'steps = 40\nset = {"critic.tau" = 0.5}'):
+        changed = jobs_of(tmp_path / "other", text.replace("steps = 40", other))[0]
+        assert records.twin(changed) is None
+    assert not records.holds(zero)
+    records.adopt(zero, theirs[0].path)
+    assert records.holds(zero)
+    kept = tmp_path / "keep/toy_bandit/control/seed-0"
+    for name in ("config.toml", "evaluations.jsonl", "provenance.json"):
+        assert (kept / name).read_bytes() == (theirs[0].path / name).read_bytes()
+
+
+def test_an_experiment_makes_no_run_that_another_has_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it.toml").write_text(SPEC.replace('label = "sac"', 'label = "control"'))
+    for job in jobs_of(tmp_path / "theirs"):
+        finish(job)
+    asked = ["experiment", "it.toml", "--records", "keep", "--known", "theirs"]
+    assert main([*asked, "--dry-run"]) == 0
+    assert f"control toy/bandit seed 0: 40 steps (made in {tmp_path}/theirs" in capsys.readouterr().out
+    assert not (tmp_path / "keep").exists()
+    assert main(asked) == 0
+    assert "2 of 2 runs are finished" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("keep/toy_bandit/control/seed-*"))) == 2
+    assert not list(tmp_path.glob("runs/it/*/*/seed-*"))
+    assert main(["experiment", "it.toml", "--known", "theirs"]) == 2
+    assert "--known needs --records" in capsys.readouterr().err
+    assert main([*asked[:4], "--known", "nowhere"]) == 0  # all is on record: nothing is looked for
+    assert main(["experiment", "it.toml", "--records", "new", "--known", "nowhere"]) == 2
+    assert "nowhere is no folder" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_an_interrupted_item_goes_on_with_the_stage_that_it_was_in(tmp_path, mon
         file.touch()
 
     monkeypatch.setattr(evolution, "keep", keep)
-    arguments = argparse.Namespace(jobs=None, records=None, dry_run=False)
+    arguments = argparse.Namespace(jobs=None, records=None, known=[], dry_run=False)
     assert paper._train(item, asked, arguments, tmp_path) == 0
     assert done == [{22}, {45}, {90}]
     last = list(tmp_path.glob("*/*/seed-0/samples/states-000000090.npy"))

@@ -34,12 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep finished runs, without checkpoints, in DIR, and do not run again what is there",
     )
+    add_known(parser)
     parser.add_argument(
         "--on",
         metavar="EXECUTOR",
         help="who runs them: local, ray, slurm, or another package's ([resources] executor of the file)",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
+
+
+def add_known(parser: argparse.ArgumentParser) -> None:
+    """``--known``, of ``fewstep experiment`` and ``fewstep paper``."""
+    parser.add_argument(
+        "--known",
+        type=rooted,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIR",
+        help="with --records: folders with runs or records of other experiments; a finished run there of the "
+        "same configuration is recorded instead of being made again",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.on is not None:
         experiment = replace(experiment, resources=replace(experiment.resources, executor=arguments.on))
     out = arguments.out or rooted("runs") / arguments.spec.stem
-    status = carry_out(experiment, out, arguments.jobs, arguments.records, arguments.dry_run)
+    known = arguments.known
+    status = carry_out(experiment, out, arguments.jobs, arguments.records, known, arguments.dry_run)
     if not arguments.dry_run:
         print("report them with")
         print(f"fewstep report {arguments.records or out}/*/*/seed-* --out report.html")
@@ -58,7 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def carry_out(
-    experiment: "Spec", out: Path, most_jobs: int | None, keep: Path | None, dry_run: bool = False
+    experiment: "Spec",
+    out: Path,
+    most_jobs: int | None,
+    keep: Path | None,
+    known: Sequence[Path] = (),
+    dry_run: bool = False,
 ) -> int:
     """Run all that is not finished yet, or list it; 0 if every run is finished then, 1 if some failed.
 
@@ -67,6 +88,7 @@ def carry_out(
         out: their folder.
         most_jobs: runs side by side, None: as the experiment says.
         keep: folder of records, or None.
+        known: folders whose finished runs of the same configuration are recorded instead.
         dry_run: list them instead.
 
     Raises:
@@ -80,17 +102,24 @@ def carry_out(
 
     if most_jobs is not None and most_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {most_jobs}")
+    if known and keep is None:
+        raise UsageError("--known needs --records, the folder in which what is found is kept")
     resources, logs, most = experiment.resources, out / "logs", most_jobs or 0
     engine = executors.get(resources.executor)
     # Before the plan loads jax: an engine may start processes, and nothing forks beside jax's threads.
     executor = None if dry_run else engine(resources, logs, most)
     jobs = plan.expand(experiment, out)
-    records = Records(out, keep) if keep else None
+    records = Records(out, keep, known) if keep else None
     recorded = [job for job in jobs if records and records.holds(job)]
     jobs = [job for job in jobs if job not in recorded]
+    twins = {job.path: twin for job in jobs if records and (twin := records.twin(job))}
+    elsewhere = [job for job in jobs if job.path in twins]
+    jobs = [job for job in jobs if job.path not in twins]
     if dry_run:
         for job in recorded:
             print(f"{job.name}: {job.config.training.steps:,} steps (recorded)")
+        for job in elsewhere:
+            print(f"{job.name}: {job.config.training.steps:,} steps (made in {twins[job.path]})")
         for job in jobs:
             standing = "finished" if status.is_finished(job) else f"{status.progress(job).env_steps:,} steps"
             print(f"{job.name}: {job.config.training.steps:,} steps into {job.path} ({standing})")
@@ -98,6 +127,10 @@ def carry_out(
         print(engine.preview(resources, logs, todo, most), end="")
         return 0
     assert executor is not None
+    for job in elsewhere:
+        assert records is not None
+        records.adopt(job, twins[job.path])
+        print(f"{job.name}: recorded from {twins[job.path]}")
     with watched() as check:
         _measure_random(jobs, check)
         with Display(executor.slots) as display:
@@ -111,7 +144,7 @@ def carry_out(
     failed = [entry for entry in entries if entry.standing is schedule.Standing.FAILED]
     for entry in failed:
         print(f"failed: {entry.job.name}: {entry.message}")
-    asked = len(entries) + len(recorded)
+    asked = len(entries) + len(recorded) + len(twins)
     print(f"{asked - len(failed)} of {asked} runs are finished")
     return 1 if failed else 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewstep.cli.common import rooted, whole
+from fewstep.cli.experiment import add_known
 from fewstep.papers.catalogue import SCALES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=rooted, metavar="DIR", help="default runs/PAPER-ITEM-SCALE")
     parser.add_argument("--jobs", type=whole, metavar="N", help="as of `fewstep experiment`")
     parser.add_argument("--records", type=rooted, metavar="DIR", help="as of `fewstep experiment`")
+    add_known(parser)
     parser.add_argument("--dry-run", action="store_true", help="list the runs and start nothing")
     parser.add_argument("--draw", action="store_true", help="draw from the runs that are there, start none")
 
@@ -73,7 +75,7 @@ def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out:
     from fewstep.experiments import plan
 
     def carried(asked: "Spec") -> int:
-        return carry_out(asked, out, arguments.jobs, arguments.records, arguments.dry_run)
+        return carry_out(asked, out, arguments.jobs, arguments.records, arguments.known, arguments.dry_run)
 
     if item.draw != "evolution" or arguments.dry_run:
         return carried(experiment)
@@ -99,7 +101,7 @@ def _compute(item: "Item", arguments: argparse.Namespace, out: Path) -> int:
     from fewstep.errors import UsageError
     from fewstep.papers import figure
 
-    given = [name for name in ("jobs", "records", "draw") if getattr(arguments, name)]
+    given = [name for name in ("jobs", "records", "known", "draw") if getattr(arguments, name)]
     if given:
         raise UsageError(f"{item.paper} {item.name} is computed and has no runs: leave out --{given[0]}")
     if arguments.dry_run:
@@ -111,7 +113,9 @@ def _compute(item: "Item", arguments: argparse.Namespace, out: Path) -> int:
 
 
 def _amounts(item: "Item", scale: "Scale") -> str:
-    return ", ".join(f"{amount:,} {name}" for name, amount in item.amounts(scale).items())
+    from fewstep.analysis.numbers import count
+
+    return ", ".join(count(amount, name.removesuffix("s")) for name, amount in item.amounts(scale).items())
 
 
 def _list(paper: str) -> int:

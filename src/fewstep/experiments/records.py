@@ -2,13 +2,18 @@
 
 ``KEEP/<env>/<label>/seed-<S>`` holds the configuration, the provenance, the metrics and every evaluation of
 one run. What is recorded is not run again, so an experiment that takes longer than a machine lasts goes on
-elsewhere.
+elsewhere. A run that another experiment has made already, under whatever label, is the same run where its
+configuration is the same: a run is a function of its configuration.
 """
 
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
+from fewstep.algos import registry
+from fewstep.config import RunConfig, from_toml
 from fewstep.errors import UsageError
 from fewstep.experiments import plan
 from fewstep.experiments.plan import Job
@@ -24,11 +29,13 @@ class Records:
     Args:
         root: folder of the experiment's runs.
         keep: folder of the records; it need not exist.
+        known: folders with runs or records of other experiments, at any depth.
     """
 
-    def __init__(self, root: Path, keep: Path) -> None:
+    def __init__(self, root: Path, keep: Path, known: Sequence[Path] = ()) -> None:
         self._root = root
         self._keep = keep
+        self._known = known
         self._taken: set[Path] = set()
 
     def path(self, job: Job) -> Path:
@@ -42,34 +49,71 @@ class Records:
             UsageError: the record is of another configuration, or of more steps.
         """
         plan.refuse_other(job, self.path(job))
-        last = last_row(RunDir(self.path(job)).evaluations)
-        return last.get("env_steps", 0) >= job.config.training.steps
+        return _evaluated(self.path(job)) >= job.config.training.steps
+
+    def twin(self, job: Job) -> Path | None:
+        """A finished run of exactly the job's configuration, steps and seed included, in the known folders.
+
+        Raises:
+            UsageError: a known folder does not exist, or a configuration in it cannot be read.
+        """
+        config = job.config
+        for folder in self._runs[config.algo, config.env, config.seed]:
+            if _evaluated(folder) >= config.training.steps and _config(folder) == config:
+                return folder
+        return None
+
+    def adopt(self, job: Job, twin: Path) -> None:
+        """Record the run in the folder ``twin`` as the job's; its provenance says where it was made."""
+        self._copy(job, twin, "")
 
     def take(self, entries: Sequence[Tracked]) -> None:
         """Record every finished run that is not recorded yet."""
         for entry in entries:
             if entry.standing is Standing.FINISHED and entry.job.path not in self._taken:
                 if not self.holds(entry.job):
-                    self._copy(entry.job)
+                    # The command is repeated without the folder that the experiment had on this machine.
+                    self._copy(entry.job, entry.job.path, f"{self._root}/")
                 self._taken.add(entry.job.path)
 
-    def _copy(self, job: Job) -> None:
-        run, final = RunDir(job.path), self.path(job)
+    @cached_property
+    def _runs(self) -> dict[tuple[str, str, int], list[Path]]:
+        """The runs of the known folders by algorithm, environment and seed."""
+        found: dict[tuple[str, str, int], list[Path]] = defaultdict(list)
+        for folder in self._known:
+            if not folder.is_dir():
+                raise UsageError(f"{folder} is no folder; --known names folders with runs or records")
+            for path in sorted(folder.rglob("seed-*/config.toml")):
+                config = _config(path.parent)
+                found[config.algo, config.env, config.seed].append(path.parent)
+        return found
+
+    def _copy(self, job: Job, folder: Path, unsaid: str) -> None:
+        run, final = RunDir(folder), self.path(job)
         new = final.with_name(f".{final.name}.tmp")
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             for file in (run.config, run.metrics, run.evaluations):
                 shutil.copyfile(file, new / file.name)
-            # The command is repeated without the folder that the experiment had on this machine.
             text = run.provenance.read_text(encoding="utf-8")
-            write_text(new / run.provenance.name, text.replace(f"{self._root}/", ""))
+            write_text(new / run.provenance.name, text.replace(unsaid, "") if unsaid else text)
             aside = replace_folder(new, final)
             if aside is not None:
                 shutil.rmtree(aside)
-            for file in job.path.parent.parent.glob("*.json"):  # the task's: the return of random actions
+            for file in folder.parent.parent.glob("*.json"):  # the task's: the return of random actions
                 shutil.copyfile(file, final.parent.parent / file.name)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self._keep}: {error.strerror}; choose another --records"
             ) from error
+
+
+def _evaluated(folder: Path) -> int:
+    """Environment steps at the last evaluation of a run or record, 0 without one."""
+    return int(last_row(RunDir(folder).evaluations).get("env_steps", 0))
+
+
+def _config(folder: Path) -> RunConfig:
+    path = RunDir(folder).config
+    return from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))
