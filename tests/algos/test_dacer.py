@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from tests.algos.common import batch, bump, changed, same, tiny
 def test_the_actors_gradient_goes_through_every_step_of_the_sampler():
     """The directional derivative of the loss against a central difference in float64."""
     with jax.enable_x64(True):
-        _, cfg, state = tiny("dacer", **{"actor.steps": 4})
+        _, cfg, state = tiny("dacer", **{"actor.steps": 4, "actor.from_outside": "none"})
         as64 = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)  # noqa: E731
         actor = as64(state.actor.params)
         noise = jax.random.normal(jax.random.key(1), (6, 4, 2), jnp.float64)
@@ -54,6 +55,29 @@ def test_it_climbs_a_known_critic():
     _, losses = jax.jit(lambda st: jax.lax.scan(step, st, None, 300))(state)
     assert losses[0] > 0.3
     assert losses[-20:].mean() < 0.01
+
+
+@pytest.mark.parametrize("from_outside", ["inward", "none"])
+def test_a_policy_at_the_bounds_comes_back_or_is_dead(from_outside):
+    """Its network guesses noises of -30, so every guess of the clean action is cut at 1."""
+    settings = {"actor.learning_rate": 0.1, "temperature.initial": 0.01, "actor.from_outside": from_outside}
+    _, cfg, state = tiny("dacer", **settings)
+    head = lambda net: net.body.head.bias  # noqa: E731
+    stuck = eqx.tree_at(head, state.actor.params, jnp.full(2, -30.0))
+    state = replace(state, actor=replace(state.actor, params=stuck))
+    obs = batch(32).obs
+    assert float(dp.draw_rows(cfg.actor, stuck, obs, jax.random.key(0)).min()) == 1.0
+
+    def step(st, _):
+        st, metrics = dacer.improve(cfg, st, bump, obs)
+        return replace(st, updates=st.updates + 1), metrics["actor/loss"]
+
+    after, losses = jax.jit(lambda st: jax.lax.scan(step, st, None, 600))(state)
+    if from_outside == "none":
+        assert same(after.actor.params, stuck)
+    else:
+        assert losses[0] > 2
+        assert losses[-20:].mean() < 0.05
 
 
 @pytest.mark.parametrize("estimator", ["samples", "bound"])

@@ -90,9 +90,9 @@ def test_ancestral_sampling_is_the_posterior_of_ddpm():
         np.testing.assert_allclose(one**2, 1 / precision, rtol=1e-10)
 
 
-def moments(abs_, guess, eta, clip=False, count=50_000):
+def moments(abs_, guess, eta, count=50_000):
     noise = jax.random.normal(jax.random.key(1), (count, len(abs_) - 1, 2))
-    a = jax.jit(jax.vmap(lambda n: diffusion.sample(abs_, guess, n, eta, clip)))(noise)
+    a = jax.jit(jax.vmap(lambda n: diffusion.sample(abs_, guess, n, eta, lambda a: a)))(noise)
     return np.asarray(a.mean(0)), np.asarray(a.std(0))
 
 

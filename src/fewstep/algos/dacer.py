@@ -29,7 +29,7 @@ from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Whole
 from fewstep.critics.ensemble import CriticConfig, Critics
-from fewstep.flows import mixture
+from fewstep.flows import bounds, mixture
 from fewstep.flows.diffusion import Schedule
 from fewstep.nets.noise_net import NoiseNet
 from fewstep.nets.trained import Trained, descend
@@ -43,8 +43,15 @@ Draws = Float[Array, "batch T act"]
 
 @dataclass(frozen=True)
 class ActorConfig(DiffusionConfig):
-    """The diffusion policy and Adam on it."""
+    """The diffusion policy and Adam on it.
 
+    Attributes:
+        from_outside: the gradient that comes back from a guess of the clean action, or from an action with
+            its noise, that was cut to the box: ``inward``, where it leads into it; ``none`` (authors), and a
+            policy all of whose guesses are outside is never trained again.
+    """
+
+    from_outside: Literal["inward", "none"] = "inward"
     learning_rate: Positive = 1e-4
     time_features: Annotated[int, Range(2)] = 16
     schedule: Schedule = "vp"
@@ -210,12 +217,10 @@ def actor_loss(
     noise: Draws,
     key: PRNGKeyArray,
 ) -> tuple[Scalar, Scalar]:
-    """-E Q(s, a), and the spread of the actions over the batch. Differentiates: actor, through the sampler.
-
-    Where the added noise has taken an action out of the box, no gradient comes back.
-    """
-    drawn = jax.vmap(lambda s, e: dp.draw(cfg.actor, actor, s, e))(obs, noise)
-    action = cfg.temperature.added(alpha, drawn, key)
+    """-E Q(s, a), and the spread of the actions. Differentiates: actor, through the sampler."""
+    bound = bounds.clip_inward if cfg.actor.from_outside == "inward" else bounds.clip
+    drawn = jax.vmap(lambda s, e: dp.draw(cfg.actor, actor, s, e, bound))(obs, noise)
+    action = cfg.temperature.added(alpha, drawn, key, bound)
     return -jax.vmap(q)(obs, action).mean(), drawn.std(axis=0).mean()
 
 

@@ -1,4 +1,4 @@
-"""Two ways to keep a flow's action in the box [-1, 1]: cut it off, or squash it."""
+"""Ways to keep an action in the box [-1, 1]: cut it off, with or without a gradient there, or squash it."""
 
 from typing import Literal
 
@@ -12,7 +12,31 @@ Bound = Literal["clip", "tanh"]
 
 def to_action(bound: Bound, z: Vector) -> Vector:
     """Map the flow's end point ``z`` (any real vector) into [-1, 1]^act."""
-    return jnp.clip(z, -1.0, 1.0) if bound == "clip" else jnp.tanh(z)
+    return clip(z) if bound == "clip" else jnp.tanh(z)
+
+
+def clip(z: Vector) -> Vector:
+    """``z`` cut to the box. Outside of it no gradient comes back: what lies there stays there."""
+    return jnp.clip(z, -1.0, 1.0)
+
+
+@jax.custom_vjp
+def clip_inward(z: Vector) -> Vector:
+    """``clip`` for a loss that is to fall: from outside the gradient comes back where it leads into the box.
+
+    A step against the gradient g moves an entry above 1 inwards if g > 0 and one below -1 if g < 0; any other
+    gradient of an entry outside is 0, as ``clip`` has it. So it is the gradient of no function, and has no
+    forward mode. With the loss's sign turned it would hold entries outside.
+    """
+    return clip(z)
+
+
+def _inward(z: Vector, g: Vector) -> tuple[Vector]:
+    leads = ((z >= -1.0) | (g < 0)) & ((z <= 1.0) | (g > 0))
+    return (jnp.where(leads, g, 0.0),)
+
+
+clip_inward.defvjp(lambda z: (clip(z), z), _inward)
 
 
 def log_det(bound: Bound, z: Vector) -> Scalar:

@@ -16,10 +16,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from fewstep.flows.bounds import clip
 from fewstep.flows.meanflow import Scalar, Vector
 from fewstep.flows.velocity import share_below, truncated_mean, truncated_normal
 
 Noise = Callable[[Vector, Int[Array, ""]], Vector]
+Bound = Callable[[Vector], Vector]
 Schedule = Literal["cosine", "linear", "steep", "vp"]
 SCHEDULES: tuple[Schedule, ...] = ("cosine", "linear", "steep", "vp")
 LARGEST_BETA = 0.999
@@ -83,17 +85,15 @@ def straight(ab: Scalar, x: Vector, e: Vector) -> tuple[Vector, Vector, Scalar]:
 
 
 def step_back(
-    ab_t: Scalar, ab_s: Scalar, x: Vector, e: Vector, z: Vector, eta: float = 1.0, clip: bool = True
+    ab_t: Scalar, ab_s: Scalar, x: Vector, e: Vector, z: Vector, eta: float = 1.0, bound: Bound = clip
 ) -> Vector:
     """From x_t to x_s, s < t, with the guess ``e`` of the noise and a fresh noise ``z`` ~ N(0, I).
 
     Song et al. 2021 (arXiv 2010.02502), equation 12, of which ``eta`` = 1 is ancestral sampling (DDPM: the
-    Gaussian q(x_s | x_t, a) with the guessed action) and 0 the deterministic DDIM. ``clip`` cuts the guessed
-    action to the box first, and the noise with it.
+    Gaussian q(x_s | x_t, a) with the guessed action) and 0 the deterministic DDIM. ``bound`` brings the
+    guessed action into the box first, and the noise with it.
     """
-    a = clean(ab_t, x, e)
-    if clip:
-        a = jnp.clip(a, -1.0, 1.0)
+    a = bound(clean(ab_t, x, e))
     e = noise_of(ab_t, x, a)
     variance = eta**2 * (1.0 - ab_s) / (1.0 - ab_t) * (1.0 - ab_t / ab_s)
     left = jnp.maximum(1.0 - ab_s - variance, 0.0)
@@ -105,11 +105,11 @@ def sample(
     guess: Noise,
     noise: Float[Array, "T act"],
     eta: float = 1.0,
-    clip: bool = True,
+    bound: Bound = clip,
 ) -> Vector:
     """An action from x_T = ``noise[0]``, with ``noise[1:]`` on the way; the last step adds none.
 
-    Of noises 0 it is the deterministic chain from x_T = 0. With ``clip`` the action lies in [-1, 1].
+    Of noises 0 it is the deterministic chain from x_T = 0. The action lies where ``bound`` leads.
     """
     steps = len(abs_) - 1
     times = jnp.arange(steps, 0, -1)
@@ -118,7 +118,7 @@ def sample(
 
     def back(x: Vector, now: tuple[Array, Array, Array, Vector]) -> tuple[Vector, None]:
         t, ab_t, ab_s, z = now
-        return step_back(ab_t, ab_s, x, guess(x, t), z, eta, clip), None
+        return step_back(ab_t, ab_s, x, guess(x, t), z, eta, bound), None
 
     x, _ = lax.scan(back, noise[0], (times, table[times], table[times - 1], fresh))
     return x

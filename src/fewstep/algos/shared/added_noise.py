@@ -18,6 +18,8 @@ from fewstep.algos.shared.diffusion_policy import DiffusionConfig, DiffusionPoli
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Share
 from fewstep.errors import require
+from fewstep.flows import bounds
+from fewstep.flows.diffusion import Bound
 from fewstep.nets.noise_net import NoiseNet
 
 Scalar = Float[Array, ""]
@@ -85,10 +87,12 @@ class NoiseTemperatureConfig(TemperatureConfig):
         chosen, values = dp.best(q, obs, cfg.drawn(actor, obs, k_draw))
         return self.added(alpha, chosen, k_noise), values
 
-    def added(self, alpha: Scalar, actions: Actions, key: PRNGKeyArray) -> Actions:
+    def added(
+        self, alpha: Scalar, actions: Actions, key: PRNGKeyArray, bound: Bound = bounds.clip
+    ) -> Actions:
         """Actions with noise, in [-1, 1]."""
         noise = jax.random.normal(key, actions.shape)
-        return jnp.clip(actions + self.noise * alpha * noise, -1.0, 1.0)
+        return bound(actions + self.noise * alpha * noise)
 
     def follow(
         self, temperature: Temperature, updates: Int[Array, ""], act_size: int

@@ -13,7 +13,7 @@ from fewstep.algos.contract import QFunction
 from fewstep.config.settings import Count, Range, Sizes, Whole
 from fewstep.critics.ensemble import Ensemble
 from fewstep.errors import require
-from fewstep.flows import diffusion
+from fewstep.flows import bounds, diffusion
 from fewstep.flows.diffusion import Schedule
 from fewstep.nets.activations import Activation
 from fewstep.nets.noise_net import NoiseNet
@@ -79,9 +79,11 @@ def noise_shape(cfg: Any, policy: DiffusionPolicy) -> tuple[int, int]:
     return cfg.actor.steps, policy.actor.act_size
 
 
-def draw(cfg: DiffusionConfig, actor: NoiseNet, s: Obs, noise: Steps) -> Vector:
+def draw(
+    cfg: DiffusionConfig, actor: NoiseNet, s: Obs, noise: Steps, bound: diffusion.Bound = bounds.clip
+) -> Vector:
     """The action of the noise, in [-1, 1], by ancestral sampling (``flows.diffusion.sample``)."""
-    return diffusion.sample(cfg.alphas_bar, partial(actor, s), noise)
+    return diffusion.sample(cfg.alphas_bar, partial(actor, s), noise, bound=bound)
 
 
 def draw_action(cfg: Any, policy: DiffusionPolicy, s: Obs, noise: Steps) -> Vector:

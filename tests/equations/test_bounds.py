@@ -1,0 +1,31 @@
+"""What comes back from outside the box."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fewstep.flows import bounds
+
+Z = jnp.array([-2.0, -2.0, -1.0, -1.0, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0])
+SLOPES = jnp.array([1.0, -1.0] * 5)
+
+
+def test_both_cut_alike():
+    np.testing.assert_array_equal(bounds.clip_inward(Z), jnp.clip(Z, -1.0, 1.0))
+    np.testing.assert_array_equal(bounds.clip(Z), jnp.clip(Z, -1.0, 1.0))
+
+
+def test_from_outside_a_gradient_comes_back_where_descent_leads_inwards():
+    inward = jax.grad(lambda z: jnp.sum(SLOPES * bounds.clip_inward(z)))(Z)
+    np.testing.assert_array_equal(inward, [0, -1, 1, -1, 1, -1, 1, -1, 1, 0])
+    none = jax.grad(lambda z: jnp.sum(SLOPES * bounds.clip(z)))(Z)
+    np.testing.assert_array_equal(none[jnp.array([0, 1, 4, 5, 8, 9])], [0, 0, 1, -1, 0, 0])
+
+
+def test_descent_from_outside_finds_a_minimum_inside_and_stops_outside_where_it_is_beyond():
+    def descended(target):
+        step = lambda z, _: (z - 0.1 * jax.grad(lambda z: (bounds.clip_inward(z) - target) ** 2)(z), None)  # noqa: E731
+        return float(jax.lax.scan(step, jnp.float32(3.0), None, 200)[0])
+
+    assert abs(descended(0.25) - 0.25) < 1e-5
+    assert descended(1.5) == 3.0
