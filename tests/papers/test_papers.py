@@ -84,7 +84,7 @@ def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, 
 def test_every_computed_item_draws_at_the_smallest_scale(paper, name, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--dry-run"]) == 0
-    assert "to be computed: 1 seeds, 20 " in capsys.readouterr().out
+    assert "to be computed: 1 seed, 20 " in capsys.readouterr().out
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out)]) == 0
     assert sorted(path.suffix for path in out.iterdir()) == [".csv", ".md", ".svg"]
     text = (out / f"{name}.md").read_text()
