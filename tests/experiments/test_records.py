@@ -97,7 +97,7 @@ def test_an_experiment_in_an_empty_folder_runs_only_what_is_not_recorded(tmp_pat
     assert main(["report", *runs, "--out", "report.html"]) == 0
 
 
-def test_a_finished_run_of_the_same_configuration_is_recorded_under_the_new_label(tmp_path, capsys):
+def test_a_finished_run_of_the_same_configuration_is_recorded_under_the_new_label(tmp_path):
     """The number of steps and the seed belong to the configuration, the label does not."""
     theirs = jobs_of(tmp_path / "theirs")
     for job in theirs:
@@ -116,8 +116,11 @@ def test_a_finished_run_of_the_same_configuration_is_recorded_under_the_new_labe
     records.adopt(zero, theirs[0].path)
     assert records.holds(zero)
     kept = tmp_path / "keep/toy_bandit/control/seed-0"
-    for name in ("config.toml", "evaluations.jsonl", "provenance.json"):
+    for name in ("config.toml", "metrics.jsonl", "evaluations.jsonl"):
         assert (kept / name).read_bytes() == (theirs[0].path / name).read_bytes()
+    assert json.loads((kept / "provenance.json").read_text()) == {
+        "command": "fewstep train sac --out toy_bandit/sac/seed-0"
+    }
 
 
 def test_an_experiment_makes_no_run_that_another_has_made(tmp_path, monkeypatch, capsys):

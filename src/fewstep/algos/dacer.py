@@ -46,9 +46,9 @@ class ActorConfig(DiffusionConfig):
     """The diffusion policy and Adam on it.
 
     Attributes:
-        from_outside: the gradient that comes back from a guess of the clean action, or from an action with
-            its noise, that was cut to the box: ``inward``, where it leads into it; ``none`` (authors), and a
-            policy all of whose guesses are outside is never trained again.
+        from_outside: gradient of a guessed or a noisy action that was cut to the box: ``inward``, it comes
+            back where descent leads into the box; ``none`` (authors), it is 0, and a policy all of whose
+            guesses are outside is never trained again.
     """
 
     from_outside: Literal["inward", "none"] = "inward"

@@ -120,7 +120,7 @@ def refuse_other(job: Job, folder: Path) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} exists and is not a run; choose another folder")
         return
-    there = from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))
+    there = config_of(path)
     wanted = job.config.training.steps
     if there.training.steps > wanted:
         raise UsageError(
@@ -132,3 +132,8 @@ def refuse_other(job: Job, folder: Path) -> None:
             f"{folder} holds a run of another configuration than {job.name} has now; choose another folder, "
             "or move it away"
         )
+
+
+def config_of(path: Path) -> RunConfig:
+    """The configuration in a run's ``config.toml``. Raises UsageError if it cannot be one."""
+    return from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))

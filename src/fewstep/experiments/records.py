@@ -7,13 +7,11 @@ configuration is the same: a run is a function of its configuration.
 """
 
 import shutil
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from fewstep.algos import registry
-from fewstep.config import RunConfig, from_toml
+from fewstep.config import RunConfig
 from fewstep.errors import UsageError
 from fewstep.experiments import plan
 from fewstep.experiments.plan import Job
@@ -57,38 +55,35 @@ class Records:
         Raises:
             UsageError: a known folder does not exist, or a configuration in it cannot be read.
         """
-        config = job.config
-        for folder in self._runs[config.algo, config.env, config.seed]:
-            if _evaluated(folder) >= config.training.steps and _config(folder) == config:
+        for config, folder in self._runs:
+            if config == job.config and _evaluated(folder) >= config.training.steps:
                 return folder
         return None
 
     def adopt(self, job: Job, twin: Path) -> None:
-        """Record the run in the folder ``twin`` as the job's; its provenance says where it was made."""
-        self._copy(job, twin, "")
+        """Record the run in the folder ``twin`` as the job's; its provenance says how it was made."""
+        self._copy(job, twin)
 
     def take(self, entries: Sequence[Tracked]) -> None:
         """Record every finished run that is not recorded yet."""
         for entry in entries:
             if entry.standing is Standing.FINISHED and entry.job.path not in self._taken:
                 if not self.holds(entry.job):
-                    # The command is repeated without the folder that the experiment had on this machine.
-                    self._copy(entry.job, entry.job.path, f"{self._root}/")
+                    self._copy(entry.job, entry.job.path)
                 self._taken.add(entry.job.path)
 
     @cached_property
-    def _runs(self) -> dict[tuple[str, str, int], list[Path]]:
-        """The runs of the known folders by algorithm, environment and seed."""
-        found: dict[tuple[str, str, int], list[Path]] = defaultdict(list)
+    def _runs(self) -> list[tuple[RunConfig, Path]]:
+        """The runs of the known folders."""
+        found: list[tuple[RunConfig, Path]] = []
         for folder in self._known:
             if not folder.is_dir():
                 raise UsageError(f"{folder} is no folder; --known names folders with runs or records")
             for path in sorted(folder.rglob("seed-*/config.toml")):
-                config = _config(path.parent)
-                found[config.algo, config.env, config.seed].append(path.parent)
+                found.append((plan.config_of(path), path.parent))
         return found
 
-    def _copy(self, job: Job, folder: Path, unsaid: str) -> None:
+    def _copy(self, job: Job, folder: Path) -> None:
         run, final = RunDir(folder), self.path(job)
         new = final.with_name(f".{final.name}.tmp")
         try:
@@ -96,8 +91,9 @@ class Records:
             new.mkdir(parents=True)
             for file in (run.config, run.metrics, run.evaluations):
                 shutil.copyfile(file, new / file.name)
+            # The command is repeated without the folder that its experiment had on this machine.
             text = run.provenance.read_text(encoding="utf-8")
-            write_text(new / run.provenance.name, text.replace(unsaid, "") if unsaid else text)
+            write_text(new / run.provenance.name, text.replace(f"{folder.parents[2]}/", ""))
             aside = replace_folder(new, final)
             if aside is not None:
                 shutil.rmtree(aside)
@@ -112,8 +108,3 @@ class Records:
 def _evaluated(folder: Path) -> int:
     """Environment steps at the last evaluation of a run or record, 0 without one."""
     return int(last_row(RunDir(folder).evaluations).get("env_steps", 0))
-
-
-def _config(folder: Path) -> RunConfig:
-    path = RunDir(folder).config
-    return from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))

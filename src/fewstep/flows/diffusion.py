@@ -21,7 +21,8 @@ from fewstep.flows.meanflow import Scalar, Vector
 from fewstep.flows.velocity import share_below, truncated_mean, truncated_normal
 
 Noise = Callable[[Vector, Int[Array, ""]], Vector]
-Bound = Callable[[Vector], Vector]
+ToBox = Callable[[Vector], Vector]
+"""Brings an action into [-1, 1]: a function of ``flows.bounds``."""
 Schedule = Literal["cosine", "linear", "steep", "vp"]
 SCHEDULES: tuple[Schedule, ...] = ("cosine", "linear", "steep", "vp")
 LARGEST_BETA = 0.999
@@ -85,7 +86,7 @@ def straight(ab: Scalar, x: Vector, e: Vector) -> tuple[Vector, Vector, Scalar]:
 
 
 def step_back(
-    ab_t: Scalar, ab_s: Scalar, x: Vector, e: Vector, z: Vector, eta: float = 1.0, bound: Bound = clip
+    ab_t: Scalar, ab_s: Scalar, x: Vector, e: Vector, z: Vector, eta: float = 1.0, bound: ToBox = clip
 ) -> Vector:
     """From x_t to x_s, s < t, with the guess ``e`` of the noise and a fresh noise ``z`` ~ N(0, I).
 
@@ -105,7 +106,7 @@ def sample(
     guess: Noise,
     noise: Float[Array, "T act"],
     eta: float = 1.0,
-    bound: Bound = clip,
+    bound: ToBox = clip,
 ) -> Vector:
     """An action from x_T = ``noise[0]``, with ``noise[1:]`` on the way; the last step adds none.
 

@@ -19,7 +19,7 @@ from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Share
 from fewstep.errors import require
 from fewstep.flows import bounds
-from fewstep.flows.diffusion import Bound
+from fewstep.flows.diffusion import ToBox
 from fewstep.nets.noise_net import NoiseNet
 
 Scalar = Float[Array, ""]
@@ -88,9 +88,9 @@ class NoiseTemperatureConfig(TemperatureConfig):
         return self.added(alpha, chosen, k_noise), values
 
     def added(
-        self, alpha: Scalar, actions: Actions, key: PRNGKeyArray, bound: Bound = bounds.clip
+        self, alpha: Scalar, actions: Actions, key: PRNGKeyArray, bound: ToBox = bounds.clip
     ) -> Actions:
-        """Actions with noise, in [-1, 1]."""
+        """Actions with noise, cut to [-1, 1] by ``bound``."""
         noise = jax.random.normal(key, actions.shape)
         return bound(actions + self.noise * alpha * noise)
 

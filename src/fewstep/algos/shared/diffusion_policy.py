@@ -80,9 +80,12 @@ def noise_shape(cfg: Any, policy: DiffusionPolicy) -> tuple[int, int]:
 
 
 def draw(
-    cfg: DiffusionConfig, actor: NoiseNet, s: Obs, noise: Steps, bound: diffusion.Bound = bounds.clip
+    cfg: DiffusionConfig, actor: NoiseNet, s: Obs, noise: Steps, bound: diffusion.ToBox = bounds.clip
 ) -> Vector:
-    """The action of the noise, in [-1, 1], by ancestral sampling (``flows.diffusion.sample``)."""
+    """The action of the noise, in [-1, 1], by ancestral sampling (``flows.diffusion.sample``).
+
+    ``bound`` cuts the guessed actions; it decides what gradient comes back from outside the box.
+    """
     return diffusion.sample(cfg.alphas_bar, partial(actor, s), noise, bound=bound)
 
 
