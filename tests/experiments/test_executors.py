@@ -160,7 +160,8 @@ def test_a_tied_process_is_interrupted_when_its_parent_ends(tmp_path):
         except FileNotFoundError:
             return ""
 
-    wait_for(lambda: "tied.py" not in command(), seconds=20)
+    # empty for a moment while it becomes the command
+    wait_for(lambda: (line := command()) and "tied.py" not in line, seconds=20)
     assert SLEEP in command()
     parent.kill()
     parent.wait(20)
