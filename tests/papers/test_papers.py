@@ -131,6 +131,8 @@ def test_the_table_has_the_seeds_mean_and_the_published_number(runs):
     ]
     assert row["mean of last 10"].value == pytest.approx(sum(last) / 2, rel=0.02)
     assert row["mean of last 10"].low == pytest.approx(min(last), rel=0.02)
+    samples = [mean_return(Made(seed=seed, height=3000.0), "sample", 12) for seed in (0, 1)]
+    assert row["last, samples"].value == pytest.approx(sum(samples) / 2)
 
 
 @pytest.mark.parametrize("draw", [draw for draw in figure.DRAWINGS if draw not in ("densities", "evolution")])

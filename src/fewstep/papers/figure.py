@@ -95,6 +95,7 @@ def table(item: Item, runs: Sequence[Run]) -> Sheet:
                         over_seeds([getattr(each, field) for each in told])
                         for field in ("last", "final", "best")
                     ),
+                    _sampled(found),
                     float(np.median([each.env_steps for each in spent])),
                     float(np.median([each.minutes for each in spent])),
                     float(np.median([each.update_ms for each in spent])),
@@ -103,10 +104,18 @@ def table(item: Item, runs: Sequence[Run]) -> Sheet:
                     published.get((label, env)),
                 )
             )
-    head = ("environment", "variant", "actions", "seeds", "mean of last 10", "last", "best", "env steps")
-    head += ("minutes", "ms / update", "ms / action", "goals reached", "published")
-    caption = "Mean return over seeds [lowest seed, highest seed]; times are medians"
+    head = ("environment", "variant", "actions", "seeds", "mean of last 10", "last", "best")
+    head += ("last, samples", "env steps", "minutes", "ms / update", "ms / action")
+    head += ("goals reached", "published")
+    caption = "Mean return over seeds [lowest seed, highest seed]; the mean of the last 10 is of all where "
+    caption += "there are fewer; times are medians"
     return filled(Sheet(item.name, caption, head, rows))
+
+
+def _sampled(runs: Sequence[Run]) -> Estimate | None:
+    """The last evaluation by single samples of the policy, where there is one, over seeds."""
+    found = [each.final for run in runs for each in results(run) if each.actions == "sample"]
+    return over_seeds(found) if found else None
 
 
 def _goals_reached(runs: Sequence[Run]) -> Estimate | None:
