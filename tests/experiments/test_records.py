@@ -33,7 +33,7 @@ def finish(job, steps=40):
     run = RunDir(job.path)
     run.checkpoints.mkdir(parents=True)
     run.config.write_text(job.config.to_toml())
-    run.provenance.write_text(json.dumps({"command": f"fewstep train sac --out {job.path}"}))
+    run.provenance.write_text(json.dumps({"command": f"fewstep train sac --out '{job.path}'"}))
     run.metrics.write_text("{}\n")
     run.evaluations.write_text(json.dumps({"env_steps": steps, "returns": [1.0]}) + "\n")
 
@@ -57,6 +57,17 @@ def test_a_finished_run_is_kept_without_checkpoints_and_without_the_folder_of_th
         "command": "fewstep train sac --out toy_bandit/sac/seed-0"
     }
     assert (tmp_path / "keep/toy_bandit/random_return.json").exists()
+
+
+def test_the_record_of_a_run_that_was_moved_says_no_folder_of_a_machine_either(tmp_path):
+    finish(jobs_of(tmp_path / "a folder of before")[0])
+    (tmp_path / "a folder of before").rename(tmp_path / "runs")
+    records = Records(tmp_path / "runs", tmp_path / "keep")
+    records.take([Tracked(jobs_of(tmp_path / "runs")[0], Standing.FINISHED)])
+    kept = tmp_path / "keep/toy_bandit/sac/seed-0"
+    assert json.loads((kept / "provenance.json").read_text()) == {
+        "command": "fewstep train sac --out toy_bandit/sac/seed-0"
+    }
 
 
 def test_a_shorter_record_is_run_again_and_replaced_and_another_configuration_refused(tmp_path):

@@ -6,10 +6,12 @@ elsewhere. A run that another experiment has made already, under whatever label,
 configuration is the same: a run is a function of its configuration.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from shlex import join, split
 
 from fewstep.config import RunConfig
 from fewstep.errors import UsageError
@@ -91,9 +93,7 @@ class Records:
             new.mkdir(parents=True)
             for file in (run.config, run.metrics, run.evaluations):
                 shutil.copyfile(file, new / file.name)
-            # The command is repeated without the folder that its experiment had on this machine.
-            text = run.provenance.read_text(encoding="utf-8")
-            write_text(new / run.provenance.name, text.replace(f"{folder.parents[2]}/", ""))
+            write_text(new / run.provenance.name, _placeless(run.provenance, folder))
             aside = replace_folder(new, final)
             if aside is not None:
                 shutil.rmtree(aside)
@@ -103,6 +103,15 @@ class Records:
             raise UsageError(
                 f"cannot write to {self._keep}: {error.strerror}; choose another --records"
             ) from error
+
+
+def _placeless(provenance: Path, folder: Path) -> str:
+    """The provenance of the run in ``folder``, its command without the folder that the experiment had on this
+    machine, or had before it was moved here."""
+    told = json.loads(provenance.read_text(encoding="utf-8"))
+    place = folder.parts[-3:]
+    words = ["/".join(place) if Path(word).parts[-3:] == place else word for word in split(told["command"])]
+    return json.dumps(told | {"command": join(words)}, indent=1) + "\n"
 
 
 def _evaluated(folder: Path) -> int:
