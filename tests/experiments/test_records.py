@@ -2,6 +2,8 @@
 
 import json
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -132,6 +134,25 @@ def test_a_finished_run_of_the_same_configuration_is_recorded_under_the_new_labe
     assert json.loads((kept / "provenance.json").read_text()) == {
         "command": "fewstep train sac --out toy_bandit/sac/seed-0"
     }
+
+
+def test_schedulers_that_record_the_same_run_at_once_all_find_it_recorded(tmp_path):
+    (theirs, _), (job, _) = jobs_of(tmp_path / "theirs"), jobs_of(tmp_path / "runs")
+    finish(theirs)
+    for attempt in range(20):
+        keep = tmp_path / f"keep-{attempt}"
+        together = Barrier(8)
+
+        def adopt(keep=keep, together=together):
+            records = Records(tmp_path / "runs", keep)
+            together.wait()
+            records.adopt(job, theirs.path)
+            return records.holds(job)
+
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(adopt) for _ in range(8)]
+        assert all(each.result() for each in asked)
+        assert [path.name for path in (keep / "toy_bandit/sac").iterdir()] == ["seed-0"]
 
 
 def test_an_experiment_makes_no_run_that_another_has_made(tmp_path, monkeypatch, capsys):

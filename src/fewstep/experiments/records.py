@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from shlex import join, split
+from uuid import uuid4
 
 from fewstep.config import RunConfig
 from fewstep.errors import UsageError
@@ -87,9 +88,9 @@ class Records:
 
     def _copy(self, job: Job, folder: Path) -> None:
         run, final = RunDir(folder), self.path(job)
-        new = final.with_name(f".{final.name}.tmp")
+        # Of this process alone: another one with the same records may copy the same run at this moment.
+        new = final.with_name(f".{final.name}.{uuid4().hex}.tmp")
         try:
-            shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             for file in (run.config, run.metrics, run.evaluations):
                 shutil.copyfile(file, new / file.name)
@@ -103,6 +104,8 @@ class Records:
             raise UsageError(
                 f"cannot write to {self._keep}: {error.strerror}; choose another --records"
             ) from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _placeless(provenance: Path, folder: Path) -> str:

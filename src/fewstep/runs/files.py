@@ -47,8 +47,12 @@ def replace_folder(new: Path, final: Path) -> Path | None:
     Gives where the folder that was there is now, None if there was none.
     """
     if not final.exists():
-        new.rename(final)
-        return None
+        try:
+            new.rename(final)
+            return None
+        except OSError:
+            if not final.exists():  # else another process has put one there since
+                raise
     if _exchange(new, final):
         return new
     aside = new.with_name(f"{new.name}.old")
