@@ -3,8 +3,10 @@
 import csv
 
 import pytest
+from matplotlib.figure import Figure
 
 from fewstep.algos import registry
+from fewstep.analysis.figures import style
 from fewstep.analysis.runs.reading import read_run
 from fewstep.cli import main
 from fewstep.config import resolve
@@ -146,6 +148,34 @@ def test_each_drawing(draw, runs, tmp_path):
     assert svg.read_text().startswith("<?xml")
     assert "4 runs" not in text.read_text()
     assert "from 8 runs at scale `small`, seeds 0 and 1" in text.read_text()
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "field"),
+    [(8, "return of the last evaluation", "final"), (12, "return, mean of last 10 evaluations", "last")],
+)
+def test_a_run_of_few_evaluations_is_drawn_by_its_last_one(rows, name, field, tmp_path):
+    """A mean over all of them would be that of the whole training."""
+    made = Made(env="HalfCheetah-v4", algo="smfp", rows=rows)
+    make(tmp_path / "HalfCheetah-v4/min/seed-0", made)
+    run = read_run(tmp_path / "HalfCheetah-v4/min/seed-0")
+    said, score = figure._score([run])
+    assert said == name
+    assert score(run) == getattr(figure._native(run), field)
+
+
+def test_names_beside_points_overlap_neither_names_nor_points():
+    points = [("first", 0.30, 1000.0), ("second", 0.31, 1010.0), ("third", 0.32, 990.0), ("far", 0.9, 0.0)]
+    drawn = Figure(figsize=(4.8, 2.9), layout="constrained")
+    axes = drawn.subplots()
+    axes.plot(*zip(*[point[1:] for point in points], strict=True), "o", ms=5)
+    style.point_labels(axes, [(*point, "black") for point in points])
+    drawn.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    dots = axes.transData.transform([point[1:] for point in points])
+    for place, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:place] + boxes[place + 1 :])
+        assert not any(box.contains(*dot) for dot in dots)
 
 
 def test_bad_requests_are_one_line(tmp_path, capsys):

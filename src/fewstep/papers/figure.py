@@ -13,14 +13,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fewstep.analysis.figures import comparison_curves, style
 from fewstep.analysis.figures import toys as toy_figures
-from fewstep.analysis.figures.curves import RETURN
 from fewstep.analysis.numbers import count, listing, short
 from fewstep.analysis.report import toy_comparison
 from fewstep.analysis.report.sheets import Cell, Sheet, filled, shown, to_csv
 from fewstep.analysis.report.tables import over_seeds
 from fewstep.analysis.report.toys import goal_counts
 from fewstep.analysis.runs.reading import Run, load_array
-from fewstep.analysis.runs.summary import Curve, Result, common_mean, cost, mode_curve, results
+from fewstep.analysis.runs.summary import LAST, Curve, Result, common_mean, cost, mode_curve, results
 from fewstep.analysis.statistics.aggregates import Estimate
 from fewstep.analysis.statistics.comparison import Entry, native_mode
 from fewstep.errors import FewstepError, UsageError
@@ -178,11 +177,12 @@ def _curves(item: Item, runs: Sequence[Run]) -> Figure:
 
 def _finals(item: Item, runs: Sequence[Run]) -> Figure:
     """The score of each variant: a dot per seed, a line through the means; a panel per task."""
-    figure, panels = _panels(_envs(runs))
+    name, score = _score(runs)
+    figure, panels = _panels(_envs(runs), heights=name)
     for env, axes in panels.items():
         means = []
         for place, label in enumerate(item.labels):
-            scores = np.array([_native(run).last for run in _of(runs, env, label)])
+            scores = np.array([score(run) for run in _of(runs, env, label)])
             axes.plot(np.full(len(scores), place), scores, "o", color=style.SERIES[1], ms=4, alpha=0.8)
             means.append(scores.mean() if len(scores) else np.nan)
         axes.plot(range(len(means)), means, color=style.SERIES[0], lw=1.4)
@@ -194,7 +194,7 @@ def _finals(item: Item, runs: Sequence[Run]) -> Figure:
 def _metrics(item: Item, runs: Sequence[Run]) -> Figure:
     """Logged metrics over steps: a panel each, a colour per variant; the first task alone."""
     env = _envs(runs)[0]
-    figure, panels = _panels(item.metrics, legend=item.labels)
+    figure, panels = _panels(item.metrics)
     for name, axes in panels.items():
         ends = []
         for place, label in enumerate(item.labels):
@@ -209,24 +209,29 @@ def _metrics(item: Item, runs: Sequence[Run]) -> Figure:
 
 
 def _costs(item: Item, runs: Sequence[Run]) -> Figure:
-    """The score of each variant over the time of one action, a panel per task."""
-    figure, panels = _panels(_envs(runs))
+    """The score of each variant, mean and from lowest to highest seed, over the time of one action; a panel
+    per task."""
+    name, score = _score(runs)
+    figure, panels = _panels(_envs(runs), heights=name)
     for env, axes in panels.items():
+        names: list[tuple[str, float, float, str]] = []
         for place, label in enumerate(item.labels):
             found = _of(runs, env, label)
             if not found:
                 continue
             colour = style.SERIES[place % len(style.SERIES)]
             x = float(np.median([cost(run).act_ms for run in found]))
-            y = float(np.mean([_native(run).last for run in found]))
-            axes.plot([x], [y], "o", color=colour, ms=5)
-            axes.annotate(label, (x, y), xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8)
+            scores = [score(run) for run in found]
+            names.append((label, x, float(np.mean(scores)), colour))
+            axes.vlines(x, min(scores), max(scores), color=colour, lw=1.2, alpha=0.6)
+            axes.plot([x], [np.mean(scores)], "o", color=colour, ms=5)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.15)
         axes.set_xlabel("ms per action while collecting")
+        style.point_labels(axes, names)
     return figure
 
 
@@ -242,7 +247,7 @@ def _densities(item: Item, runs: Sequence[Run]) -> Figure:
 
 def _goals(item: Item, runs: Sequence[Run]) -> Figure:
     """Where the episodes of the first seed of each variant end on ``toy/multigoal``."""
-    figure, panels = _panels(item.labels, legend=item.labels)
+    figure, panels = _panels(item.labels)
     for label, axes in panels.items():
         found = [run for run in _of(runs, "toy/multigoal", label) if run.trajectories]
         if found:
@@ -268,8 +273,8 @@ DRAWINGS = {
 }
 
 
-def _panels(titles: Sequence[str], legend: Sequence[str] = ()) -> tuple[Figure, dict[str, Axes]]:
-    """Panels beside and below each other; the heights are returns, or what the panel's title says."""
+def _panels(titles: Sequence[str], heights: str = "") -> tuple[Figure, dict[str, Axes]]:
+    """Panels beside and below each other; their ``heights`` are what the panel's title says if nothing is."""
     columns = min(COLUMNS, len(titles))
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(WIDTH / COLUMNS * columns + 1.2, HEIGHT * rows), layout="constrained")
@@ -280,9 +285,16 @@ def _panels(titles: Sequence[str], legend: Sequence[str] = ()) -> tuple[Figure, 
     for title, axes in panels.items():
         axes.set_title(title)
         axes.yaxis.set_major_formatter(style.Ticks())
-        if not legend:
-            axes.set_ylabel(RETURN)
+        axes.set_ylabel(heights)
     return figure, panels
+
+
+def _score(runs: Sequence[Run]) -> tuple[str, Callable[[Run], float]]:
+    """What one number of a run is, and how it is read: the mean of its last evaluations, or the last one
+    where there are so few that their mean would be that of the whole training."""
+    if all(_native(run).evaluations > LAST for run in runs):
+        return f"return, mean of last {LAST} evaluations", lambda run: _native(run).last
+    return "return of the last evaluation", lambda run: _native(run).final
 
 
 def _native(run: Run) -> Result:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from fewstep.analysis.numbers import number, short
 
@@ -177,6 +178,28 @@ def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float 
             va="center",
             annotation_clip=False,
         )
+
+
+def point_labels(axes: Axes, labels: Sequence[tuple[str, float, float, str]]) -> None:
+    """Names beside points, ``(text, x, y, colour)``: right of each and above it, or on another side where a
+    name or a point is already. The axes' scales and limits are final."""
+    axes.figure.draw_without_rendering()  # the layout decides how far apart points are
+    to_points = 72 / axes.figure.dpi
+    places = [axes.transData.transform((x, y)) * to_points for _, x, y, _ in labels]
+    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in places]
+    for (text, x, y, colour), (left, foot) in zip(labels, places, strict=True):
+        width, height = 4.6 * len(text), 9.0
+        sides = [("left", 5, 3), ("left", 5, -11), ("right", -5, 3), ("right", -5, -11)]
+        boxes = [
+            Bbox.from_bounds(left + right - (width if side == "right" else 0), foot + up, width, height)
+            for side, right, up in sides
+        ]
+        free = [place for place, box in enumerate(boxes) if not box.count_overlaps(taken)]
+        chosen = min(free, default=0)
+        side, right, up = sides[chosen]
+        taken.append(boxes[chosen])
+        offset = {"xytext": (right, up), "textcoords": "offset points"}
+        axes.annotate(text, (x, y), **offset, ha=side, color=colour, fontsize=8)
 
 
 def to_svg(figure: Figure, name: str) -> Markup:
