@@ -183,8 +183,10 @@ def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float 
 def point_labels(axes: Axes, labels: Sequence[tuple[str, float, float, str]]) -> None:
     """Names beside points, ``(text, x, y, colour)``: right of each and above it, or on another side where a
     name or a point is already. The axes' scales and limits are final."""
-    axes.figure.draw_without_rendering()  # the layout decides how far apart points are
-    to_points = 72 / axes.figure.dpi
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout decides how far apart points are
+    to_points = 72 / figure.dpi
     places = [axes.transData.transform((x, y)) * to_points for _, x, y, _ in labels]
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in places]
     for (text, x, y, colour), (left, foot) in zip(labels, places, strict=True):
@@ -198,8 +200,8 @@ def point_labels(axes: Axes, labels: Sequence[tuple[str, float, float, str]]) ->
         chosen = min(free, default=0)
         side, right, up = sides[chosen]
         taken.append(boxes[chosen])
-        offset = {"xytext": (right, up), "textcoords": "offset points"}
-        axes.annotate(text, (x, y), **offset, ha=side, color=colour, fontsize=8)
+        offset, unit = (right, up), "offset points"
+        axes.annotate(text, (x, y), offset, textcoords=unit, ha=side, color=colour, fontsize=8)
 
 
 def to_svg(figure: Figure, name: str) -> Markup:
