@@ -257,6 +257,16 @@ def test_flowrls_behaviour_learns_from_replayed_actions_alone():
     assert not same(after.target, b.target)
 
 
+def test_flowrls_behaviour_is_in_the_units_of_the_critics():
+    """D compares the two: rewards times 0.25 by the critics' setting are those rewards."""
+    algorithm, cfg, state = tiny("flowrl")
+    data, scaled = batch(), changed(cfg, {"critic.reward_scale": 0.25})
+    one = jax.jit(partial(algorithm.update, scaled))(state, data)[0]
+    other = jax.jit(partial(algorithm.update, cfg))(state, data._replace(reward=0.25 * data.reward))[0]
+    assert same(one.critics, other.critics)
+    assert same(one.behaviour, other.behaviour)
+
+
 def test_flowrls_behaviour_bootstraps_by_each_rows_own_discount():
     """Of rewards that sum several steps: the mean over rows of losses with one discount each."""
     _, cfg, state = tiny("flowrl")

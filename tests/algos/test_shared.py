@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from fewstep.algos import registry
 from fewstep.algos.shared import temperature
 from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
+from fewstep.config import resolve
 from fewstep.errors import UsageError
 
 # -------------------------------------------------------------------------------- the delay
@@ -141,3 +143,23 @@ def test_a_fixed_temperature_is_recorded_and_stays():
 def test_bounds_that_contradict_each_other_are_refused(changes):
     with pytest.raises(UsageError, match="minimum <= initial <= maximum"):
         TemperatureConfig(**changes)
+
+
+# ------------------------------------------------------------- settings that would stop the learning
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("sac", "actor.log_std_min", 2.0),  # log sigma would be the constant 2
+        ("mpo", "actor.initial_std", 20.0),  # outside of the range in which gradients flow
+        ("mpo", "improvement.samples", 1),  # one action alone is its own mean
+        ("qvpo", "regression.candidates", 1),
+        ("dpmd", "regression.rate", 1.5),  # a running mean that overshoots
+        ("fpmd", "regression.rate", 0.0),
+        ("flowrl", "regression.smallest", 2.0),  # above the largest
+    ],
+)
+def test_they_are_refused(name, setting, value):
+    with pytest.raises(UsageError, match=setting.rsplit(".", maxsplit=1)[-1]):
+        resolve(name, registry.get(name).config, "Pendulum-v1", overrides={setting: value})

@@ -37,8 +37,7 @@ def expected(cfg, discount, critics, batch, next_action, bonus):
         cfg, critics, now, ahead, reward, discount * alive, bonus
     )
     value, q, target, more = found
-    units = {"critic/q_mean": q.mean(), "critic/q_std": target.std()} | more.pop("units", {})
-    metrics = {"critic/loss": value} | {name: each / cfg.reward_scale for name, each in units.items()} | more
+    metrics = {"critic/loss": value, "critic/q_mean": q.mean(), "critic/q_std": target.std()} | more
     return metrics, target
 
 
@@ -95,7 +94,7 @@ def _gaussian(cfg, critics, now, ahead, reward, gamma, bonus):
     of_mean = mean * (target - mean) / (std**2 + FLOOR)
     of_std = std * (distance - std**2) / (std**3 + FLOOR)
     loss = (-(spread**2 + FLOOR) * (of_mean + of_std)).mean(1).sum()
-    return loss, mean, target, {"units": {"critic/std": std.mean()}}
+    return loss, mean, target, {"critic/std": std.mean()}
 
 
 def clipped_square(mean, std, limit):

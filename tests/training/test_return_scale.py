@@ -9,6 +9,7 @@ import pytest
 
 from fewstep.algos import registry
 from fewstep.config import resolve
+from fewstep.runs.checkpoint import Checkpoint
 from fewstep.training.collect.return_scale import BOUND, ReturnScale, in_own_units
 from fewstep.training.trainer import Trainer
 from tests.faults.test_resume_everything import check_resume, go, trainer
@@ -108,6 +109,40 @@ def test_updates_are_given_divided_rewards():
 def test_values_are_logged_in_the_environments_own_units():
     logged = in_own_units({"critic/q_mean": 2.0, "temperature/alpha": 0.3, "critic/loss": 2.0}, 10.0)
     assert logged == {"critic/q_mean": 20.0, "temperature/alpha": 3.0, "critic/loss": 2.0}
+    width = {"temperature/alpha": 0.3, "policy/noise_std": 0.03}  # of added noise: no return
+    assert in_own_units(width, 10.0) == width
+
+
+def test_values_are_logged_in_units_of_the_reward_whatever_scale_the_critics_have():
+    found = []
+    for unit, scale in ((1.0, 0.25), (0.25, 1.0)):
+
+        def env(unit=unit):
+            return gymnasium.wrappers.TransformReward(gymnasium.make("Pendulum-v1"), lambda r: unit * r)
+
+        algorithm = registry.get("sac")
+        sets = dict(algorithm.tiny) | {"critic.reward_scale": scale, "replay.learning_starts": 20}
+        one = Trainer(resolve("sac", algorithm.config, "scaled", overrides=sets), algorithm, env)
+        go(one, 40)
+        found.append(one.interval())
+        one.close()
+    scaled, small = found
+    for name in ("critic/q_mean", "critic/q_std", "actor/q", "temperature/alpha"):
+        assert scaled[name] == pytest.approx(4 * small[name], rel=1e-5), name
+    assert scaled["critic/loss"] == pytest.approx(small["critic/loss"], rel=1e-5)
+
+
+def test_it_outlives_a_replay_buffer_that_is_not_saved():
+    """The critics are in its units: it does not begin anew from the next steps alone."""
+    one, other = (trainer("sac", **{"replay.reward": "std"}) for _ in range(2))
+    go(one, 60)
+    groups, meta = one.snapshot(experience=False)
+    assert "replay" not in groups
+    other.restore(Checkpoint(60, groups, json.loads(json.dumps(meta))))
+    assert other.interval()["reward/divisor"] == one.interval()["reward/divisor"]
+    assert len(other.experience.buffer) == 0
+    for each in (one, other):
+        each.close()
 
 
 def test_a_run_does_not_depend_on_the_unit_of_the_reward():

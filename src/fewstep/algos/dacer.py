@@ -27,7 +27,7 @@ from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, Positive, Range, Section, Whole
+from fewstep.config.settings import Count, Positive, Range, Section, Share, Whole
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.flows import bounds, mixture
 from fewstep.flows.diffusion import Schedule
@@ -108,7 +108,7 @@ class DACERConfig(Section):
         discount: gamma.
     """
 
-    discount: Annotated[float, Range(0, 1)] = 0.99
+    discount: Share = 0.99
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(

@@ -11,7 +11,7 @@ Gaussian noise of standard deviation 0.1 alpha.
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.diffusion_policy import Noised
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Positive, Section, Share
+from fewstep.config.settings import Positive, Range, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.noise_net import NoiseNet
 from fewstep.nets.trained import Trained, copied, descend, polyak
@@ -51,7 +51,7 @@ class RegressionConfig(Section):
 
     advantage: Literal["standard", "literal"] = "standard"
     clip: Positive = 3.0
-    rate: Positive = 1e-3
+    rate: Annotated[float, Range(0, 1, low_open=True)] = 1e-3
 
     def weights(self, values: Rows, mean: Scalar, std: Scalar, alpha: Scalar) -> Rows:
         """exp(clipped advantage / alpha)."""

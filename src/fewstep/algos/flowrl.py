@@ -28,6 +28,7 @@ from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
 from fewstep.critics.heads import td_target
+from fewstep.errors import require
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, polyak
@@ -69,7 +70,7 @@ class RegressionConfig(Section):
 
     Attributes:
         weight: lam.
-        smallest: of the weights.
+        smallest: of the weights, at most ``largest``.
         largest: of the weights.
         average: ``rows``, each row's error is multiplied by its own weight; ``batch``, the mean error by the
             mean weight, which is what the authors' code does: no row counts more than another.
@@ -82,6 +83,14 @@ class RegressionConfig(Section):
     largest: Positive = 1.0
     average: Literal["rows", "batch"] = "rows"
     target: Literal["latent", "action"] = "latent"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.smallest <= self.largest,
+            "regression.smallest must be at most regression.largest, got "
+            f"{self.smallest:g} and {self.largest:g}",
+        )
 
     def weights(self, better: Rows) -> Rows:
         """Of the rows, from D >= 0."""
@@ -215,7 +224,8 @@ def update(cfg: FlowRLConfig, state: State, batch: Transition) -> tuple[State, M
     noise = jax.random.normal(use_key(state, Use.NEXT_ACTION), batch.action.shape)
     nxt = jax.vmap(partial(draw, cfg.actor, state.actor.params))(batch.next_obs, noise)
     critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt)
-    behaviour, found = state.behaviour.fit(cfg.behaviour, cfg.discount, state.updates, batch)
+    same_units = cfg.critic.scaled(batch)  # its values are compared with those of the critics
+    behaviour, found = state.behaviour.fit(cfg.behaviour, cfg.discount, state.updates, same_units)
     state, held = delayed(
         cfg.actor.delay,
         replace(state, critics=critics, behaviour=behaviour),

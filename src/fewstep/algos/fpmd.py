@@ -12,7 +12,7 @@ behaviour are those of DPMD: the best of N draws with Gaussian noise of standard
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -27,7 +27,7 @@ from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig, act_size
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Positive, Section, Share
+from fewstep.config.settings import Positive, Range, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
 from fewstep.nets.flow_net import FlowNet
 from fewstep.nets.trained import Trained, copied, descend, polyak
@@ -65,7 +65,7 @@ class RegressionConfig(Section):
 
     weights: Literal["normalised", "literal"] = "normalised"
     temperature: Positive = 3.0
-    rate: Positive = 1e-3
+    rate: Annotated[float, Range(0, 1, low_open=True)] = 1e-3
 
     def of(self, values: Rows, std: Scalar) -> Rows:
         """The weights of actions with these values."""

@@ -12,6 +12,7 @@ holds the mathematics and the sources of the presets.
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -24,7 +25,7 @@ from fewstep.algos.shared import clipped_gaussian as cg
 from fewstep.algos.shared.clipped_gaussian import KL, ClippedPolicy, Gaussian, GaussianConfig, Moments
 from fewstep.algos.shared.delay import delayed, with_held
 from fewstep.config import ReplayConfig
-from fewstep.config.settings import Count, NonNegative, Positive, Section, Share
+from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets.activations import inverse_softplus
 from fewstep.nets.trained import AdamConfig, Trained, copied, descend, periodic
@@ -59,7 +60,8 @@ class ImprovementConfig(Section):
     """The samples of the E-step, and the bounds of both steps, which hold for the mean over states.
 
     Attributes:
-        samples: K, actions of the target policy in every state, those of the critics' target, too.
+        samples: K, actions of the target policy in every state, two or more; those of the critics' target,
+            too.
         epsilon: bound of the E-step, KL of the weighted samples from the target policy, nats.
         epsilon_mean: bound of the M-step, KL of Gaussians that differ in their means, nats per dimension.
         epsilon_std: the same for their standard deviations.
@@ -67,7 +69,7 @@ class ImprovementConfig(Section):
             box [-1, 1]; its weights are added (MO-MPO, arXiv 2005.07513). 0: there is none.
     """
 
-    samples: Count = 20
+    samples: Annotated[int, Range(2)] = 20
     epsilon: Positive = 0.1
     epsilon_mean: Positive = 0.01
     epsilon_std: Positive = 1e-6

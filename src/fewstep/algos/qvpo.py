@@ -55,14 +55,15 @@ class RegressionConfig(Section):
     """What the policy learns to denoise.
 
     Attributes:
-        candidates: own actions drawn per state; the best is learned from, their mean value is the baseline.
+        candidates: own actions drawn per state, two or more; the best is learned from, their mean value is
+            the baseline.
         uniform: uniform actions per state beside it; 0: no entropy term.
         uniform_share: of the best action's weight that each of them has, at first.
         uniform_final_share: the same after ``uniform_updates``; it changes linearly in between.
         uniform_updates: updates over which it changes.
     """
 
-    candidates: Count = 64
+    candidates: Annotated[int, Range(2)] = 64
     uniform: Whole = 10
     uniform_share: NonNegative = 0.02
     uniform_final_share: NonNegative = 0.002

@@ -138,7 +138,7 @@ def improve(cfg: SDACConfig, state: State, q: QFunction, obs: ObsRows) -> tuple[
     )
     actor, loss, _ = descend(cfg.actor, state.actor, dp.regression, obs, at, target, jnp.ones(obs.shape[0]))
     target_actor = polyak(state.target_actor, actor.params, cfg.actor.tau)
-    gap = (values.max(axis=1) - values.mean(axis=1)).mean() / cfg.critic.reward_scale
+    gap = (values.max(axis=1) - values.mean(axis=1)).mean()
     metrics = {
         "actor/loss": loss,
         "actor/target_norm": jnp.linalg.norm(target, axis=-1).mean(),

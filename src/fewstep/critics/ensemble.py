@@ -53,7 +53,8 @@ class CriticConfig(TrunkConfig):
         target: ``polyak``, targets come from Polyak averages of the critics; ``none``, from the critics.
         tau: Polyak rate.
         target_delay: updates per step of the Polyak averages.
-        reward_scale: rewards are multiplied by it; values and temperatures are in units of the product.
+        reward_scale: rewards are multiplied by it; values and temperatures are in units of the product, and
+            are logged in the environment's own.
         atoms: points of the grid of returns (``categorical``).
         v_min: lower end of that grid, below ``v_max``; watch ``critic/target_saturated_share``.
         v_max: upper end of that grid, above ``v_min``.
@@ -81,6 +82,10 @@ class CriticConfig(TrunkConfig):
             self.v_min < self.v_max,
             f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
         )
+
+    def scaled(self, batch: Transition) -> Transition:
+        """With rewards in the units that updates see."""
+        return batch if self.reward_scale == 1.0 else batch._replace(reward=self.reward_scale * batch.reward)
 
     @property
     def made_head(self) -> Head:
@@ -194,8 +199,7 @@ class Critics(eqx.Module):
             bonus: ``[B]``, the successor's entropy bonus; None: no bonus.
         """
         bonus = jnp.zeros(batch.reward.shape) if bonus is None else bonus
-        if cfg.reward_scale != 1.0:
-            batch = batch._replace(reward=cfg.reward_scale * batch.reward)
+        batch = cfg.scaled(batch)
         online, value, found = descend(
             cfg, self.online, _loss, self, cfg, discount, batch, next_action, bonus
         )
@@ -255,14 +259,13 @@ def _loss(
     by_member = jax.vmap(jax.vmap(head.loss, in_axes=(0, 0, None)), in_axes=(0, None, 0))
     losses = by_member(jnp.stack(outs), target, spread)
     q = jnp.stack([jax.vmap(head.value)(out) for out in outs])
-    metrics = {"critic/q_mean": q.mean() / cfg.reward_scale}
-    metrics["critic/q_std"] = jax.vmap(head.target_value)(target).std() / cfg.reward_scale
+    metrics = {"critic/q_mean": q.mean(), "critic/q_std": jax.vmap(head.target_value)(target).std()}
     std = jnp.zeros(0)
     if cfg.head == "categorical":
         metrics["critic/target_saturated_share"] = target[1].mean()
     if cfg.head == "gaussian":
         std = jnp.stack([jax.vmap(gaussian.moments)(out)[1].mean() for out in outs])
-        metrics["critic/std"] = std.mean() / cfg.reward_scale
+        metrics["critic/std"] = std.mean()
     return jnp.sum(jnp.mean(losses, axis=1)), Found(stats, lax.stop_gradient(std), metrics)
 
 

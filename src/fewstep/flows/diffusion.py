@@ -76,15 +76,6 @@ def noise_of_score(ab: Scalar, score: Vector) -> Vector:
     return -jnp.sqrt(1.0 - ab) * score
 
 
-def straight(ab: Scalar, x: Vector, e: Vector) -> tuple[Vector, Vector, Scalar]:
-    """The same noising on MeanFlow's path x' = (1 - t) a + t e: ``(x', velocity e - a, t)``.
-
-    x' is ``x`` divided by sqrt(ab) + sqrt(1 - ab), which makes the weights of action and noise add up to 1.
-    """
-    total = jnp.sqrt(ab) + jnp.sqrt(1.0 - ab)
-    return x / total, e - clean(ab, x, e), jnp.sqrt(1.0 - ab) / total
-
-
 def step_back(
     ab_t: Scalar, ab_s: Scalar, x: Vector, e: Vector, z: Vector, eta: float = 1.0, bound: ToBox = clip
 ) -> Vector:

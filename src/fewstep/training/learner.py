@@ -12,6 +12,7 @@ from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
 from fewstep.errors import FewstepError, UsageError
 from fewstep.training import acting, compiled, demands, donation, seeds, state_io
+from fewstep.training.collect.return_scale import in_own_units
 from fewstep.types import Spec
 
 
@@ -53,6 +54,8 @@ class Learner:
         self._read_of_state = self._places_in_state()
         self._totals: Any = compiled.zero_totals(algorithm, cfg, state, example)
         self._in_interval = 0
+        critic = getattr(cfg, "critic", None)
+        self._reward_scale = float(getattr(critic, "reward_scale", 1.0))
         self._unproved = demands.root_key(state) if algorithm.source is not None else None
         self._to_time: set[str] = set()
         self._times: dict[str, float] = {}
@@ -175,6 +178,8 @@ class Learner:
     def take_means(self) -> dict[str, float]:
         """Mean of every metric over the updates since the last call, nothing if there were none.
 
+        Values are in units of the rewards that ``learn`` was given, whatever ``critic.reward_scale``.
+
         The one place where the host waits for the device's metrics.
 
         Raises:
@@ -190,7 +195,7 @@ class Learner:
         means = {name: float(total) / self._in_interval for name, total in totals.items()}
         self._totals = jax.tree.map(jax.numpy.zeros_like, self._totals)
         self._in_interval = 0
-        return means
+        return in_own_units(means, 1.0 / self._reward_scale)
 
     def snapshot(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON values that ``restore`` takes."""

@@ -1,6 +1,6 @@
 """One run's three parts at work: episodes give steps, experience keeps them, the learner acts and learns."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -241,9 +241,10 @@ class Trainer:
         meta: dict[str, Any] = {"algo": self.config.algo, "env": self.config.env, **counters, **episodes}
         if self.dataset is not None:
             meta["dataset"] = self.dataset.sha256
+        name = self.experience.group
+        rows, meta[name] = self.experience.snapshot()
         if experience:
-            name = self.experience.group
-            groups[name], meta[name] = self.experience.snapshot()
+            groups[name] = rows
         if self._ahead is not None:
             groups["ahead"] = {k: v for k, v in self._ahead._asdict().items() if v is not None}
         return groups, meta
@@ -266,19 +267,14 @@ class Trainer:
 
     def _restore(self, saved: Checkpoint) -> list[str]:
         meta = saved.meta
-        for name, own in (("algo", self.config.algo), ("env", self.config.env)):
-            # An id may have been given its module since, ``my_module:Mine-v0``, to make it known.
-            if meta[name] != own and not (name == "env" and own.endswith(f":{meta[name]}")):
-                raise FewstepError(
-                    f"the checkpoint is of {name} {meta[name]!r}, the run's config says {own!r}"
-                )
+        refuse_other_run(meta, {"algo": self.config.algo, "env": self.config.env})
         self.refuse_other_data(meta.get("dataset"))
         self.learner.restore(saved.groups["state"], meta, f"checkpoint {saved.env_steps}")
         name = self.experience.group
         if name in saved.groups:
             self.experience.restore(saved.groups[name], meta[name])
         else:
-            self.experience.restart(saved.env_steps)
+            self.experience.restart(saved.env_steps, meta[name])
         ahead = saved.groups.get("ahead")
         self._ahead = None if ahead is None else Transition(**ahead)
         notes = self._episodes.restore(saved.groups["episodes"], meta, saved.env_steps)
@@ -298,3 +294,11 @@ class Trainer:
     def close(self) -> None:
         """Close the environments."""
         self.envs.close()
+
+
+def refuse_other_run(meta: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise a FewstepError unless a checkpoint is of this algorithm and environment."""
+    for name, value in own.items():
+        # An id may have been given its module since, ``my_module:Mine-v0``, to make it known.
+        if meta[name] != value and not (name == "env" and value.endswith(f":{meta[name]}")):
+            raise FewstepError(f"the checkpoint is of {name} {meta[name]!r}, the run's config says {value!r}")

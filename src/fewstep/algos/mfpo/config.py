@@ -114,8 +114,8 @@ class TimesConfig(Section):
         equal_share: share of rows with r = t.
         grid_share: share of both kinds of rows that covers the sampler's own steps (0: authors). Without it
             the two-step policy comes out far too narrow. From 0 to 1.
-        clamp: times drawn, and times at which the velocity is estimated, stay in [clamp, 1 - clamp].
-            Above 0, below 0.5.
+        clamp: times drawn off the sampler's grid, and times at which the velocity is estimated, stay in
+            [clamp, 1 - clamp]. Above 0, below 0.5.
     """
 
     mean: float = -0.4

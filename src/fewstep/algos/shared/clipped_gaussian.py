@@ -4,8 +4,9 @@ Densities and KL are those of the draws before the clipping: right for an algori
 its own. What environment and critics get is clipped.
 """
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.config.settings import Positive, Sizes
+from fewstep.config.settings import Range, Sizes
 from fewstep.critics.ensemble import Ensemble
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
@@ -44,7 +45,7 @@ class GaussianConfig(AdamConfig):
     hidden: Sizes = (256, 256, 256)
     activation: Activation = "silu"
     layernorm: bool = True
-    initial_std: Positive = 0.5
+    initial_std: Annotated[float, Range(math.exp(LOG_STD_MIN), math.exp(LOG_STD_MAX))] = 0.5
 
 
 class Gaussian(eqx.Module):

@@ -1,14 +1,14 @@
 """The tanh-Gaussian policy of SAC and its kin: a = tanh(mean + sigma eps), one mode per state."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.config.settings import Count
+from fewstep.config.settings import Count, Range
 from fewstep.critics.ensemble import Ensemble
 from fewstep.flows import bounds
 from fewstep.nets import trunks
@@ -30,11 +30,11 @@ class ActorConfig(TrunkConfig):
 
     Attributes:
         delay: one policy update per this many critic updates.
-        log_std_min: lower end of the range of log sigma before the squashing.
+        log_std_min: lower end of the range of log sigma before the squashing, whose upper end is 2.
     """
 
     delay: Count = 1
-    log_std_min: float = -10.0
+    log_std_min: Annotated[float, Range(high=LOG_STD_MAX, high_open=True)] = -10.0
 
 
 class TanhGaussian(eqx.Module):

@@ -6,8 +6,9 @@ evaluation per action, improved by SAC's gradient and by mirror descent at once.
 1. ``config``: the hyper-parameters.
 2. ``network``, ``policy``: how an action is made, and chosen among candidates.
 3. ``targets``: the successor's action and its entropy; actions to regress on and their weights.
-4. ``losses``: critics, improvement (Q, entropy, bound), mirror descent, temperature.
-5. ``learner``: the state and one update.
+4. ``proposal``: mixture components around a guess of the noise that a sample came from (an option).
+5. ``losses``: improvement (Q, entropy, bound) and mirror descent.
+6. ``learner``: the state and one update, critics and temperature included.
 
 The authors' code is not public. docs/algorithms/smfp.md says what is known, what is inferred, what is ours,
 and what was measured.

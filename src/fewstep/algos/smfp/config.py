@@ -97,6 +97,14 @@ class MirrorConfig(Section):
     gamma: Share = 0.8
     limit: Positive = 5.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.candidates > 1 or self.source == "replay",
+            f"mirror.candidates must be at least 2 for mirror.source {self.source}: a single action is never "
+            "better than the mean",
+        )
+
 
 @dataclass(frozen=True)
 class EntropyConfig(Section):
@@ -109,7 +117,8 @@ class EntropyConfig(Section):
             counts the modes too.
         target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for.
         components: K, fresh mixture components per state (``semi_implicit``).
-        noise: how their noises are drawn; ``antithetic`` needs an odd K.
+        noise: how the noises of a policy update are drawn; ``antithetic`` needs an even number of them: the
+            larger of actor.samples and, for components of blindly drawn noises, K + 1.
         proposal: ``prior``, components of blindly drawn noises, shared by the samples of a state;
             ``learned``, K of its own for each sample, around a network's guess of the noise it came from.
             Needed where I(a; e) is more than log(K + 1): many modes in several dimensions.
@@ -129,10 +138,6 @@ class EntropyConfig(Section):
             self.proposal == "prior" or (self.kind == "semi_implicit" and self.components >= 1),
             "entropy.proposal learned needs entropy.kind semi_implicit and at least 1 in entropy.components, "
             f"got {self.kind} and {self.components}",
-        )
-        require(
-            self.noise != "antithetic" or self.components % 2 == 1 or self.proposal == "learned",
-            f"entropy.components must be odd for antithetic pairs, got {self.components}",
         )
         require(
             not (self.soft_backup and self.kind == "hinge"),
@@ -190,6 +195,12 @@ class SMFPConfig(Section):
         require(
             not (self.temperature.anneal_updates and self.adjusts_temperature),
             "temperature.anneal_updates is for a fixed alpha; this one is adjusted",
+        )
+        require(
+            self.entropy.noise != "antithetic" or self.actor_components % 2 == 0,
+            "entropy.noise antithetic needs an even number of noises per state, here it is "
+            f"{self.actor_components}: actor.samples, or entropy.components + 1 where that is more and "
+            "entropy.kind is semi_implicit with proposal prior",
         )
 
     @property

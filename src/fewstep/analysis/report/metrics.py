@@ -64,9 +64,9 @@ VALUES = (
     ),
     Plain(
         "critic/q_std",
-        "Q, spread over the batch",
+        "Targets of Q, spread over the batch",
         "Q (return)",
-        "Standard deviation of Q between the states of a batch.",
+        "Standard deviation of the critics' targets between the transitions of a batch.",
     ),
     Plain(
         "critic/target_saturated_share",

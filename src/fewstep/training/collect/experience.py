@@ -89,13 +89,20 @@ class Experience(Protocol):
         """Go back to a snapshot, to the last bit."""
         ...
 
-    def restart(self, steps: int) -> None:
-        """Begin empty at this many steps: the checkpoint was saved without the data."""
+    def restart(self, steps: int, meta: Mapping[str, Any]) -> None:
+        """Begin empty at this many steps: the checkpoint was saved, or is read, without the data. ``meta``
+        are the JSON values of its snapshot."""
         ...
 
     def metrics(self) -> dict[str, float]:
         """What a row of metrics says about the data."""
         ...
+
+
+def from_steps(learning_starts: int, began: int) -> tuple[int, str]:
+    """``first_update`` of a replay buffer that was empty at ``began`` steps (below 0: not empty at 0)."""
+    cause = "replay.learning_starts" + (f", counted from {began:,} on" if began > 0 else "")
+    return max(0, began + learning_starts), cause
 
 
 class Replay:
@@ -145,8 +152,8 @@ class Replay:
         self._last = np.full(envs, NONE)
 
     def warm_up_action(self, steps: int) -> NDArray[np.float32] | None:
-        """Uniform in [-1, 1], until ``learning_starts`` steps."""
-        if steps >= self._cfg.learning_starts:
+        """Uniform in [-1, 1], until ``learning_starts`` steps, to which loaded transitions count."""
+        if steps - min(0, self._began) >= self._cfg.learning_starts:
             return None
         shape = (self._envs, self._spec.act_size)
         return self._warm_up.uniform(-1.0, 1.0, shape).astype(np.float32)
@@ -216,10 +223,10 @@ class Replay:
         return {} if self._cfg.reward == "raw" else {"reward/divisor": self._scale.divisor}
 
     def first_update(self) -> tuple[int, str]:
-        """``learning_starts``; 0 with updates on recorded data."""
+        """``learning_starts`` after it began empty; 0 with updates on recorded data."""
         if self._cfg.dataset.updates:
             return 0, "replay.dataset.updates"
-        return self._cfg.learning_starts, "replay.learning_starts"
+        return from_steps(self._cfg.learning_starts, self._began)
 
     def example(self) -> Transition:
         """One batch of B transitions."""
@@ -264,16 +271,29 @@ class Replay:
 
     def take_over(self, arrays: Arrays, meta: Mapping[str, Any], steps: int) -> None:
         """Continue at this many steps with the transitions of a snapshot, of whatever run, in place of the
-        own ones; they count towards ``learning_starts``."""
+        own ones; they count towards ``learning_starts``.
+
+        Raises:
+            FewstepError: they do not fit, or n-step returns would mix the steps of several environments.
+        """
+        envs = len(meta.get("last", self._last))
+        if envs != self._envs:  # rows of one environment are so many apart
+            raise FewstepError(
+                f"the saved replay buffer is of {envs} environments and replay.n_step is {self._cfg.n_step}: "
+                f"it needs training.envs={envs}, here it is {self._envs}"
+            )
         self.restore(arrays, self.snapshot()[1] | {"return_scale": meta["return_scale"]})
         self._scale.forget(self._envs)
         self._last[:] = NONE
         self._stored = []
         self._began = steps - len(self.buffer)
 
-    def restart(self, steps: int) -> None:
-        """Updates begin again once ``learning_starts`` new steps are in the ring."""
+    def restart(self, steps: int, meta: Mapping[str, Any]) -> None:
+        """Updates begin again once ``learning_starts`` new steps are in the ring; what rewards are divided by
+        goes on, as the critics are in its units."""
         self._began = steps
+        self._scale.restore(meta["return_scale"])
+        self._scale.forget(self._envs)
 
 
 def _buffer_of(dataset: Dataset, spec: Spec, seed: int, n_step: NStep | None) -> ReplayBuffer:
@@ -306,7 +326,11 @@ class Rollouts:
         return steps
 
     def add(self, obs: NDArray[np.float32], action: NDArray[np.float32], result: StepResult) -> None:
-        """Write the next row; actions as they were drawn, both ways an episode can end."""
+        """Write the next row; actions as they were drawn, both ways an episode can end.
+
+        A step of a lost environment did not happen; its row, which the shape needs, says an end by a time
+        limit after no reward.
+        """
         if self._filled == self._length:  # what interrupted the step that filled it kept it from its update
             self._filled = 0
         step = Rollout(obs, action, result.reward, result.terminated, result.truncated, result.obs)
@@ -333,7 +357,7 @@ class Rollouts:
 
     def first_update(self) -> tuple[int, str]:
         """One full rollout."""
-        return self._length * self._envs, "one rollout (rollout length x training.envs)"
+        return self._length * self._envs, "one rollout, rollout length x training.envs"
 
     def example(self) -> Rollout:
         """One rollout."""
@@ -361,7 +385,7 @@ class Rollouts:
             field[:filled] = arrays[name]
         self._filled = filled
 
-    def restart(self, steps: int) -> None:
+    def restart(self, steps: int, meta: Mapping[str, Any]) -> None:
         """A new rollout begins."""
         self._filled = 0
 

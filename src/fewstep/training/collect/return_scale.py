@@ -21,8 +21,11 @@ VALUES = frozenset(
         "actor/q",
         "policy/candidate_q_gap",
         "policy/candidate_q_std",
-        "temperature/alpha",
+        "policy/relabel_gain",
+        "mirror/weight_mean",
+        "dual/temperature",
         "regression/alpha",
+        "temperature/alpha",
     ]
 )
 """Metrics that are returns, differences of them, or returns per nat: users see these in the environment's own
@@ -32,8 +35,15 @@ BOUND = 5.0
 
 
 def in_own_units(metrics: dict[str, float], divisor: float) -> dict[str, float]:
-    """``metrics`` of updates whose rewards were divided by about ``divisor``, ``VALUES`` multiplied by it."""
-    return {name: value * divisor if name in VALUES else value for name, value in metrics.items()}
+    """``metrics`` of updates whose rewards were divided by about ``divisor``, ``VALUES`` multiplied by it.
+
+    The temperature of added noise (``policy/noise_std``) is a width and no return, so it stays as it is.
+    """
+    width = {"temperature/alpha"} if "policy/noise_std" in metrics else set[str]()
+    return {
+        name: value * divisor if name in VALUES and name not in width else value
+        for name, value in metrics.items()
+    }
 
 
 class ReturnScale:

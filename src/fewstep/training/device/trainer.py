@@ -21,11 +21,11 @@ from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import donation, seeds, state_io
-from fewstep.training.collect.experience import Replay
+from fewstep.training.collect.experience import Replay, from_steps
 from fewstep.training.device import env as device_env
 from fewstep.training.device import loop, ring
 from fewstep.training.learner import Learner
-from fewstep.training.trainer import Trainer
+from fewstep.training.trainer import Trainer, refuse_other_run
 from fewstep.types import EnvInfo
 
 
@@ -120,7 +120,8 @@ class DeviceTrainer:
 
     def first_update(self) -> tuple[int, str]:
         """The step before which no update can happen, and what it is that decides it."""
-        return self.config.algorithm.replay.learning_starts, "replay.learning_starts"
+        began = self._began * self.config.training.envs
+        return from_steps(self.config.algorithm.replay.learning_starts, began)
 
     def advance(self, iterations: int | None = None) -> None:
         """Iterations in one dispatch: so many, or as many as there are to the next thing that is due.
@@ -246,9 +247,7 @@ class DeviceTrainer:
     def _restore(self, saved: Checkpoint) -> None:
         meta, what = saved.meta, f"checkpoint {saved.env_steps}"
         own = {"algo": self.config.algo, "env": self.config.env}
-        for name, value in (own | {"device_env": self.config.training.device_env}).items():
-            if meta[name] != value:
-                raise FewstepError(f"{what} is of {name} {meta[name]!r}, the run's config says {value!r}")
+        refuse_other_run(meta, own | {"device_env": self.config.training.device_env})
         self.learner.restore(saved.groups["state"], meta, what)
         self._episodes = state_io.from_arrays(self._episodes, saved.groups["episodes"], what)
         self._iterations, self._finished = int(meta["iterations"]), int(meta["finished"])

@@ -135,4 +135,4 @@ def note_what_is_ahead(trainer: AnyTrainer, reporter: Reporter) -> None:
     total = trainer.config.training.steps
     first, cause = trainer.first_update()
     if first > total:
-        reporter.note(f"no update will happen: {cause} is {first:,} of {total:,} steps")
+        reporter.note(f"no update will happen: the first could be at step {first:,} of {total:,} ({cause})")
