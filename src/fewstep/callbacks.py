@@ -4,6 +4,7 @@ model.learn(100_000, [stop_on_return(-200), keep_best("best")], eval_every=5_000
 """
 
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def stop_on_return(value: float) -> Callback:
     counts = _first_of_each()
 
     def evaluation(model: Model, row: Row) -> bool:
-        return not counts(row) or float(np.mean(row["returns"])) < value
+        return not counts(model, row) or float(np.mean(row["returns"])) < value
 
     return Callback(evaluation=evaluation)
 
@@ -41,7 +42,7 @@ def keep_best(path: str | Path) -> Callback:
     def evaluation(model: Model, row: Row) -> None:
         nonlocal best
         value = float(np.mean(row["returns"]))
-        if counts(row) and value > best:
+        if counts(model, row) and value > best:
             model.save(folder)
             best = value
 
@@ -71,14 +72,17 @@ def record_video(steps: int, folder: str | Path, env: Env | None = None, suffix:
     return Callback(step=_every(steps, film))
 
 
-def _first_of_each() -> Callable[[Row], bool]:
-    """Whether a row is the first of its evaluation."""
-    last: int | None = None
+def _first_of_each() -> Callable[[Model, Row], bool]:
+    """Whether a row is the first of its evaluation: of this model, after so many steps and updates."""
+    of: weakref.ref[Model] | None = None
+    last: tuple[int, int] | None = None
 
-    def is_first(row: Row) -> bool:
-        nonlocal last
-        before, last = last, row["env_steps"]
-        return before != last
+    def is_first(model: Model, row: Row) -> bool:
+        nonlocal of, last
+        when = row["env_steps"], row["updates"]
+        seen = of is not None and of() is model and when == last
+        of, last = weakref.ref(model), when
+        return not seen
 
     return is_first
 
@@ -92,8 +96,10 @@ def _every(steps: int, act: Callable[[Model], None]) -> Callable[[Model], None]:
 
     def step(model: Model) -> None:
         nonlocal last
-        now = model.num_timesteps
-        before = now - model.config.training.envs if last is None or last > now else last
+        now, training = model.num_timesteps, model.config.training
+        # Before the first call: one step of all environments, or on the device at most one log interval.
+        at_once = training.envs if training.device_env is None else max(training.envs, training.log_every)
+        before = max(0, now - at_once) if last is None or last > now else last
         last = now
         if now // every > before // every:
             act(model)

@@ -94,6 +94,10 @@ def test_actions_go_to_the_environment_and_back(pendulum):
         ({"rewards": np.zeros((5, 1))}, r"rewards must have one number per step, .* got shape \(5, 1\)"),
         ({"rewards": np.zeros(0)}, r"at least one, got shape \(0,\)"),
         ({"truncated": np.array(False)}, "does not say how it ended: terminated or truncated must be true"),
+        (
+            {"terminated": np.array(True), "truncated": np.array([True, False, False, False, False])},
+            "truncated is true at step 0 of 5: every episode must be by itself",
+        ),
         ({"truncated": np.array(1.0)}, r"truncated must be one bool, or 5 of them .* got float64 \(\)"),
         ({"terminated": np.zeros(4, bool)}, r"terminated must be one bool, .* got bool \(4,\)"),
         (

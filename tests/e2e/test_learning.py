@@ -1,6 +1,7 @@
 """``Model.learn`` as a run: environments as objects, evaluation, callbacks, runs that go on."""
 
 import json
+from dataclasses import replace
 
 import gymnasium
 import jax
@@ -11,6 +12,7 @@ import fewstep
 from fewstep import callbacks
 from fewstep.algos.sac import SACConfig
 from fewstep.cli import main
+from fewstep.config import TrainingConfig
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs.metrics import read_rows
 from fewstep.training import state_io
@@ -247,6 +249,64 @@ def test_the_ready_ones(tmp_path):
         callbacks.checkpoint_every(0, tmp_path)
 
 
+def test_each_evaluation_is_noticed_once(tmp_path):
+    """Also those before the first step, on recorded data, and the first one of another model."""
+    saved, names = [], ("sample", "mode")
+    models = [tiny("toy/multigoal") for _ in range(2)]
+    for model in models:
+        model.save = lambda path: saved.append(path)
+    best = callbacks.keep_best(tmp_path / "best").evaluation
+    for model, updates, value in ((0, 10, 1.0), (0, 20, 2.0), (0, 30, 1.5), (1, 30, 3.0)):
+        for name in names:
+            row = {"env_steps": 0, "updates": updates, "actions": name}
+            best(models[model], row | {"returns": [value if name == "sample" else 9.0]})
+    assert len(saved) == 3
+
+
+def test_nothing_is_due_before_the_first_step(tmp_path):
+    class Model:
+        def __init__(self, steps, **training):
+            self.num_timesteps, self.saved = steps, []
+            self.config = SACConfig.__new__(SACConfig)
+            object.__setattr__(self.config, "training", TrainingConfig(**training))
+
+        def save(self, path, replay):
+            self.saved.append(path.name)
+
+    offline = Model(0)
+    every = callbacks.checkpoint_every(700, tmp_path).step
+    every(offline)
+    assert not offline.saved
+    device = Model(1000, device_env="brax/ant", log_every=1000)  # the first dispatch
+    callbacks.checkpoint_every(700, tmp_path).step(device)
+    assert device.saved == ["step-000001000"]
+
+
+def test_playing_elsewhere_leaves_an_object_alone():
+    resets = []
+
+    class Counted(gymnasium.Wrapper):
+        def reset(self, **named):
+            resets.append(named)
+            return super().reset(**named)
+
+    model = tiny(Counted(pendulum())).learn(45)
+    before = len(resets)
+    model.evaluate(1, env=pendulum)
+    model.evaluate(1, env=pendulum())
+    assert len(resets) == before
+    model.evaluate(1)
+    assert len(resets) > before
+
+
+def test_an_object_is_stepped_as_it_is_whatever_its_name():
+    env = pendulum()
+    env.unwrapped.spec = replace(env.unwrapped.spec, id="gymnax/Pendulum-v1")
+    config = tiny(env).config
+    assert config.env == "object/gymnax/Pendulum-v1"
+    assert config.training.device_env is None
+
+
 def test_a_film_every_so_many_steps(tmp_path):
     pytest.importorskip("imageio")
 
@@ -293,8 +353,10 @@ def test_a_replay_buffer_by_itself(tmp_path):
     assert len(theirs["reward"]) == 60
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
     seen = []
+    assert other._trainer.warm_up_action() is None  # what was loaded counts towards learning_starts
+    assert other._trainer.first_update()[0] == 0
     other.learn(5, seen.append)
-    assert seen[-1]["updates"] == 5  # what was loaded counts towards learning_starts
+    assert seen[-1]["updates"] == 5
     with pytest.raises(UsageError, match="is not a saved replay buffer"):
         model.save_replay(tmp_path)
     with pytest.raises(UsageError, match="is not a saved model"):
@@ -306,6 +368,15 @@ def test_a_replay_buffer_that_does_not_fit_is_refused(tmp_path):
     tiny("toy/multigoal").learn(30).save_replay(tmp_path / "replay")
     with pytest.raises(FewstepError, match="saved replay field"):
         tiny("Pendulum-v1").load_replay(tmp_path / "replay")
+
+    def several(envs):
+        small = {"actor.hidden": [8], "critic.hidden": [8], "replay.n_step": 3, "training.envs": envs}
+        return fewstep.SAC("toy/multigoal", preset="small", **FAST, **small)
+
+    several(2).learn(30).save_replay(tmp_path / "two")
+    several(2).load_replay(tmp_path / "two")
+    with pytest.raises(FewstepError, match=r"is of 2 environments .* it needs training.envs=2, here it is 1"):
+        several(1).load_replay(tmp_path / "two")
     with pytest.raises(UsageError, match="learns from its own steps alone"):
         fewstep.PPO("toy/bandit").load_replay(tmp_path / "replay")
     with pytest.raises(UsageError, match="keeps something of its own for every transition"):

@@ -326,4 +326,4 @@ def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
 def test_a_run_too_short_to_learn_says_so(tmp_path):
     assert train(tmp_path / "run", steps=40) == 0
     text = (tmp_path / "run" / "log.txt").read_text()
-    assert "no update will happen: replay.learning_starts is 50 of 40 steps" in text
+    assert "no update will happen: the first could be at step 50 of 40 (replay.learning_starts)" in text

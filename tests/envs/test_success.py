@@ -32,6 +32,7 @@ def info_env(*infos):
         ({"is_success": np.float32(0)}, 0),
         ({"success": "yes", "is_success": False}, 0),
         ({"success": None}, NAN),
+        ({"success": NAN}, NAN),
         ({"success": np.array([True])}, NAN),
         ({}, NAN),
         (None, NAN),

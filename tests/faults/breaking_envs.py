@@ -5,6 +5,7 @@ With ``BREAKS_ONCE=PATH`` in the environment only the first life does; PATH then
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -56,5 +57,23 @@ class Breaking(gymnasium.Env):
             raise RuntimeError(f"jax is {'there' if 'jax' in sys.modules else 'absent'}")
 
 
+class Starts(Breaking):
+    """It has a program running, as a simulator has a server, and ends it in ``close``.
+
+    ``STARTED`` is a file for the program's process number and, once ``close`` has been called, "closed".
+    """
+
+    def __init__(self, how="Exits"):
+        super().__init__(how)
+        self.program = subprocess.Popen(["sleep", "1000"])
+        Path(os.environ["STARTED"]).write_text(str(self.program.pid))
+
+    def close(self):
+        self.program.kill()
+        self.program.wait()
+        Path(os.environ["STARTED"]).write_text("closed")
+
+
+gymnasium.register("Starts-v0", entry_point=Starts)
 for _how in ("Raises", "Hangs", "Exits", "Killed", "ImportsJax"):
     gymnasium.register(f"{_how}-v0", entry_point=Breaking, kwargs={"how": _how})

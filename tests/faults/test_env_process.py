@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -112,6 +113,43 @@ def test_processes_end_with_a_trainer_that_is_killed(tmp_path):
     running.kill()
     running.communicate(timeout=60)
     assert happens(lambda: not alive(worker))
+
+
+def test_an_environment_is_closed_and_what_it_started_ends_with_its_process(tmp_path, monkeypatch):
+    started = tmp_path / "started"
+    monkeypatch.setenv("STARTED", str(started))
+    closed = envs.make(f"{BREAKING}:Starts-v0", watch=envs.Supervision())
+    program = int(started.read_text())
+    closed.close()
+    assert started.read_text() == "closed"
+    assert gone(program)
+
+    broken = envs.make(f"{BREAKING}:Starts-v0", watch=envs.Supervision())
+    program = int(started.read_text())
+    with pytest.raises(FewstepError, match="exited with status 3"):  # without a word to its program
+        walk(broken, 130)
+    assert happens(lambda: gone(program))
+    broken.close()
+
+
+def gone(pid):
+    """Not there, or waiting to be reaped by whoever has adopted it."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_process_does_not_end_with_the_thread_that_started_it():
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(envs.make("Pendulum-v1", watch=envs.Supervision())), daemon=True
+    )
+    thread.start()
+    thread.join()
+    made[0].reset([0])
+    made[0].close()
 
 
 def happens(condition):

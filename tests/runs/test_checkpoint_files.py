@@ -199,3 +199,12 @@ def test_the_manifest_covers_every_file(root):
     folder = save(root, 1)
     listed = set(json.loads((folder / "manifest.json").read_text()))
     assert listed == {path.name for path in folder.iterdir()} - {"manifest.json"}
+
+
+def test_the_newest_has_the_most_steps_however_many_digits_they_have(root):
+    for steps in (999_000_000, 1_000_000_000, 1_001_000_000):
+        save(root, steps)
+    (root / "000000100 (copy)").mkdir()
+    assert checkpoint.newest_step(root) == 1_001_000_000
+    assert checkpoint.load_newest(root, warn=pytest.fail).env_steps == 1_001_000_000
+    assert visible(root) == ["000000100 (copy)", "1000000000", "1001000000"]

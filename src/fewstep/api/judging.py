@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 
 from fewstep import envs, foreign
@@ -32,7 +33,7 @@ def evaluate(
     beside = trainer.envs if lent is None else None
     evaluator = Evaluator.of(config, trainer.algorithm, judged, beside, elsewhere)
     try:
-        with _left_as_it_was(lent), nullcontext() if elsewhere else trainer.lent() as shared:
+        with _left_as_it_was(lent, own, other), nullcontext() if elsewhere else trainer.lent() as shared:
             row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]
     finally:
         evaluator.close()
@@ -41,21 +42,35 @@ def evaluate(
     return np.array(row["returns"]), np.array(row["lengths"])
 
 
-def record(trainer: AnyTrainer, seed: int, lent: Trainer | None, env: envs.Given, path: Path) -> float:
-    """Film an episode on ``env``; gives its return."""
+def record(
+    trainer: AnyTrainer,
+    seed: int,
+    lent: Trainer | None,
+    own: envs.Given,
+    other: envs.Given | None,
+    path: Path,
+) -> float:
+    """Film an episode on ``other``, or on ``own``, that of training; gives its return."""
     algorithm, training = trainer.algorithm, trainer.config.training
     mode = algorithm.native(trainer.config.algorithm)
     limits = (training.max_episode_steps, training.action_repeat, training.eval_max_steps)
-    with _left_as_it_was(lent):
-        played = video.record(saved_policy.of(trainer), path, mode, seed, *limits, env=env)
+    judged = own if other is None else other
+    with _left_as_it_was(lent, own, other):
+        played = video.record(saved_policy.of(trainer), path, mode, seed, *limits, env=judged)
     return float(played.returns[0])
 
 
 @contextmanager
-def _left_as_it_was(lent: Trainer | None) -> Generator[None]:
+def _left_as_it_was(lent: Trainer | None, own: envs.Given, other: envs.Given | None) -> Generator[None]:
     """Whatever is played on the environments of training meanwhile, their episodes then go on."""
     try:
         yield
     finally:
-        if lent is not None:
+        if lent is not None and (other is None or _overlap(own, other)):
             lent.take_back()
+
+
+def _overlap(own: envs.Given, other: envs.Given) -> bool:
+    """Whether an environment of ``own`` is in ``other``, whatever is wrapped around it."""
+    objects = [one.unwrapped for one in envs.several(other) if isinstance(one, gymnasium.Env)]
+    return any(one.unwrapped is each for one in envs.several(own) for each in objects)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fewstep import config as configs
-from fewstep import envs, habits
+from fewstep import envs, foreign, habits
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
 from fewstep.api import judging, settled
@@ -271,8 +271,8 @@ class Model:
         Raises:
             UsageError: the environment cannot be drawn, or the path or a package is missing.
         """
-        judged = self._env if env is None else env
-        return judging.record(self._trainer, self._seed(seed), self._lent, judged, saved_model.path_of(path))
+        to = saved_model.path_of(path)
+        return judging.record(self._trainer, self._seed(seed), self._lent, self._env, env, to)
 
     def _seed(self, given: int | None) -> int:
         return self.config.seed if given is None else configs.seed_of(given)
@@ -328,7 +328,8 @@ class Model:
                 environment needs it.
 
         Raises:
-            UsageError: the path is neither, or is of another algorithm than this class, or needs ``env``.
+            UsageError: the path is neither, or is of another algorithm than this class, or needs ``env``, or
+                learns on a task on the device, which ``env`` is not.
             FewstepError: its checkpoint is damaged, or does not fit ``env``.
         """
         habits.refuse_arguments("load", unknown)
@@ -342,8 +343,10 @@ class Model:
         if saved is None:
             advice = "it holds a policy alone, which `fewstep evaluate` and `fewstep export` take"
             raise FewstepError(f"{path} has no checkpoint" + (f": {advice}" if run.policy.is_dir() else ""))
+        for line in damaged:
+            foreign.tell(line)
         if env is not None:
-            config = settled.fitted(replace(config, env=envs.name_of(env)), env)
+            config = settled.moved(config, env)
             saved.meta["env"] = config.env
         model = cls.__new__(cls)
         model._set_up(config, algorithm, config.env if env is None else env)

@@ -35,10 +35,27 @@ def config(
         flat = settings.flatten(own) | flat
     if count > 1 or envs.is_lent(env):
         flat.setdefault("training.envs", count)
-    # A preset has sections for ids; an environment is asked for its own.
+    # A preset has sections for ids; an environment is asked for its own, and stepped as it is.
     kind = name.removeprefix(OBJECT)
+    if kind != name:
+        flat.setdefault("training.device_env", None)
     resolved = configs.resolve(algo, algorithm.config, kind, seed=seed, preset=preset, overrides=flat)
     return fitted(replace(resolved, env=name), env)
+
+
+def moved(config: RunConfig, env: envs.Given) -> RunConfig:
+    """``config`` of a saved model, to go on with ``env``.
+
+    Raises:
+        UsageError: the model learns on a task on the device, and ``env`` is not that one.
+    """
+    name, task = envs.name_of(env), config.training.device_env
+    if task is not None and name != config.env:
+        raise UsageError(
+            f"the model learns on the device, on training.device_env = {task!r} for {config.env}: it cannot "
+            f"go on with {name}; model.evaluate(env=...) plays it on another environment"
+        )
+    return fitted(replace(config, env=name), env)
 
 
 def fitted(config: RunConfig, env: envs.Given) -> RunConfig:

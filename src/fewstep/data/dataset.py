@@ -104,7 +104,8 @@ def _checked(episode: Episode, interface: Interface) -> Transition:
         raise UsageError(f"rewards must have one number per step, at least one, got shape {rewards.shape}")
     count = len(rewards)
     terminated = _ends("terminated", episode.terminated, count)
-    if not (terminated or _ends("truncated", episode.truncated, count)):
+    truncated = _ends("truncated", episode.truncated, count)
+    if not (terminated or truncated):
         raise UsageError("it does not say how it ended: terminated or truncated must be true at its end")
     obs, action = interface.flat_rows(episode.observations), interface.from_env(episode.actions)
     for field, rows, wanted in (("observations", obs, count + 1), ("actions", action, count)):

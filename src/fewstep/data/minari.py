@@ -21,14 +21,17 @@ def read(name: str) -> Iterator[tuple[str, Episode]]:
         minari: Any = importlib.import_module("minari")
     except ImportError as error:
         raise UsageError("minari is not installed; pip install 'fewstep[data]'") from error
-    try:
-        dataset = minari.load_dataset(name)
-    except Exception as error:  # whatever its storage raises
-        raise UsageError(
-            f"minari cannot open {name!r}: {brief(error).rstrip('.')}; `minari download {name}` fetches one "
-            "that is published"
-        ) from error
-    for episode in dataset.iterate_episodes():
+    try:  # whatever its storage raises
+        episodes = iter(minari.load_dataset(name).iterate_episodes())
+    except Exception as error:
+        raise _unreadable(name, error) from error
+    while True:
+        try:
+            episode = next(episodes, None)
+        except Exception as error:
+            raise _unreadable(name, error) from error
+        if episode is None:
+            return
         yield (
             f"{PREFIX}{name}, episode {episode.id}",
             Episode(
@@ -39,3 +42,10 @@ def read(name: str) -> Iterator[tuple[str, Episode]]:
                 episode.truncations,
             ),
         )
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"minari cannot open {name!r}: {brief(error).rstrip('.')}; `minari download {name}` fetches one that "
+        "is published"
+    )

@@ -18,7 +18,7 @@ def success_of(info: Any) -> float:
     for key in ("success", "is_success") if isinstance(info, dict) else ():
         value = info.get(key)
         if isinstance(value, bool | np.bool_ | int | float | np.number):
-            return float(bool(value))
+            return NOT_SAID if np.isnan(value) else float(bool(value))
     return NOT_SAID
 
 

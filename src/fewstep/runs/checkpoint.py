@@ -159,7 +159,8 @@ def _sweep(root: Path) -> None:
 
 def _folders(root: Path) -> list[Path]:
     """Checkpoint folders, oldest first, damaged ones included."""
-    return sorted(path for path in root.glob("[0-9]*") if path.is_dir())
+    found = (path for path in root.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def newest_step(root: Path) -> int | None:

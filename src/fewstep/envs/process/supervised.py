@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +27,8 @@ from fewstep.errors import FewstepError, NonFiniteError, UsageError
 _ERRORS = {kind.__name__: kind for kind in (FewstepError, NonFiniteError, UsageError)}
 START_SECONDS = 120.0
 """For importing and building, on top of the time limit of a request."""
+CLOSE_SECONDS = 5.0
+"""For ``close`` of the environments of a process."""
 
 
 @dataclass
@@ -63,8 +67,10 @@ class Process:
     def _start(self) -> None:
         self._end, theirs = socket.socketpair()
         path = os.pathsep.join(part or self._folder for part in sys.path)
+        tied = ["tied"] if threading.current_thread() is threading.main_thread() else []
+        self._running = True
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fewstep.envs.process.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "fewstep.envs.process.worker", str(theirs.fileno()), *tied],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
@@ -113,7 +119,7 @@ class Process:
             action = np.array2string(np.frombuffer(body, np.float32), precision=4, threshold=12)
             last = f", action in [-1, 1]: {action}" if body else ""
             message = f"the process of {place} {how}{last}".replace("\n", "")
-            self.close()
+            self.close(0.0 if late else CLOSE_SECONDS)
             if self._watch.restarts < 1 or more_seconds:
                 raise FewstepError(message) from None
             self._watch.restarts -= 1
@@ -130,14 +136,18 @@ class Process:
             f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         )
 
-    def close(self) -> None:
-        """End the process; may be called twice."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End the process, which may take so long to close its environments, and what they have left running;
+        may be called twice."""
         self._end.close()
-        try:
-            self._process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if not self._running:
+            return
+        self._running = False
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        with suppress(ProcessLookupError):  # it leads a session of its own
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 class RemoteAdapter:

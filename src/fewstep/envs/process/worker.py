@@ -1,4 +1,4 @@
-"""The process that supervised environments live in: ``python -m fewstep.envs.process.worker FD``.
+"""The process that supervised environments live in: ``python -m fewstep.envs.process.worker FD [tied]``.
 
 It is started fresh, never forked, and never imports jax. It builds its environments from their id, answers
 one request after another on the socket that it inherits, and ends when the other end does.
@@ -24,18 +24,24 @@ from fewstep.foreign import brief
 
 def main() -> None:
     """Serve until the socket closes."""
-    _end_with_parent()
+    if "tied" in sys.argv[2:]:
+        _end_with_parent()
     with socket.socket(fileno=int(sys.argv[1])) as end, suppress(wire.Gone):
         order, _ = wire.receive(end)
         adapters = _answered(end, lambda: _build(end, order))
-        while adapters is not None:
-            head, body = wire.receive(end)
-            adapter = adapters[head["at"]]
-            _answered(end, lambda a=adapter, h=head, b=body: _do(end, a, h, b))
+        try:
+            while adapters is not None:
+                head, body = wire.receive(end)
+                adapter = adapters[head["at"]]
+                _answered(end, lambda a=adapter, h=head, b=body: _do(end, a, h, b))
+        finally:
+            for adapter in adapters or ():
+                adapter.close()  # also ends what an environment has started
 
 
 def _end_with_parent() -> None:
-    """Die with the process that trains, also when it is killed while an environment hangs (Linux)."""
+    """Die with the thread that started this process, also when it is killed while an environment hangs
+    (Linux). That thread must be the one that its process ends with."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
