@@ -37,6 +37,20 @@ def file(tmp_path):
     return write(tmp_path / "theirs.csv", *rows)
 
 
+def test_two_files_of_one_name_are_told_apart_and_a_mark_of_their_order_is_no_text(tmp_path):
+    """Spreadsheets begin a file with it."""
+    run = make(tmp_path / "run", Made(env="HalfCheetah-v4"))
+    files = [tmp_path / "a" / "c.csv", tmp_path / "b" / "c.csv"]
+    for at, file in enumerate(files):
+        file.parent.mkdir()
+        rows = [f"A,HalfCheetah-v4,0,avg_return,{step},{step + at}" for step in (0, 2000, 4000)]
+        file.write_text("\n".join(["\ufeff" + HEAD, *rows]) + "\n", encoding="utf-8")
+    out = tmp_path / "report.html"
+    against = [word for file in files for word in ("--against", str(file))]
+    assert main(["report", str(run), "--out", str(out), *against]) == 0
+    assert all(f"A ({file})" in out.read_text() for file in files)
+
+
 def test_returns_by_experiment_task_and_seed(file):
     found = read_curves(file)
     assert set(found.curves) == {"A", "B"}

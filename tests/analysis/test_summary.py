@@ -117,6 +117,21 @@ def test_runs_are_never_mixed_over_environments_versions_or_settings(tmp_path):
     assert [run.seed for run in first[0].runs] == ["0", "1"]
 
 
+def test_any_number_of_variants_have_names_of_their_own():
+    """Searches have as many as they have trials."""
+    settings = [{"a_setting_with_a_long_name": i, "and_another_such": -i} for i in range(80)]
+    labels = summary.label(["sac"] * len(settings), settings)
+    assert labels[:2] + labels[25:28] + labels[-1:] == [
+        "sac A",
+        "sac B",
+        "sac Z",
+        "sac AA",
+        "sac AB",
+        "sac CB",
+    ]
+    assert len(set(labels)) == len(labels)
+
+
 def test_words():
     values = (-1234.5, 12.34, 1.234, 0.01234, 0.26, 1e-7, 0.0, -0.0, 3.0, 2e13, np.nan)
     spoken = ["−1,234", "12.3", "1.23", "0.0123", "0.260", "1.00e−07", "0", "0", "3", "2.00e+13", "–"]

@@ -9,7 +9,7 @@ from fewstep.algos import registry
 from fewstep.config import resolve
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint
-from fewstep.training.collect.experience import Rollouts
+from fewstep.training.collect.rollouts import Rollouts
 from fewstep.training.trainer import Trainer
 from fewstep.types import Rollout, Spec
 from tests.e2e.helpers import one_line, rows, without_clock

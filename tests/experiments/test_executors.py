@@ -113,8 +113,11 @@ def test_gpus_that_are_not_there(tmp_path, monkeypatch):
     for name in ("nvidia0", "nvidia1", "nvidiactl"):
         (tmp_path / "dev" / name).touch()
     assert local.gpus() == ["0", "1"]
-    with pytest.raises(UsageError, match=r"gpus_per_job must be a whole number or at most 1, got 1\.5"):
-        spec.resources_of({"gpus_per_job": 1.5}, "it.toml: resources")
+    for gpus in (1.5, 1e-320, 1e9):
+        with pytest.raises(UsageError, match=r"gpus_per_job must be a whole number or a share of one GPU"):
+            spec.resources_of({"gpus_per_job": gpus}, "it.toml: resources")
+    with pytest.raises(UsageError, match=r"\[resources\.local\] takes no settings, got partition"):
+        local.LocalExecutor(spec.resources_of({"local": {"partition": "a"}}, "it.toml"), tmp_path)
 
 
 def test_runs_that_share_a_gpu_share_its_memory(monkeypatch):

@@ -1,6 +1,7 @@
 """What is kept of a finished run, and that an experiment elsewhere goes on from it."""
 
 import json
+import os
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -173,3 +174,63 @@ def test_an_experiment_makes_no_run_that_another_has_made(tmp_path, monkeypatch,
     assert main([*asked[:4], "--known", "nowhere"]) == 0  # all is on record: nothing is looked for
     assert main(["experiment", "it.toml", "--records", "new", "--known", "nowhere"]) == 2
     assert "nowhere is no folder" in capsys.readouterr().err
+
+
+def test_records_that_cannot_be_written_are_noticed_before_the_first_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write to .*file: File exists; choose another --records"):
+        Records(tmp_path / "runs", tmp_path / "file").prepare()
+
+
+def test_what_a_killed_recording_left_goes(tmp_path):
+    old, new = (tmp_path / "keep/toy_bandit/sac" / f".seed-{name}.tmp" for name in ("0.abc", "1.def"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    Records(tmp_path / "runs", tmp_path / "keep").prepare()
+    assert not old.exists()
+    assert new.exists()
+
+
+@pytest.mark.parametrize("provenance", [None, "{}", "[", "5"])
+def test_a_run_without_its_provenance_is_named(provenance, tmp_path):
+    first, _ = jobs_of(tmp_path / "runs")
+    finish(first)
+    file = RunDir(first.path).provenance
+    file.unlink()
+    if provenance is not None:
+        file.write_text(provenance)
+    with pytest.raises(UsageError, match=r"seed-0 cannot be recorded: its provenance\.json is missing or"):
+        Records(tmp_path / "runs", tmp_path / "keep").take([Tracked(first, Standing.FINISHED)])
+
+
+def test_known_folders_may_hold_what_cannot_be_read(tmp_path):
+    first, _ = jobs_of(tmp_path / "runs")
+    finish(first)
+    strange = tmp_path / "runs/other/sac/seed-9"
+    strange.mkdir(parents=True)
+    (strange / "config.toml").write_bytes(b"\xff")
+    records = Records(tmp_path / "again", tmp_path / "keep", [tmp_path / "runs"])
+    assert records.twin(jobs_of(tmp_path / "again")[0]) == first.path
+
+
+def test_only_the_return_of_random_actions_comes_along(tmp_path):
+    first, _ = jobs_of(tmp_path / "runs")
+    finish(first)
+    for name in ("random_return.json", "secret.json"):
+        (tmp_path / "runs/toy_bandit" / name).write_text("{}")
+    Records(tmp_path / "runs", tmp_path / "keep").adopt(first, first.path)
+    assert [file.name for file in (tmp_path / "keep/toy_bandit").glob("*.json")] == ["random_return.json"]
+
+
+def test_a_run_killed_in_its_first_moment_stops_nothing(tmp_path):
+    first, _ = jobs_of(tmp_path / "runs")
+    first.path.mkdir(parents=True)
+    for name in ("provenance.json", ".lock", ".config.toml.123.tmp"):
+        (first.path / name).write_text("")
+    plan.refuse_other(first, first.path)
+    RunDir.create(first.path, first.config.to_toml())
+    (first.path / "config.toml").unlink()
+    (first.path / "mine.txt").write_text("")
+    with pytest.raises(UsageError, match="exists and is not a run"):
+        plan.refuse_other(first, first.path)

@@ -1,5 +1,7 @@
 """The scheduler with an executor that only pretends, and the local one with real processes."""
 
+import io
+import json
 import os
 import signal
 import time
@@ -7,11 +9,13 @@ import tomllib
 from dataclasses import dataclass, field
 
 import pytest
+from rich.console import Console
 
 from fewstep.errors import UsageError
 from fewstep.experiments import local, plan, schedule, spec
+from fewstep.experiments.display import Display
 from fewstep.experiments.schedule import Standing
-from fewstep.experiments.status import is_finished, progress
+from fewstep.experiments.status import is_finished, last_row, progress
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from tests.e2e.helpers import process
@@ -228,3 +232,64 @@ def test_progress_is_read_from_the_rows(tmp_path):
     RunDir(job.path).evaluations.write_text('{"env_steps": 20, "returns": [1.0, 3.0]}\n')
     found = progress(job)
     assert (found.env_steps, found.steps_per_second, found.last_return) == (20, 5.0, 2.0)
+
+
+def test_the_last_row_is_found_however_long_it_is(tmp_path):
+    file = tmp_path / "evaluations.jsonl"
+    row = {"env_steps": 7, "returns": [0.123456789] * 30_000}
+    file.write_text('{"env_steps": 6}\n' + json.dumps(row) + "\n5\n[1]\n" + "[" * 100_000 + '\n{"env_st')
+    assert last_row(file) == row
+    file.write_text("no row\n" * 20_000)
+    assert last_row(file) == {}
+
+
+def test_a_run_that_another_process_has_begun_first_has_not_failed(tmp_path):
+    """Between the start of a run and its lock are seconds in which two schedulers may both start it."""
+    jobs, locks = jobs_of(tmp_path)[:1], []
+
+    class Loses(Pretended):
+        def exit_status(self):
+            if not locks:
+                finish(self.job)
+                RunDir(self.job.path).checkpoints.rename(tmp_path / "hidden")
+                locks.append(RunDir(self.job.path).locked())
+                locks[0].__enter__()
+            return 1
+
+    class Slow(Executor):
+        def start(self, job):
+            self.started.append(Loses(job, 3, True))
+            return self.started[-1]
+
+    looks = iter(range(100))
+
+    def check():
+        if next(looks) == 5:
+            (tmp_path / "hidden").rename(RunDir(jobs[0].path).checkpoints)
+            locks[0].__exit__(None, None, None)
+
+    executor = Slow()
+    (entry,), seen = run(jobs, executor, check)
+    assert entry.standing is Standing.FINISHED
+    assert [Standing.ELSEWHERE] in seen
+    assert len(executor.started) == 1
+
+
+def test_runs_are_waited_for_also_where_what_is_finished_cannot_be_recorded(tmp_path):
+    executor, jobs = Executor(), jobs_of(tmp_path)
+    finish(jobs[0])
+
+    def observe(entries):
+        raise UsageError("cannot write")
+
+    with pytest.raises(UsageError, match="cannot write"):
+        schedule.run(jobs, executor, observe, lambda: None, sleep=lambda _: None)
+    assert [(one.job, one.stopped) for one in executor.started] == [(jobs[1], True), (jobs[2], True)]
+
+
+def test_a_message_is_no_markup(tmp_path):
+    message = "cannot place [/gpu:0] of [batch, 3]"
+    entry = schedule.Tracked(jobs_of(tmp_path)[0], Standing.FAILED, message)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(Display(1)._table([entry]))
+    assert message in console.export_text()

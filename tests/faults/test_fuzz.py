@@ -182,7 +182,7 @@ def test_a_half_written_link_is_replaced_and_not_followed(tmp_path):
 
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    os.symlink(victim, tmp_path / ".file.tmp")
+    os.symlink(victim, tmp_path / f".file.{os.getpid()}.tmp")
     write_text(tmp_path / "file", "text")
     assert victim.read_text() == "precious"
     assert (tmp_path / "file").read_text() == "text"

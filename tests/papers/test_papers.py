@@ -1,6 +1,7 @@
 """The papers' figures: every file is an experiment at every scale; what drawings and tables say."""
 
 import csv
+import re
 
 import pytest
 from matplotlib.figure import Figure
@@ -81,6 +82,16 @@ def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, 
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 0
     assert (out / f"{name}.svg").read_bytes() == before
 
+    *_, (file, last) = ((file, file.read_text()) for file in sorted(out.glob("*/*/seed-*/evaluations.jsonl")))
+    file.write_text(last.replace(f'"env_steps": {catalogue.TINY_STEPS},', '"env_steps": 3,'))
+    assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 0
+    assert f"evaluated at 3 of {catalogue.TINY_STEPS} steps" in capsys.readouterr().err
+    assert "Unfinished runs are left out" in (out / f"{name}.md").read_text()
+    config = file.with_name("config.toml")
+    config.write_text(re.sub(r"(?m)^discount = .*", "discount = 0.5", config.read_text(), count=1))
+    assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 2
+    assert "holds a run of another configuration" in capsys.readouterr().err
+
 
 @few(("paper", "name"), sorted(COMPUTED, reverse=True), keep=1)
 def test_every_computed_item_draws_at_the_smallest_scale(paper, name, tmp_path, capsys):
@@ -144,10 +155,12 @@ def test_each_drawing(draw, runs, tmp_path):
     item = dataclasses.replace(
         catalogue.item("smfp", "critic-reduce"), draw=draw, metrics=("critic/loss", "actor/loss")
     )
-    svg, _, text = figure.write(item, "small", runs, tmp_path / "drawn")
+    left_out = ["sac Hopper-v4 seed 2, evaluated at 5 of 10 steps"]
+    svg, _, text = figure.write(item, "small", runs, left_out, tmp_path / "drawn")
     assert svg.read_text().startswith("<?xml")
     assert "4 runs" not in text.read_text()
     assert "from 8 runs at scale `small`, seeds 0 and 1" in text.read_text()
+    assert f"Unfinished runs are left out: {left_out[0]}." in text.read_text()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +197,7 @@ def test_bad_requests_are_one_line(tmp_path, capsys):
     assert main(["paper", "smfp", "candidate"]) == 2
     assert "did you mean 'candidates'" in capsys.readouterr().err
     assert main(["paper", "smfp", "sigma", "--scale", "tiny", "--draw", "--out", str(tmp_path)]) == 2
-    assert "no run of smfp sigma has an evaluation yet" in capsys.readouterr().err
+    assert "no run of smfp sigma is finished yet" in capsys.readouterr().err
 
 
 def test_the_list_names_every_item(capsys):

@@ -30,6 +30,7 @@ def test_the_file_says_it_all():
         ("", {"trails": 3}, ["unknown key 'trails'", "did you mean 'trials'?"]),
         ("", {"envs": ["toy/bandit"]}, ["unknown key 'envs'", "did you mean 'env'?"]),
         ("", {"env": ["toy/bandit"]}, ["env must be an environment id"]),
+        ("", {"env": "toy/bandito"}, ["unknown environment 'toy/bandito'"]),
         ("", {"algo": "sacc"}, ["unknown algorithm 'sacc'", "'sac'"]),
         ("", {"trials": 0}, ["it.toml: trials must be at least 1, got 0"]),
         ("", {"batch": 0}, ["batch must be at least 1"]),

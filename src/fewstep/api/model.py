@@ -338,13 +338,10 @@ class Model:
         expected = getattr(cls, "algo", config.algo)
         if config.algo != expected:
             raise UsageError(f"{path} is of {config.algo!r}, not of {expected!r}; fewstep.load opens any")
-        damaged: list[str] = []
-        saved = checkpoint.load_newest(run.checkpoints, warn=damaged.append)
+        saved = checkpoint.load_newest(run.checkpoints, warn=foreign.tell)
         if saved is None:
             advice = "it holds a policy alone, which `fewstep evaluate` and `fewstep export` take"
             raise FewstepError(f"{path} has no checkpoint" + (f": {advice}" if run.policy.is_dir() else ""))
-        for line in damaged:
-            foreign.tell(line)
         if env is not None:
             config = settled.moved(config, env)
             saved.meta["env"] = config.env

@@ -127,6 +127,8 @@ def carry_out(
         print(engine.preview(resources, logs, todo, most), end="")
         return 0
     assert executor is not None
+    if records:
+        records.prepare()
     for job in elsewhere:
         assert records is not None
         records.adopt(job, twins[job.path])

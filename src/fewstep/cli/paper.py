@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewstep.cli.common import rooted, whole
+from fewstep.cli.common import rooted, tell, whole
 from fewstep.cli.experiment import add_known
 from fewstep.papers.catalogue import SCALES
 
 if TYPE_CHECKING:
+    from fewstep.analysis.runs.reading import Run
     from fewstep.experiments.spec import Spec
     from fewstep.papers.catalogue import Item, Scale
 
@@ -41,8 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.item is None:
         return _list(arguments.paper)
-    from fewstep.analysis.runs.reading import read_run
-    from fewstep.experiments import plan, spec
+    from fewstep.experiments import spec
     from fewstep.papers import figure
 
     item = catalogue.item(arguments.paper, arguments.item)
@@ -56,16 +56,39 @@ def run(arguments: argparse.Namespace) -> int:
         status = _train(item, experiment, arguments, out)
         if arguments.dry_run:
             return status
-    roots = [arguments.records, out] if arguments.records else [out]
-    folders = {
-        job.path: found
-        for job in plan.expand(experiment, out)
-        for root in reversed(roots)
-        if (found := root / job.path.relative_to(out)).is_dir()
-    }
-    for path in figure.write(item, arguments.scale, [read_run(path) for path in folders.values()], out):
+    runs, left_out = _finished(experiment, out, arguments.records)
+    for line in left_out:
+        tell(f"left out: {line}")
+    for path in figure.write(item, arguments.scale, runs, left_out, out):
         print(path)
     return status
+
+
+def _finished(experiment: "Spec", out: Path, records: Path | None) -> "tuple[list[Run], list[str]]":
+    """The runs, or records of them, that reached their last step, and a line on each that has begun but not.
+
+    Raises:
+        UsageError: a folder holds a run of another configuration.
+    """
+    from fewstep.analysis.runs.reading import read_run
+    from fewstep.experiments import plan
+    from fewstep.experiments.records import evaluated
+
+    runs, left_out = [], []
+    for job in plan.expand(experiment, out):
+        places = [root / job.path.relative_to(out) for root in (records, out) if root is not None]
+        there = [place for place in places if place.is_dir()]
+        for place in there:
+            plan.refuse_other(job, place)
+        best = max(there, key=evaluated, default=None)
+        if best is None:
+            continue
+        steps, wanted = evaluated(best), job.config.training.steps
+        if steps >= wanted:
+            runs.append(read_run(best))
+        else:
+            left_out.append(f"{job.name}, evaluated at {steps:,} of {wanted:,} steps")
+    return runs, left_out
 
 
 def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out: Path) -> int:
@@ -101,7 +124,8 @@ def _compute(item: "Item", arguments: argparse.Namespace, out: Path) -> int:
     from fewstep.errors import UsageError
     from fewstep.papers import figure
 
-    given = [name for name in ("jobs", "records", "known", "draw") if getattr(arguments, name)]
+    options = ("jobs", "records", "known", "draw")
+    given = [name for name in options if getattr(arguments, name) not in (None, [], False)]
     if given:
         raise UsageError(f"{item.paper} {item.name} is computed and has no runs: leave out --{given[0]}")
     if arguments.dry_run:

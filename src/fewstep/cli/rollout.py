@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     seed_of(arguments.seed, "--seed")
     policy = deploy.load(arguments.policy, arguments.seed)
     about = policy.description
-    rate = arguments.rate or about.rate
+    rate = about.rate if arguments.rate is None else arguments.rate
     if rate is None:
         raise UsageError(f"{about.env} does not say how many steps a second has; give --rate")
     if not (0.0 < rate <= 1e5 and 0.0 < arguments.seconds <= 1e5):

@@ -32,6 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         name = "/".join(directory.path.resolve().parts[-3:])
         folder = arguments.out / name if arguments.out else directory.path / arguments.to
         sink = sinks.make(arguments.to, directory, folder, arguments.project)
-        sent = points.follow(directory, sink) if arguments.follow else points.fill(directory, sink)
-        print(f"{sent} points of {directory.path}: {sink.close()}")
+        try:
+            sent = points.follow(directory, sink) if arguments.follow else points.fill(directory, sink)
+        finally:  # Ctrl-C ends --follow, and what has been sent is known next time
+            closed = sink.close()
+        print(f"{sent} points of {directory.path}: {closed}")
     return 0

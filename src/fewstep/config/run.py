@@ -200,6 +200,11 @@ def from_toml(text: str, config_class: Callable[[str], type], source: str = "con
     return _build(head, cls, settings.checked(tree, known_settings(cls), source))
 
 
+def from_file(path: Path, config_class: Callable[[str], type]) -> RunConfig:
+    """Read the ``config.toml`` at ``path``. Raises UsageError if it cannot be read or is none."""
+    return from_toml(_text(path), config_class, str(path))
+
+
 def parse_toml(text: str, source: str) -> dict[str, Any]:
     """TOML tables, or a UsageError that names the file and the line."""
     try:
@@ -281,7 +286,11 @@ def _build(head: dict[str, Any], algorithm_config: type, flat: settings.Flat) ->
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    return parse_toml(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error

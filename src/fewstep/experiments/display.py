@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from fewstep.experiments.schedule import Standing, Tracked
 from fewstep.experiments.status import progress
@@ -68,7 +69,8 @@ class Display:
             table.add_column(column)
         for entry in entries:
             if entry.standing not in (Standing.WAITING, Standing.FINISHED):
-                table.add_row(entry.job.name, entry.standing.value, entry.message or _state(entry))
+                words = entry.message or _state(entry)
+                table.add_row(Text(entry.job.name), entry.standing.value, Text(words))  # no markup
         return table
 
 

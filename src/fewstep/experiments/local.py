@@ -28,6 +28,8 @@ class LocalExecutor:
     """
 
     def __init__(self, resources: Resources, logs: Path, jobs: int = 0) -> None:
+        if told := resources.options.get("local"):
+            raise UsageError(f"[resources.local] takes no settings, got {', '.join(told)}")
         self._cores = sorted(os.sched_getaffinity(0))
         self._each, self._gpus, self._logs = resources.cores_per_job, resources.gpus_per_job, logs
         given = resources.memory_gb_per_job

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from fewstep import envs
 from fewstep.algos import registry
-from fewstep.config import RunConfig, from_toml, resolve, settings
+from fewstep.config import RunConfig, from_file, resolve, settings
 from fewstep.errors import UsageError
 from fewstep.experiments.process import Work
 from fewstep.experiments.spec import Entry, Spec
+from fewstep.runs.layout import is_free
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def expand(spec: Spec, root: Path) -> list[Job]:
             directory below ``root`` that holds a run of another configuration.
     """
     for env, source in {env: entry.source for entry in reversed(spec.entries) for env in entry.envs}.items():
-        with _named(source):
-            envs.make(env, 1).close()
+        require_env(env, source)
     seeds = max(len(entry.seeds) for entry in spec.entries)
     jobs = [
         _job(entry, env, entry.seeds[index], root)
@@ -81,6 +81,12 @@ def expand(spec: Spec, root: Path) -> list[Job]:
     for job in jobs:
         refuse_other(job, job.path)
     return jobs
+
+
+def require_env(env: str, source: str) -> None:
+    """Raise UsageError unless the environment can be built; ``source`` is the place that names it."""
+    with _named(source):
+        envs.make(env, 1).close()
 
 
 def _job(entry: Entry, env: str, seed: int, root: Path) -> Job:
@@ -117,7 +123,7 @@ def refuse_other(job: Job, folder: Path) -> None:
     """
     path = folder / "config.toml"
     if not path.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_free(folder):
             raise UsageError(f"{folder} exists and is not a run; choose another folder")
         return
     there = config_of(path)
@@ -136,4 +142,4 @@ def refuse_other(job: Job, folder: Path) -> None:
 
 def config_of(path: Path) -> RunConfig:
     """The configuration in a run's ``config.toml``. Raises UsageError if it cannot be one."""
-    return from_toml(path.read_text(encoding="utf-8"), lambda name: registry.get(name).config, str(path))
+    return from_file(path, lambda name: registry.get(name).config)

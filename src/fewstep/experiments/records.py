@@ -8,10 +8,13 @@ configuration is the same: a run is a function of its configuration.
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from shlex import join, split
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 from fewstep.config import RunConfig
@@ -20,8 +23,11 @@ from fewstep.experiments import plan
 from fewstep.experiments.plan import Job
 from fewstep.experiments.schedule import Standing, Tracked
 from fewstep.experiments.status import last_row
-from fewstep.runs.files import replace_folder, write_text
-from fewstep.runs.layout import RunDir
+from fewstep.runs.files import read_json, replace_folder, write_text
+from fewstep.runs.layout import RANDOM_RETURN, RunDir
+
+LEFT_BEHIND = 3600.0
+"""Seconds after which an unfinished copy is no other process's that is still at it."""
 
 
 class Records:
@@ -39,6 +45,25 @@ class Records:
         self._known = known
         self._taken: set[Path] = set()
 
+    def prepare(self) -> None:
+        """Make the folder, and remove what recordings that were killed have left in it.
+
+        Raises:
+            UsageError: it cannot be written to.
+        """
+        try:
+            self._keep.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._keep):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {self._keep}: {error.strerror}; choose another --records"
+            ) from error
+        for left in self._keep.rglob(".seed-*.tmp*"):
+            with suppress(OSError):  # another process may be removing it
+                if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+                    shutil.rmtree(left)
+
     def path(self, job: Job) -> Path:
         """Where the job's record is or will be."""
         return self._keep / job.path.relative_to(self._root)
@@ -50,16 +75,16 @@ class Records:
             UsageError: the record is of another configuration, or of more steps.
         """
         plan.refuse_other(job, self.path(job))
-        return _evaluated(self.path(job)) >= job.config.training.steps
+        return evaluated(self.path(job)) >= job.config.training.steps
 
     def twin(self, job: Job) -> Path | None:
         """A finished run of exactly the job's configuration, steps and seed included, in the known folders.
 
         Raises:
-            UsageError: a known folder does not exist, or a configuration in it cannot be read.
+            UsageError: a known folder does not exist.
         """
         for config, folder in self._runs:
-            if config == job.config and _evaluated(folder) >= config.training.steps:
+            if config == job.config and evaluated(folder) >= config.training.steps:
                 return folder
         return None
 
@@ -83,23 +108,26 @@ class Records:
             if not folder.is_dir():
                 raise UsageError(f"{folder} is no folder; --known names folders with runs or records")
             for path in sorted(folder.rglob("seed-*/config.toml")):
-                found.append((plan.config_of(path), path.parent))
+                with suppress(UsageError):  # of an earlier fewstep, say: no run of today's is the same
+                    found.append((plan.config_of(path), path.parent))
         return found
 
     def _copy(self, job: Job, folder: Path) -> None:
         run, final = RunDir(folder), self.path(job)
+        told = _placeless(run.provenance, folder)
         # Of this process alone: another one with the same records may copy the same run at this moment.
         new = final.with_name(f".{final.name}.{uuid4().hex}.tmp")
         try:
             new.mkdir(parents=True)
             for file in (run.config, run.metrics, run.evaluations):
                 shutil.copyfile(file, new / file.name)
-            write_text(new / run.provenance.name, _placeless(run.provenance, folder))
+            write_text(new / run.provenance.name, told)
             aside = replace_folder(new, final)
             if aside is not None:
                 shutil.rmtree(aside)
-            for file in folder.parent.parent.glob("*.json"):  # the task's: the return of random actions
-                shutil.copyfile(file, final.parent.parent / file.name)
+            random = folder.parent.parent / RANDOM_RETURN
+            if random.is_file():
+                write_text(final.parent.parent / RANDOM_RETURN, random.read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self._keep}: {error.strerror}; choose another --records"
@@ -111,12 +139,18 @@ class Records:
 def _placeless(provenance: Path, folder: Path) -> str:
     """The provenance of the run in ``folder``, its command without the folder that the experiment had on this
     machine, or had before it was moved here."""
-    told = json.loads(provenance.read_text(encoding="utf-8"))
+    try:
+        told = read_json(provenance)
+        command = split(str(told["command"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"{folder} cannot be recorded: its provenance.json is missing or damaged ({error})"
+        ) from error
     place = folder.parts[-3:]
-    words = ["/".join(place) if Path(word).parts[-3:] == place else word for word in split(told["command"])]
+    words = ["/".join(place) if Path(word).parts[-3:] == place else word for word in command]
     return json.dumps(told | {"command": join(words)}, indent=1) + "\n"
 
 
-def _evaluated(folder: Path) -> int:
+def evaluated(folder: Path) -> int:
     """Environment steps at the last evaluation of a run or record, 0 without one."""
-    return int(last_row(RunDir(folder).evaluations).get("env_steps", 0))
+    return int(last_row(RunDir(folder).evaluations).get("env_steps") or 0)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -108,7 +109,8 @@ def run(
             running.stop()
         while active:
             _collect(entries, active, stopping=True)
-            observe(entries)
+            with suppress(Exception):  # what is raised already counts, and the runs are waited for
+                observe(entries)
             sleep(PAUSE)
         raise
 
@@ -124,9 +126,16 @@ def _collect(entries: Sequence[Tracked], active: dict[int, Running], stopping: b
             entry.standing = Standing.FINISHED
         elif stopping:
             entry.standing = Standing.STOPPED
+        elif _is_being_written(entry):  # another process was quicker to begin it
+            entry.standing = Standing.ELSEWHERE
         else:
             entry.standing = Standing.FAILED
             entry.message = running.last_words() or f"exit status {status}"
+
+
+def _is_being_written(entry: Tracked) -> bool:
+    run = RunDir(entry.job.path)
+    return run.config.exists() and run.is_locked()
 
 
 def _start(entries: Sequence[Tracked], active: dict[int, Running], executor: Executor) -> None:
@@ -140,8 +149,7 @@ def _start(entries: Sequence[Tracked], active: dict[int, Running], executor: Exe
 
 
 def _start_one(index: int, entry: Tracked, active: dict[int, Running], executor: Executor) -> None:
-    run = RunDir(entry.job.path)
-    if run.config.exists() and run.is_locked():
+    if _is_being_written(entry):
         entry.standing = Standing.ELSEWHERE
         return
     if entry.standing is Standing.ELSEWHERE:

@@ -179,8 +179,10 @@ def resources_of(table: Any, source: str) -> Resources:
         if name in table
     }
     gpus = given.get("gpus_per_job", 0.0)
-    if gpus > 1 and gpus != int(gpus):
-        raise UsageError(f"{source}: gpus_per_job must be a whole number or at most 1, got {gpus}")
+    if not (gpus in range(10_000) or 1e-3 <= gpus <= 1):
+        raise UsageError(
+            f"{source}: gpus_per_job must be a whole number or a share of one GPU, from 0.001, got {gpus}"
+        )
     executor = table.get("executor", "local")
     if not isinstance(executor, str) or executor not in executors.names():
         raise UsageError(f"{source}: {unknown('executor', str(executor), executors.names())}")

@@ -10,7 +10,7 @@ from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 
 TAIL = 65_536
-"""Bytes at the end of a file in which its last complete line is looked for."""
+"""Bytes at the end of a file in which its last complete line is looked for first."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,29 @@ def progress(job: Job) -> Progress:
     row, evaluation = last_row(run.metrics), last_row(run.evaluations)
     returns = evaluation.get("returns") or []
     return Progress(
-        int(row.get("env_steps", 0)),
+        int(row.get("env_steps") or 0),
         row.get("wall_env_steps_per_second"),
         sum(returns) / len(returns) if returns else None,
     )
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """The last complete JSON line, empty if there is none."""
+    """The last complete line that is a JSON object, empty if there is none."""
     try:
         with open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - TAIL))
-            lines = file.read().split(b"\n")
+            size, tail = file.seek(0, 2), TAIL
+            while True:
+                file.seek(max(0, size - tail))
+                lines = file.read().split(b"\n")
+                for line in reversed(lines[:-1] if tail >= size else lines[1:-1]):
+                    try:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError):
+                        continue
+                    if isinstance(row, dict):
+                        return row
+                if tail >= size:
+                    return {}
+                tail *= 2
     except OSError:
         return {}
-    for line in reversed(lines[:-1]):
-        try:
-            return json.loads(line)
-        except ValueError:
-            continue
-    return {}

@@ -84,7 +84,10 @@ def keep(run: Path, steps: int, obs: NDArray[np.float32]) -> None:
     drawn = [act(np.tile(one, (ACTIONS, 1)), place) for place, one in enumerate(obs)]
     path = sample_file(run, steps)
     path.parent.mkdir(exist_ok=True)
-    np.save(path, np.stack(drawn))
+    new = path.with_name(f".{path.name}")  # the name says that it is whole
+    with open(new, "wb") as file:
+        np.save(file, np.stack(drawn))
+    new.replace(path)
 
 
 def figure(shown: Sequence[tuple[str, Run]], width: float) -> Figure:

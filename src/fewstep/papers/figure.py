@@ -31,20 +31,19 @@ HEIGHT = 2.9
 """Of a panel with variants below it, in inches."""
 
 
-def write(item: Item, scale: str, runs: Sequence[Run], folder: Path) -> list[Path]:
+def write(item: Item, scale: str, runs: Sequence[Run], left_out: Sequence[str], folder: Path) -> list[Path]:
     """Draw an item from its runs, each in ``ENV/LABEL/seed-S``, and write ``NAME.svg``, ``NAME.csv``,
-    ``NAME.md``.
+    ``NAME.md``, which says what is ``left_out``.
 
     Raises:
-        UsageError: no run has an evaluation.
+        UsageError: there are no runs.
         FewstepError: ``folder`` cannot be written.
     """
-    kept = [run for run in runs if run.evaluations]
-    if not kept:
-        raise UsageError(f"no run of {item.paper} {item.name} has an evaluation yet")
+    if not runs:
+        raise UsageError(f"no run of {item.paper} {item.name} is finished yet")
     assert item.draw is not None
-    sheet, draw = table(item, kept), partial(DRAWINGS[item.draw], item, kept)
-    return _files(item, draw, page(item, scale, kept, sheet), sheet, folder)
+    sheet, draw = table(item, runs), partial(DRAWINGS[item.draw], item, runs)
+    return _files(item, draw, page(item, scale, runs, left_out, sheet), sheet, folder)
 
 
 def compute(item: Item, scale: Scale, folder: Path) -> list[Path]:
@@ -124,7 +123,7 @@ def _goals_reached(runs: Sequence[Run]) -> Estimate | None:
     return over_seeds([float((share >= 0.05).sum()) for share in shares]) if shares else None
 
 
-def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
+def page(item: Item, scale: str, runs: Sequence[Run], left_out: Sequence[str], sheet: Sheet) -> str:
     """The figure with its table and its words, as Markdown."""
     seeds = sorted({run.seed for run in runs}, key=int)
     versions = {
@@ -135,6 +134,8 @@ def page(item: Item, scale: str, runs: Sequence[Run], sheet: Sheet) -> str:
         f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, "
         f"seed{'s' if len(seeds) > 1 else ''} {listing(seeds)}."
     )
+    if left_out:
+        said += f" Unfinished runs are left out: {'; '.join(left_out)}."
     under = "; ".join(", ".join(filter(None, each)) for each in sorted(versions))
     return _page(item, scale, said, sheet, under)
 

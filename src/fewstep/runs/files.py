@@ -12,13 +12,18 @@ LARGEST_JSON = 64 * 2**20
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file's content in one step: write a hidden sibling, flush it to disk, rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    # Of this process alone: another one may be writing the same file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
-    with open(temporary, "x", encoding="utf-8") as file:  # "x" never writes through a link
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:  # "x" never writes through a link
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:

@@ -12,10 +12,22 @@ from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import lease
 from fewstep.runs.files import write_text
 
+RANDOM_RETURN = "random_return.json"
+"""In the folder of an experiment's task (``OUT/ENV``): the return of random actions there."""
+_FIRST = re.compile(r"provenance\.json|\.lock|\.lease|\..+\.tmp")
+
 
 def default_path(env: str, algo: str, seed: int, root: Path = Path("runs")) -> Path:
     """``runs/<env>/<algo>/seed-<S>``, with the characters that do not belong in a folder name replaced."""
     return root / re.sub(r"[/:\\]", "_", env) / re.sub(r"[/:\\]", "_", algo) / f"seed-{seed}"
+
+
+def is_free(path: Path) -> bool:
+    """Whether a run may begin in this folder: it does not exist, is empty, or holds what a run leaves that
+    was killed before it had its ``config.toml``."""
+    if not path.exists():
+        return True
+    return path.is_dir() and all(_FIRST.fullmatch(entry.name) for entry in path.iterdir())
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,9 @@ class RunDir:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config_toml: str) -> "RunDir":
-        """Make a new run directory that holds ``config.toml``.
+    def create(cls, path: Path, config_toml: str, provenance: str = "{}\n") -> "RunDir":
+        """Make a new run directory: ``provenance.json``, and last ``config.toml``, by which it is known as a
+        run.
 
         Raises:
             UsageError: a run is there already, the folder holds other things, or it cannot be written.
@@ -35,6 +48,7 @@ class RunDir:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            write_text(run.provenance, provenance)
             write_text(run.config, config_toml)
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
@@ -47,7 +61,7 @@ class RunDir:
             raise UsageError(
                 f"{path} already holds a run; continue it with `fewstep resume {path}` or choose --out"
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not is_free(path):
             raise UsageError(f"{path} exists and is not a run; choose another --out")
 
     @classmethod

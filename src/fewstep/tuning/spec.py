@@ -8,7 +8,7 @@ from typing import Any
 from fewstep.algos import registry
 from fewstep.config import RunConfig, TrainingConfig, known_settings, resolve, settings
 from fewstep.errors import UsageError, shown
-from fewstep.experiments import spec
+from fewstep.experiments import plan, spec
 from fewstep.experiments.spec import Entry, Resources
 from fewstep.tuning import space
 from fewstep.tuning.space import Domain
@@ -111,6 +111,7 @@ def parse(tree: Mapping[str, Any], source: str) -> Search:
         overrides=fixed | steps,
         origin=f"{source}: set",
     )
+    plan.require_env(entry.envs[0], source)
     every = base.training.eval_every
     if not 0 < every <= base.training.steps:
         raise UsageError(

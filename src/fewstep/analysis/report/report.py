@@ -51,7 +51,11 @@ def write_report(
     """
     groups = group_runs(_read(runs))
     found = comparisons(groups, score)
-    page = arrange(groups, found, [read_curves(path) for path in against])
+    names = [path.name for path in against]
+    released = [
+        read_curves(path, path.name if names.count(path.name) == 1 else str(path)) for path in against
+    ]
+    page = arrange(groups, found, released)
     html = render(page)
     if exports is not None:
         export(page, groups, found, exports)

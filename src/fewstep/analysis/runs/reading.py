@@ -19,11 +19,11 @@ from fewstep.envs.registry import packages_of
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint
 from fewstep.runs.files import read_json
+from fewstep.runs.layout import RANDOM_RETURN
 from fewstep.runs.provenance import simulator_words
 
 RECORDS = ("provenance.json", "metrics.jsonl", "evaluations.jsonl")
 TABLES = ("config.toml", *RECORDS)
-RANDOM_RETURN = "random_return.json"
 """The return of random actions on a run's task, in its own folder or in that of its experiment's task."""
 
 Row = dict[str, Any]
@@ -283,7 +283,7 @@ def _document(path: Path, parse: Callable[[str], Any], note: Note) -> Row:
         value = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         note(f"{path.name} cannot be read: {str(error).splitlines()[0]}")
         return {}
     if not isinstance(value, dict):
@@ -307,7 +307,7 @@ def _rows(path: Path, note: Note) -> list[tuple[int, Row]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             torn = number == len(lines)
             note(f"{path.name} {'ends in a torn line' if torn else f'line {number} is not JSON'}, left out")
             continue

@@ -36,8 +36,9 @@ class Released:
         }
 
 
-def read_curves(path: Path) -> Released:
-    """Read ``exp,env,seed,metric,step,value``; of the metrics those that are called a return.
+def read_curves(path: Path, source: str | None = None) -> Released:
+    """Read ``exp,env,seed,metric,step,value``; of the metrics those that are called a return. ``source`` is
+    what the file is called beside them, by default its name.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, holds something that is no number, or has no
@@ -45,7 +46,7 @@ def read_curves(path: Path) -> Released:
     """
     found: dict[tuple[str, str, str, str], dict[float, float]] = defaultdict(dict)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
@@ -70,7 +71,7 @@ def read_curves(path: Path) -> Released:
             )
             for env in sorted(tasks)
         }
-    return Released(path.name, curves)
+    return Released(source or path.name, curves)
 
 
 def _number(text: str, place: str) -> float:

@@ -232,7 +232,7 @@ def _variants(runs: list[Run]) -> tuple[Variant, ...]:
 def label(algos: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[str]:
     """Names that tell variants apart: the algorithm, its preset if that is enough, or what else differs.
 
-    Where the differences are too many for a name, a letter stands for them.
+    Where the differences are too many for a name, letters stand for them.
     """
     labels = []
     for algo, own in zip(algos, settings, strict=True):
@@ -241,9 +241,15 @@ def label(algos: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[str]
         if len({str(other.get("preset")) for other in peers}) == len(peers):
             apart = ["preset"]
         named = ", ".join(f"{key}={own.get(key)}" for key in apart)
-        short = f" [{named}]" if len(named) <= 40 else f" {chr(65 + peers.index(own) % 26)}"
+        short = f" [{named}]" if len(named) <= 40 else f" {_letters(peers.index(own))}"
         labels.append(algo + (short if len(peers) > 1 else ""))
     return labels
+
+
+def _letters(index: int) -> str:
+    """A to Z, AA, AB, and so on."""
+    before, last = divmod(index, 26)
+    return (_letters(before - 1) if before else "") + chr(65 + last)
 
 
 def _seed_order(run: Run) -> tuple[int, str]:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from fewstep import envs
-from fewstep.analysis.runs.reading import RANDOM_RETURN, Run
+from fewstep.analysis.runs.reading import Run
 from fewstep.analysis.statistics.normalised_scores import MUJOCO, RANDOM, Random
 from fewstep.envs.registry import packages_of, packages_used
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import provenance
 from fewstep.runs.files import write_text
+from fewstep.runs.layout import RANDOM_RETURN
 from fewstep.suites import suite_of
 
 EPISODES, STEPS = 20, 5_000

@@ -13,7 +13,6 @@ from fewstep.algos.contract import Algorithm
 from fewstep.config import RunConfig
 from fewstep.envs.registry import packages_used
 from fewstep.runs import provenance
-from fewstep.runs.files import write_text
 from fewstep.runs.layout import RunDir
 from fewstep.training.device import trainer as device
 from fewstep.training.device.trainer import AnyTrainer
@@ -60,12 +59,10 @@ def build(config: RunConfig, algorithm: Algorithm) -> AnyTrainer:
 def create(trainer: AnyTrainer, run_path: Path) -> RunDir:
     """A new run directory with all that is known before the first step."""
     config = trainer.config
-    run = RunDir.create(run_path, config.to_toml())
     found = provenance.collect(config.sha256, numerics.device(), packages_used(config.env))
     if trainer.dataset is not None:
         found["dataset"] = asdict(trainer.dataset)
-    write_text(run.provenance, json.dumps(found, indent=1) + "\n")
-    return run
+    return RunDir.create(run_path, config.to_toml(), json.dumps(found, indent=1) + "\n")
 
 
 def train(

@@ -6,7 +6,7 @@ from typing import Any
 
 from fewstep.algos import registry
 from fewstep.algos.contract import Algorithm
-from fewstep.config import RunConfig, from_toml
+from fewstep.config import RunConfig, from_file
 from fewstep.envs.registry import packages_used
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import checkpoint, provenance
@@ -76,8 +76,7 @@ def refuse_fewer(run: RunDir, trainer: AnyTrainer, steps: int) -> None:
 
 def read_config(run: RunDir) -> tuple[RunConfig, Algorithm]:
     """The resolved config of a run and its algorithm."""
-    text = run.config.read_text(encoding="utf-8")
-    config = from_toml(text, lambda name: registry.get(name).config, str(run.config))
+    config = from_file(run.config, lambda name: registry.get(name).config)
     return config, registry.get(config.algo)
 
 
