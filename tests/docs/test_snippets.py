@@ -38,14 +38,18 @@ WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 PLACEHOLDERS = {"ALGO", "ENV", "mine:ALGORITHM", "awac:ALGORITHM", "module:ATTRIBUTE"}
 
 
-def exported_cheetahs(folder):
-    """What the commands at the top of the page write."""
-    artefact = exported("sac", TINY["sac"], spec=Spec(17, 6))
-    for to in ("onnx", "stablehlo"):
-        formats.write(artefact, to, folder / "cheetah")
+def exported_as(name):
+    """What the commands at the top of a page write."""
+
+    def write(folder):
+        artefact = exported("sac", TINY["sac"], spec=Spec(17, 6))
+        for to in ("onnx", "stablehlo"):
+            formats.write(artefact, to, folder / name)
+
+    return write
 
 
-BEFORE = {"docs/export.md": exported_cheetahs, "docs/robot.md": exported_cheetahs}
+BEFORE = {"docs/export.md": exported_as("cheetah"), "docs/robot.md": exported_as("policy")}
 """What a page's snippets find in the folder that they are run in."""
 
 

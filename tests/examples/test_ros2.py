@@ -55,6 +55,10 @@ def test_what_is_old_late_or_not_finite_is_not_acted_on(control, file):
     before = controller.act(10.21)
     controller.hear(["hip"], [100.0], [], [], stamp=10.0)  # an older message that came later
     np.testing.assert_array_equal(controller.act(10.21), before)
+    controller.hear(["hip"], [1e39], [], [], stamp=10.22)  # not finite in float32
+    np.testing.assert_array_equal(controller.act(10.22), before)
+    controller.hear(["hip"], [1.0], [], [], stamp=1000.0)  # a clock that differs
+    assert controller.missing(10.22) == ["hip.position"]
 
 
 @pytest.mark.parametrize(

@@ -150,11 +150,12 @@ def _every_act(arguments: argparse.Namespace, show: Callable[[Row], None]) -> No
     for name in arguments.names or registry.BUILT_IN:
         model = Model(name, arguments.env, preset=PAPER_SIZES.get(name, "default"))
         cfg = model.config.algorithm
+        actor = getattr(cfg, "actor", None)
+        steps = getattr(actor, "steps", 1) * (2 if getattr(actor, "solver", "") == "midpoint" else 1)
         candidates = registry.get(name).native(cfg).candidates
         for actions, draws in (("sample", 1), ("native", candidates)):
             found = acting.measure(model, actions, 10 * arguments.repeats, 1, RUNTIMES)
-            evaluations = draws * getattr(getattr(cfg, "actor", None), "steps", 1)
-            row = {"us per action": f"{name} {actions}", "evaluations": evaluations}
+            row = {"us per action": f"{name} {actions}", "evaluations": draws * steps}
             show(row | {runtime: round(min(times), 1) for runtime, times in found.items()})
         model.close()
 

@@ -7,6 +7,8 @@ import numpy as np
 from fewstep.deploy import DeployedPolicy
 
 FIELDS = ("position", "velocity", "effort")
+LARGEST = float(np.finfo(np.float32).max)
+"""A reading beyond it is not finite to the policy, and no reading."""
 
 
 class Controller:
@@ -59,12 +61,13 @@ class Controller:
         for field, values in zip(FIELDS, (position, velocity, effort), strict=True):
             for joint, value in zip(joints, values, strict=False):
                 place = self._places.get(f"{joint}.{field}")
-                if place is not None and np.isfinite(value) and stamp >= self._heard[place]:
+                if place is not None and abs(value) <= LARGEST and stamp >= self._heard[place]:
                     self._readings[place], self._heard[place] = value, stamp
 
     def missing(self, now: float) -> list[str]:
-        """The sources without a reading of the last ``timeout`` seconds."""
-        late = now - self._heard > self.timeout
+        """The sources without a reading of the last ``timeout`` seconds, or with one from the future: clocks
+        that differ by more than that, or one that was set back."""
+        late = np.abs(now - self._heard) > self.timeout
         return [source for source, is_late in zip(self.sources, late, strict=True) if is_late]
 
     def act(self, now: float) -> np.ndarray | None:
