@@ -38,7 +38,8 @@ class ActorConfig(DiffusionConfig):
 
     Attributes:
         tau: Polyak rate of the target policy, which draws the successor's action.
-        candidates: K of the best-of-K behaviour, and of the successor's action. From 1 to 1024.
+        candidates: K of the best-of-K behaviour. From 1 to 1024.
+        target_candidates: K of the successor's action. From 1 to 1024.
         evaluation_candidates: K of the native evaluation. From 1 to 1024.
     """
 
@@ -47,6 +48,7 @@ class ActorConfig(DiffusionConfig):
     max_grad_norm: NonNegative = 2.0
     tau: Share = 0.005
     candidates: Annotated[int, Range(1, 1024)] = 4
+    target_candidates: Annotated[int, Range(1, 1024)] = 4
     evaluation_candidates: Annotated[int, Range(1, 1024)] = 32
 
 
@@ -133,9 +135,8 @@ def init(cfg: QVPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
 
 def update(cfg: QVPOConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
     """The critics towards r + gamma Q(s', a'), a' the target policy's best of K; then the policy."""
-    drawn = dp.draw_candidates(
-        cfg.actor, state.target_actor, batch.next_obs, cfg.actor.candidates, use_key(state, Use.NEXT_ACTION)
-    )
+    count, key = cfg.actor.target_candidates, use_key(state, Use.NEXT_ACTION)
+    drawn = dp.draw_candidates(cfg.actor, state.target_actor, batch.next_obs, count, key)
     nxt, _ = dp.best(state.critics.target_q(cfg.critic), batch.next_obs, drawn)
     critics, metrics = state.critics.fit(cfg.critic, cfg.discount, state.updates, batch, nxt)
     state, held = delayed(
