@@ -81,7 +81,9 @@ def config(
     for setting in given:
         if setting.split(".")[0] == "training":
             raise UsageError(f"{setting} is a setting of fewstep's own training loop, not of {name}")
-    run = resolve(name, algorithm.config, env, preset=preset, overrides=given, origin="settings")
+    # No loop of fewstep's: what it cannot do with a task on the device is no fault of the config.
+    overrides = given | {"training.device_env": None}
+    run = resolve(name, algorithm.config, env, preset=preset, overrides=overrides, origin="settings")
     return run.algorithm
 
 

@@ -24,7 +24,7 @@ class Transition(NamedTuple):
         terminated: ``[]`` bool, True only for a genuine terminal state. A time limit is not one: the value of
             ``next_obs`` still counts, so truncation is deliberately not stored.
         next_obs: as ``obs``, the true successor, never the first observation of the next episode.
-        number: ``[]`` int32, how many transitions the run had stored before this one. Only in batches for an
+        number: ``[]`` int32, one of its own among all transitions of the run. Only in batches for an
             algorithm that keeps something for each (``Algorithm.numbered``); None elsewhere.
         discount: ``[]`` float32, gamma^m of the m steps that ``reward`` sums. Only with ``replay.n_step``
             above 1; None where every transition is one step, whose discount is the algorithm's gamma.

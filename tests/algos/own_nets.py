@@ -1,5 +1,6 @@
 """Factories of networks as a user may write them, sound and faulty."""
 
+import functools
 import itertools
 
 import equinox as eqx
@@ -50,6 +51,9 @@ _counted = itertools.count()
 
 def raises(key, inputs, hidden, activation):
     raise KeyError("no such layer")
+
+
+nameless = functools.partial(raises)
 
 
 def uncallable(key, inputs, hidden, activation):

@@ -97,7 +97,7 @@ def test_a_config_is_that_of_a_run():
     ours = fs.config(algorithm, preset="small", env="Ant-v4", settings={"critic": {"ensemble": 3}})
     run = resolve("dpmd", algorithm.config, "Ant-v4", preset="small", overrides={"critic.ensemble": 3})
     assert ours == run.algorithm
-    assert fs.config(algorithm) == algorithm.config()
+    assert fs.config(fs.algorithm("sac")) == fs.algorithm("sac").config()
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,13 @@ def test_a_config_is_that_of_a_run():
 def test_a_config_is_checked(given, message):
     with pytest.raises(UsageError, match=message):
         fs.config(fs.algorithm("sac"), settings=given)
+
+
+@pytest.mark.parametrize(("name", "preset"), [("ppo", "default"), ("mpo", "default"), ("qsm", "small")])
+def test_a_config_for_a_task_in_jax_is_that_of_a_loop_of_ones_own(name, preset):
+    """What fewstep's own loop on the device cannot do is no fault of it."""
+    cfg = fs.config(fs.algorithm(name), preset=preset, env="brax/ant")
+    assert isinstance(cfg, fs.algorithm(name).config)
 
 
 @pytest.mark.parametrize(

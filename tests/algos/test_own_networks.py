@@ -80,6 +80,7 @@ def test_it_decides_actions_and_values(algo):
         ("missing", "cannot load the network 'tests.algos.own_nets:missing': AttributeError"),
         ("no_function", "is no function but a int"),
         ("raises", "raises raised KeyError: 'no such layer' (*own_nets.py:*)"),
+        ("nameless", "the factory raised KeyError: 'no such layer'"),
         ("uncallable", "cannot be called"),
         ("closure", "no arrays, so nothing to train"),
         ("wide", "must be float32 parameters, one is float64"),

@@ -170,6 +170,7 @@ def test_bad_text_is_one_line_that_names_the_setting(text, message):
         ("replay.batch_size", -1),
         ("replay.learning_starts", 0),
         ("replay.updates_per_step", 0.5),
+        ("replay.learning_starts", 2**31),
         ("replay.updates_per_step", 0.0),
         ("replay.updates_per_step", float("nan")),
         ("replay.capacity", 255),
@@ -183,6 +184,8 @@ def test_impossible_settings_of_the_loop_are_refused_by_name(name, value):
 def test_updates_per_iteration_counts_all_environments():
     assert ReplayConfig(updates_per_step=0.25).updates_per_iteration(4) == 1
     assert ReplayConfig(updates_per_step=2).updates_per_iteration(4) == 8
+    for envs, share in ((100, 0.07), (100, 0.29), (49, 1 / 49)):  # no binary fractions
+        assert ReplayConfig(updates_per_step=share).updates_per_iteration(envs) == round(envs * share)
     with pytest.raises(UsageError, match=r"training\.envs \(300\) is larger than replay\.capacity \(256\)"):
         resolve("algo", Config, "Pendulum-v1", overrides={"training.envs": 300, "replay.capacity": 256})
 

@@ -12,6 +12,7 @@ from fewstep.algos import numerics
 from fewstep.cli import main
 from fewstep.errors import FewstepError
 from fewstep.runs import checkpoint
+from fewstep.training import state_io
 from tests.algos.common import representatives
 from tests.e2e.helpers import FAST, TINY, one_line, train
 from tests.faults import habits
@@ -117,3 +118,13 @@ def test_the_level_of_the_compiler_is_ours_unless_the_user_names_one(monkeypatch
     assert numerics.compiler_options() == {numerics.LEVEL: 2}
     monkeypatch.setenv("XLA_FLAGS", f"--{numerics.LEVEL}=3")
     assert numerics.compiler_options() is None
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32])
+def test_what_is_not_finite_is_found_in_every_type(dtype):
+    """numpy does not count bfloat16 among the floats."""
+    arrays = {"fine": np.ones(3, np.float32), "odd": np.asarray(jnp.array([1, 2, 3]).astype(dtype))}
+    assert state_io.first_non_finite(arrays) is None
+    if dtype is not jnp.int32:
+        arrays["odd"] = np.asarray(jnp.array([1.0, jnp.nan, 3.0], dtype))
+        assert state_io.first_non_finite(arrays) == "odd"

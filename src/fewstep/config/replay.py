@@ -1,5 +1,6 @@
 """The section of settings that every off-policy algorithm's config has."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -95,9 +96,11 @@ class ReplayConfig(Section):
                 f"training.envs ({envs}) is larger than replay.capacity ({self.capacity}); raise the capacity"
             )
         updates = envs * self.updates_per_step
-        if not (updates >= 1 and updates % 1 == 0):
+        # 100 x 0.07 is 7 and a bit in binary fractions.
+        whole = round(updates) if math.isfinite(updates) else 0
+        if whole < 1 or not math.isclose(updates, whole, rel_tol=1e-9):
             raise UsageError(
                 "training.envs x replay.updates_per_step must be a whole number of at least 1, got "
                 f"{envs} x {self.updates_per_step:g}"
             )
-        return int(updates)
+        return whole

@@ -19,6 +19,7 @@ from fewstep.config.replay import ReplayConfig
 from fewstep.config.settings import Count, Range, Section, Whole
 from fewstep.errors import UsageError, shown
 
+FROM_PYTHON = "training.device_env=none steps the environment from Python"
 RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 """Top-level names of ``config.toml`` and of presets that no algorithm may use for a section of its own."""
 
@@ -91,9 +92,7 @@ class TrainingConfig(Section):
     def _refuse_on_device(self) -> None:
         for name in ("max_episode_steps", "action_repeat", "env_process", "eval_env"):
             if getattr(self, name) != getattr(type(self), name):
-                raise UsageError(f"training.{name} cannot be set with training.device_env")
-        if self.steps >= 2**31:
-            raise UsageError("training.steps must be below 2**31 with training.device_env")
+                raise UsageError(f"training.{name} cannot be set with training.device_env; {FROM_PYTHON}")
 
 
 @dataclass(frozen=True)
@@ -127,12 +126,14 @@ class RunConfig:
     def _refuse_on_device(self) -> None:
         name = self.training.device_env
         if self.replay is None:
-            raise UsageError(f"{self.algo} learns from rollouts, which training.device_env does not give")
+            raise UsageError(
+                f"{self.algo} learns from rollouts, which training.device_env does not give; {FROM_PYTHON}"
+            )
         if name in ("toy/bandit", "toy/multigoal") and name != self.env:
             raise UsageError(f"training.device_env={name} is for the environment {name}, not {self.env}")
         for setting in ("overlap", "reward", "noise_repeat", "n_step", "dataset"):
             if getattr(self.replay, setting) != getattr(ReplayConfig, setting):
-                raise UsageError(f"replay.{setting} cannot be set with training.device_env")
+                raise UsageError(f"replay.{setting} cannot be set with training.device_env; {FROM_PYTHON}")
 
     @property
     def replay(self) -> ReplayConfig | None:

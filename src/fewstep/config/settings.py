@@ -22,6 +22,8 @@ Flat = dict[str, Any]
 """Dotted setting names and their values."""
 LARGEST = 2**63
 """Whole numbers are smaller than this in size, as TOML's are."""
+LARGEST_COUNT = 2**31
+"""Those of a section are smaller than this, as updates and steps are counted in 32 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Section:
                 got = list(value) if isinstance(value, tuple) else value
                 what = "sizes, each " if isinstance(value, tuple) else ""
                 raise InvalidSetting(f"{name} must be {what}{allowed}, got {got}")
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, int) and abs(each) >= LARGEST_COUNT:
+                    raise InvalidSetting(f"{field.name} must be below 2**31, got {each}")
 
 
 @functools.cache

@@ -103,7 +103,9 @@ def _factory(source: str) -> Callable[..., Any]:
 
 def _made(source: str, make: Callable[..., Any], key: PRNGKeyArray, *given: Any) -> Body:
     def failed(error: BaseException) -> UsageError:
-        return _wrong(source, f"{make.__name__} raised {foreign.said(source, error, make)}")
+        return _wrong(
+            source, f"{getattr(make, '__name__', 'the factory')} raised {foreign.said(source, error, make)}"
+        )
 
     return Body.of(foreign.call(failed, make, key, *given))
 

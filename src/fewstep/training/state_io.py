@@ -54,9 +54,17 @@ def from_arrays(template: T, arrays: Mapping[str, np.ndarray], what: str) -> T:
 def first_non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
     """Name of the first array that holds a NaN or an infinity."""
     for path, array in arrays.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        if finite_share(array) < 1.0:
             return path
     return None
+
+
+def finite_share(array: np.ndarray) -> float:
+    """The share of numbers that are neither NaN nor infinite; 1 of what has none or is not of floats."""
+    if not jnp.issubdtype(array.dtype, jnp.floating) or not array.size:
+        return 1.0
+    known = array if array.dtype.kind == "f" else array.astype(np.float32)  # bfloat16
+    return float(np.isfinite(known).mean())
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """The toys as jax functions are the toys; what a ``JaxEnv`` must do; one as a Gymnasium environment."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gymnasium
 import jax
@@ -111,6 +111,18 @@ class Drift:
 def test_what_is_wrong_with_an_environment_is_said(fault, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         device_env.check(Drift(fault))
+
+
+@dataclass(frozen=True)
+class Holding(Drift):
+    """It holds an array, by which no program could be found again."""
+
+    weight: jax.Array = field(default_factory=lambda: jnp.ones(2))
+
+
+def test_one_that_cannot_be_hashed_is_told():
+    with pytest.raises(UsageError, match="it must be hashable, such as a frozen dataclass"):
+        device_env.load(f"{__name__}:Holding")
 
 
 def test_an_environment_of_ones_own_is_loaded_by_module_and_name():

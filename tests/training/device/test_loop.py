@@ -41,6 +41,10 @@ def trainer(name="sac", **more):
     return make(config(name, **more), registry.get(name))
 
 
+def on_the_host(name="sac", **more):
+    return make(config(name, **{"training.device_env": None} | more), registry.get(name))
+
+
 def go(one, until):
     while one.env_steps < until:
         one.advance()
@@ -56,7 +60,8 @@ def described(one):
 def carry_of(algorithm, cfg, env, envs):
     state = algorithm.init(cfg, env.spec, jax.random.key(1))
     memory = ring.empty(cfg.replay.capacity, env.spec)
-    example = ring.sample(memory, 1, jax.random.key(0), (cfg.replay.batch_size,), numbered=algorithm.numbered)
+    first = 0 if algorithm.numbered else None
+    example = ring.sample(memory, 1, jax.random.key(0), (cfg.replay.batch_size,), first)
     totals = compiled.zero_totals(algorithm, cfg, state, example)
     return loop.Carry(state, totals, memory, loop.begin(env, envs)(jax.random.key(2)))
 
@@ -190,6 +195,29 @@ def test_without_the_data_a_run_begins_to_collect_anew(tmp_path):
     assert resumed._added == 22
 
 
+@pytest.mark.parametrize("made", [trainer, on_the_host])
+def test_actions_that_are_kept_are_not_taken_for_those_of_later_transitions(made):
+    """Without its data a run goes on numbering: what is kept for the old transitions is not theirs."""
+    one, other = made("dipo"), made("dipo")
+    go(one, 60)
+    groups, meta = one.snapshot(experience=False)
+    other.restore(checkpoint.Checkpoint(60, groups, meta))
+    before = np.asarray(other.learner.state.memory.owner)
+    assert 0 <= before.max() < 60
+    go(other, 84)
+    after = np.asarray(other.learner.state.memory.owner)
+    assert (after != before).any()
+    assert after[after != before].min() >= 60
+
+
+def test_a_checkpoint_of_another_capacity_is_refused(tmp_path):
+    one = trainer()
+    go(one, 60)
+    checkpoint.save(tmp_path, 60, *one.snapshot(), keep=1)
+    with pytest.raises(FewstepError, match=r"holds transitions 10 to 60, replay\.capacity is 80"):
+        trainer(**{"replay.capacity": 80}).restore(checkpoint.load(tmp_path / "000000060"))
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     one = trainer()
     one.advance(2)
@@ -218,13 +246,29 @@ def test_a_number_that_is_not_finite_ends_the_run_before_it_is_saved():
         one.snapshot()
 
 
+@dataclass(frozen=True)
+class BadStart(Multigoal):
+    """Its episodes begin with what is no number."""
+
+    def reset(self, key):
+        state, obs = super().reset(key)
+        return state, jnp.full_like(obs, jnp.nan)
+
+
+def test_an_observation_of_a_reset_that_is_not_finite_ends_the_run():
+    one = trainer(**{"training.device_env": f"{__name__}:BadStart"})
+    with pytest.raises(NonFiniteError, match="gave an observation or reward"):
+        one.advance()
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"training.action_repeat": 2}, "training.action_repeat cannot be set with training.device_env"),
         ({"training.max_episode_steps": 9}, "training.max_episode_steps cannot be set"),
         ({"training.eval_env": "shared"}, "training.eval_env cannot be set"),
-        ({"training.steps": 2**31}, "training.steps must be below"),
+        ({"training.steps": 2**31}, r"training.steps must be below 2\*\*31"),
+        ({"replay.learning_starts": 3 * 10**9}, r"replay.learning_starts must be below 2\*\*31"),
         ({"replay.n_step": 3}, "replay.n_step cannot be set with training.device_env"),
         ({"replay.reward": "std"}, "replay.reward cannot be set"),
         ({"replay.overlap": True}, "replay.overlap cannot be set"),

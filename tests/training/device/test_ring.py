@@ -45,7 +45,7 @@ def test_samples_are_uniform_over_what_is_held(added):
     device = ring.empty(10, SPEC)
     for number in range(added):
         device = ring.add(device, number, rows(number, 1))
-    drawn = jax.jit(lambda key: ring.sample(device, added, key, (40, 500), numbered=True))(jax.random.key(1))
+    drawn = jax.jit(lambda key: ring.sample(device, added, key, (40, 500), 0))(jax.random.key(1))
     assert drawn.obs.shape == (40, 500, 3)
     np.testing.assert_array_equal(drawn.number, drawn.reward)  # each knows its number
     np.testing.assert_array_equal(drawn.next_obs, drawn.obs + 0.5)
@@ -53,4 +53,6 @@ def test_samples_are_uniform_over_what_is_held(added):
     np.testing.assert_array_equal(held, np.arange(max(0, added - 10), added))
     np.testing.assert_allclose(counts / counts.sum(), 1 / len(held), rtol=0.1)
     assert ring.sample(device, added, jax.random.key(1), (2, 3)).number is None
+    later = ring.sample(device, added, jax.random.key(1), (40, 500), 30)  # began anew at the 30th transition
+    np.testing.assert_array_equal(later.number, drawn.number + 30)
     assert jnp.issubdtype(drawn.terminated.dtype, jnp.bool_)

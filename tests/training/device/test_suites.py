@@ -209,4 +209,6 @@ def test_a_run_of_playground_resumes_to_the_bits_of_an_undisturbed_one(tmp_path)
 
 def test_ppo_says_what_to_do(capsys):
     assert main(["config", "ppo", "gymnax/Pendulum-v1"]) == 2
-    one_line(capsys.readouterr().err, "learns from rollouts")
+    one_line(
+        capsys.readouterr().err, "learns from rollouts", "training.device_env=none steps the environment"
+    )

@@ -206,7 +206,11 @@ class Replay:
 
     def _own(self, number: NDArray[np.int32]) -> NDArray[np.int32]:
         """The numbers of transitions of the ring beside those of the data, which are the first: modulo
-        ``replay.capacity`` no two held at once are equal. Without data each is as it is."""
+        ``replay.capacity`` no two held at once are equal. Without data each is as it is.
+
+        After a restart without the transitions they count on: what an algorithm has kept is for earlier ones.
+        """
+        number = number + max(0, self._began)
         rounds, place = np.divmod(number, self.buffer.capacity)
         return (self._cfg.capacity * rounds + self._numbered_data + place).astype(np.int32)
 

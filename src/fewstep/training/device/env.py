@@ -107,6 +107,12 @@ def check(env: JaxEnv) -> None:
     Raises:
         UsageError: it gives other shapes or types than it must; the message says what.
     """
+    try:
+        hash(env)
+    except TypeError:
+        raise UsageError(
+            "it must be hashable, such as a frozen dataclass whose fields are no arrays"
+        ) from None
     key = jax.eval_shape(lambda: jax.random.key(0))
     state, obs = jax.eval_shape(env.reset, key)
     action = jax.ShapeDtypeStruct((env.spec.act_size,), jnp.float32)

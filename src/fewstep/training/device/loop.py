@@ -81,9 +81,8 @@ def begin(env: JaxEnv, envs: int) -> Callable[[PRNGKeyArray], Episodes]:
         states, obs = jax.vmap(env.reset)(jax.random.split(key, envs))
         zero = jnp.float32(0)
         nothing = jnp.zeros(envs)
-        return Episodes(
-            states, obs, nothing, jnp.zeros(envs, int), jnp.int32(0), zero, zero, zero, jnp.int32(SOUND)
-        )
+        unsound = jnp.where(jnp.isfinite(obs).all(), jnp.int32(SOUND), jnp.int32(0))
+        return Episodes(states, obs, nothing, jnp.zeros(envs, int), jnp.int32(0), zero, zero, zero, unsound)
 
     return numerics.jit(start)
 
@@ -131,7 +130,9 @@ def iteration(
         def learn() -> tuple[Any, Any]:
             shape = (updates, replay.batch_size)
             added = (i + 1 - began) * envs
-            data = ring.sample(memory, added, sample_key, shape, numbered=algorithm.numbered)
+            # After a restart without the transitions their numbers count on, as on the host.
+            first = began * envs if algorithm.numbered else None
+            data = ring.sample(memory, added, sample_key, shape, first)
             return learn_many(state, totals, data)
 
         due = steps - began * envs >= replay.learning_starts
@@ -150,14 +151,14 @@ def advanced(
     """
     ended = step.terminated | step.truncated
     returns, lengths = episodes.returns + step.reward, episodes.lengths + 1
-    finite = jnp.isfinite(step.reward).all() & jnp.isfinite(step.obs).all()
-    blameless = finite | ~jnp.isfinite(action).all()
 
     def begun() -> tuple[Any, Any]:
         fresh = jax.vmap(env.reset)(jax.random.split(key, len(ended)))
         return chosen(ended, fresh, (step.state, step.obs))
 
     states, obs = lax.cond(ended.any(), begun, lambda: (step.state, step.obs))
+    finite = jnp.isfinite(step.reward).all() & jnp.isfinite(step.obs).all() & jnp.isfinite(obs).all()
+    blameless = finite | ~jnp.isfinite(action).all()
     return Episodes(
         envs=states,
         obs=obs,

@@ -35,17 +35,17 @@ def add(ring: Transition, added: Count, rows: Transition) -> Transition:
 
 
 def sample(
-    ring: Transition, added: Count, key: PRNGKeyArray, shape: tuple[int, ...], *, numbered: bool = False
+    ring: Transition, added: Count, key: PRNGKeyArray, shape: tuple[int, ...], first: Count | None = None
 ) -> Transition:
-    """Uniform draws with replacement, of ``shape``, from the last ``min(added, capacity)`` transitions, with
-    their numbers if ``numbered``. At least one has been added."""
+    """Uniform draws with replacement, of ``shape``, from the last ``min(added, capacity)`` transitions. At
+    least one has been added. With their numbers, if that of the ring's first one ever is given."""
     capacity = len(ring.reward)
     at = jax.random.randint(key, shape, 0, jnp.minimum(added, capacity))
     drawn = jax.tree.map(lambda kept: kept[at], ring)
-    if not numbered:
+    if first is None:
         return drawn
     newest = added - 1
-    return drawn._replace(number=newest - (newest - at) % capacity)
+    return drawn._replace(number=first + newest - (newest - at) % capacity)
 
 
 def read(fields: Fields, start: int, stop: int) -> dict[str, NDArray[np.float32] | NDArray[np.bool_]]:

@@ -26,7 +26,7 @@ from fewstep.training.device import env as device_env
 from fewstep.training.device import loop, ring
 from fewstep.training.learner import Learner
 from fewstep.training.trainer import Trainer, refuse_other_run
-from fewstep.types import EnvInfo
+from fewstep.types import EnvInfo, Spec, Transition
 
 
 class DeviceTrainer:
@@ -71,7 +71,7 @@ class DeviceTrainer:
             self._run = loop.run(algorithm, cfg, env, count)
             self._key = seeds.key(config.seed, seeds.Stream.DEVICE)
             self._episodes = loop.begin(env, count)(seeds.fold_in(self._key, loop.SOUND))
-            self._memory = ring.empty(cfg.replay.capacity, self.spec)
+            self._memory = _empty(cfg.replay.capacity, self.spec)
         except BaseException:
             self.envs.close()
             raise
@@ -256,13 +256,29 @@ class DeviceTrainer:
             self._began, self._stored = self._iterations, []
             return
         self._began = int(meta["began"])
+        capacity = self.config.algorithm.replay.capacity
         if not isinstance(rows, Rows) or rows.stop != self._added:
             raise FewstepError(f"{what} has a replay buffer of another run")
+        if rows.start != max(0, rows.stop - capacity):
+            raise FewstepError(
+                f"{what} holds transitions {rows.start} to {rows.stop}, replay.capacity is {capacity}"
+            )
         self._memory, self._stored = ring.refilled(self._memory, rows.pieces()), list(rows.stored)
 
     def close(self) -> None:
         """Close the environment on the host."""
         self.envs.close()
+
+
+def _empty(capacity: int, spec: Spec) -> Transition:
+    try:
+        return jax.block_until_ready(ring.empty(capacity, spec))
+    except donation.FAILURES as error:
+        size = 4e-9 * capacity * (2 * spec.obs_size + spec.act_size + 1)
+        raise UsageError(
+            f"a replay buffer of {capacity:,} transitions needs {size:.1f} GB on the device, more than there "
+            "is; choose a smaller replay.capacity"
+        ) from error
 
 
 SUMS = ("return_sum", "length_sum")

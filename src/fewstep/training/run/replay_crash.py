@@ -127,11 +127,8 @@ class _Watch:
 
 
 def _bad(named: dict[str, np.ndarray]) -> dict[str, float]:
-    return {
-        name: float(1.0 - np.isfinite(array).mean())
-        for name, array in named.items()
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all()
-    }
+    shares = {name: state_io.finite_share(array) for name, array in named.items()}
+    return {name: 1.0 - share for name, share in shares.items() if share < 1.0}
 
 
 def _summary(value: np.ndarray) -> tuple[float, float, float, int]:
