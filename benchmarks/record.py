@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +20,16 @@ def machine() -> dict[str, object]:
     return {"cpu": processor(), "cores_used": cores(), "python": platform.python_version(), **packages}
 
 
+def command() -> str:
+    """What this process was started with, quoted as a shell needs it."""
+    return shlex.join(["python", "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]])
+
+
 def update(benchmark: str, row: str, result: dict[str, object], folder: Path = FOLDER) -> None:
     """Print one row and write it into the benchmark's file, keeping the other rows."""
     path = folder / f"{benchmark}.json"
     table = json.loads(path.read_text()) if path.exists() else {}
-    command = f"python -m {sys.modules['__main__'].__spec__.name} " + " ".join(sys.argv[1:])
-    table[row] = {**result, "command": command.strip(), "machine": machine()}
+    table[row] = {**result, "command": command(), "machine": machine()}
     folder.mkdir(exist_ok=True)
     path.write_text(json.dumps(table, indent=1) + "\n")
     print(f"{benchmark} | {row} | " + ", ".join(f"{k} {v}" for k, v in result.items()), flush=True)
