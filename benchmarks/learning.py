@@ -1,24 +1,31 @@
 """Learning curves with seeds, saved with their configuration.
 
     python -m benchmarks.learning run mfpo HalfCheetah-v4 --preset small --seeds 0 1 2 --out /tmp/curves
-    python -m benchmarks.learning collect mfpo-small-HalfCheetah-v4 /tmp/curves/HalfCheetah-v4/*
+    python -m benchmarks.learning collect mfpo-small-HalfCheetah-v4 \\
+        /tmp/curves/HalfCheetah-v4/mfpo-small-HalfCheetah-v4/*
 
 ``run`` trains one process per seed, one after the other (pin each to a core and start two for two cores), and
 then collects; ``collect`` writes ``benchmarks/results/learning/NAME.json`` with every evaluation, the
 resolved configuration and versions, and the figure beside it. Interrupted runs are continued by calling
-``run`` again.
+``run`` again with the same arguments. Runs lie in ``OUT/ENV/NAME/seed-N``; ``--name`` (ALGO-PRESET-ENV) tells
+other settings of one preset apart. A run that is there with other settings is refused.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from statistics import fmean, median
 
-from benchmarks.record import FOLDER, machine
+from benchmarks.record import FOLDER, machine, refuse_unlike
 from fewstep.analysis.report import write_figure
+from fewstep.cli.common import resolved
+from fewstep.cli.main import parser as fewstep_parser
+from fewstep.runs.layout import RunDir
+from fewstep.training.run.resume import read_config
 
 
 def rows(path: Path) -> list[dict[str, object]]:
@@ -51,6 +58,7 @@ def curve(run: Path) -> dict[str, object]:
 
 
 def collect(name: str, runs: list[Path]) -> None:
+    refuse_unlike(runs)
     curves = [curve(run) for run in runs]
     modes = curves[0]["final"]
     summary = {
@@ -71,16 +79,34 @@ def collect(name: str, runs: list[Path]) -> None:
     print(f"{name} | minutes per seed {[c['minutes'] for c in curves]}")
 
 
+def command(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
+    """What ``fewstep`` is called with: to train, or to continue what is there.
+
+    Raises SystemExit if the run that is there has other settings.
+    """
+    train = ["train", arguments.algo, arguments.env, "--preset", arguments.preset, "--seed", str(seed)]
+    train += ["--out", str(folder), *(["--steps", str(arguments.steps)] if arguments.steps else [])]
+    train += ["--set", *arguments.set] if arguments.set else []
+    if not (folder / "config.toml").exists():
+        return train
+    if read_config(RunDir.open(folder))[0] != resolved(fewstep_parser().parse_args(train)):
+        raise SystemExit(f"{folder} holds a run of other settings; choose another --name or --out")
+    return ["resume", str(folder)]
+
+
 def run(arguments: argparse.Namespace) -> None:
-    label = arguments.env.replace("/", "_").replace(":", "_")
-    folders = [arguments.out / label / f"seed-{seed}" for seed in arguments.seeds]
-    for seed, folder in zip(arguments.seeds, folders, strict=True):
-        train = ["train", arguments.algo, arguments.env, "--preset", arguments.preset, "--seed", str(seed)]
-        train += ["--out", str(folder), *(["--steps", str(arguments.steps)] if arguments.steps else [])]
-        train += ["--set", *arguments.set] if arguments.set else []
-        words = ["resume", str(folder)] if (folder / "config.toml").exists() else train
+    env = file_name(arguments.env)
+    name = arguments.name or file_name(f"{arguments.algo}-{arguments.preset}-{env}")
+    folders = [arguments.out / env / name / f"seed-{seed}" for seed in arguments.seeds]
+    jobs = [command(arguments, seed, folder) for seed, folder in zip(arguments.seeds, folders, strict=True)]
+    for words in jobs:
         subprocess.run([sys.executable, "-m", "fewstep", *words], check=True)
-    collect(arguments.name or f"{arguments.algo}-{arguments.preset}-{label}", folders)
+    collect(name, folders)
+
+
+def file_name(text: str) -> str:
+    """Without the characters that do not belong in the name of a folder."""
+    return re.sub(r"[/:\\]", "_", text)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ import json
 import platform
 import shlex
 import sys
+import tomllib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +25,14 @@ def machine() -> dict[str, object]:
 def command() -> str:
     """What this process was started with, quoted as a shell needs it."""
     return shlex.join(["python", "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]])
+
+
+def refuse_unlike(runs: Sequence[Path]) -> None:
+    """End the process if run directories that are taken for seeds of one row differ in more than the seed."""
+    settings = [tomllib.loads((run / "config.toml").read_text()) for run in runs]
+    for run, own in zip(runs, settings, strict=True):
+        if own | {"seed": 0} != settings[0] | {"seed": 0}:
+            raise SystemExit(f"{run} and {runs[0]} differ in more than the seed: they are not one row")
 
 
 def update(benchmark: str, row: str, result: dict[str, object], folder: Path = FOLDER) -> None:

@@ -3,10 +3,11 @@
     python -m benchmarks.time_to_return NAME RUN_OR_FILE... --reach 8000
 
 A run of ours is its directory; of another library the file that ``benchmarks/peers/train.py`` wrote. Time is
-training alone: what evaluations took is taken off, compiling is not. Runs are seeds of one row if they have
-one label: ours the directory above ``seed-N``, theirs the library and the algorithm. All must be of one task,
-made on one machine in the same hours. Writes ``benchmarks/results/time_to_return/NAME.json``, every
-evaluation in it, and the figure ``NAME.svg``: the mean over seeds, and from the lowest to the highest.
+training alone: what evaluations took is taken off, compiling is not. Ours includes saving checkpoints, while
+the other libraries save nothing. Runs are seeds of one row if they have one label: ours the directory above
+``seed-N``, and they may differ in nothing but the seed; theirs the library and the algorithm. All must be
+of one task, made on one machine in the same hours. Writes ``benchmarks/results/time_to_return/NAME.json``,
+every evaluation in it, and the figure ``NAME.svg``: the mean over seeds, and from the lowest to the highest.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import FOLDER, machine
+from benchmarks.record import FOLDER, machine, refuse_unlike
 from fewstep.analysis.figures import style
 
 
@@ -113,8 +114,13 @@ def main() -> None:
     if len({curve.env for curve in curves}) != 1:
         parser.error(f"the runs are of several tasks: {', '.join(sorted({c.env for c in curves}))}")
     groups: dict[str, list[Curve]] = defaultdict(list)
-    for curve in curves:
+    own: dict[str, list[Path]] = defaultdict(list)
+    for path, curve in zip(chosen.runs, curves, strict=True):
         groups[curve.label].append(curve)
+        if path.is_dir():
+            own[curve.label].append(path)
+    for runs in own.values():
+        refuse_unlike(runs)
     folder = FOLDER / "time_to_return"
     folder.mkdir(parents=True, exist_ok=True)
     summary: dict[str, dict[str, object]] = {}
