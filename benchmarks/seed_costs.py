@@ -9,7 +9,8 @@ the preset. S seeds are one dispatch, as in ``fewstep train --seeds``. ``arithme
 counted operations (``fewstep.bench.floor``) at the rate of the best matrix product; ``bandwidth_ms`` that of
 reading and writing the whole state and reading the batch once, at the rate of a copy (an update that leaves
 the policy out moves less). Both rates are measured in the same process, and both times are of one device for
-all seeds. A row that is there already is not measured again.
+all seeds. ``compile_seconds`` is the time to the end of the first ``TOGETHER`` updates: the states of all
+seeds, one after the other, compilation, and these updates. A row that is there already is not measured again.
 """
 
 import argparse
@@ -125,7 +126,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    arguments = parser().parse_args()
+    own = parser()
+    arguments = own.parse_args()
+    # The rows have the names of the full ones, which would then count as measured.
+    if arguments.tiny and arguments.out.resolve() == record.FOLDER.resolve():
+        own.error("--tiny needs --out, another folder than that of the results")
     end = time.monotonic() + arguments.seconds
     left = missing(arguments.out, rows(arguments.only, arguments.seeds))
     peaks = (peak.gemm_peak(), peak.copy_rate()) if left else (0.0, 0.0)
