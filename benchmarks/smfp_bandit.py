@@ -4,13 +4,12 @@ The true reward stands in for the critic, so that nothing but the policy's own o
 E[r] + alpha * (entropy bound) at fixed alpha, without mirror descent. K = 0 is SMFP's conditional surrogate,
 K > 0 the semi-implicit bound. Each policy is a 3 x 128 perceptron, one evaluation per action.
 
-    python benchmarks/smfp_bandit.py                  # the table, about ten minutes on one free core
-    python benchmarks/smfp_bandit.py --only annealed  # rows whose name contains this text; the others stay
+    python -m benchmarks.smfp_bandit                  # the table, about ten minutes on one free core
+    python -m benchmarks.smfp_bandit --only annealed  # rows whose name contains this text; the others stay
 """
 
 import argparse
 import json
-import platform
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from benchmarks import record
 from fewstep.algos.contract import ActionMode
 from fewstep.algos.smfp import ALGORITHM, learner
 from fewstep.algos.smfp import config as c
@@ -28,7 +28,7 @@ from fewstep.envs.toys import bandit
 from fewstep.training.device.toys import bandit_reward
 from fewstep.types import Spec
 
-RESULTS = Path(__file__).parent / "results" / "smfp_bandit.json"
+RESULTS = record.FOLDER / "smfp_bandit.json"
 SAMPLES = 40_000
 """Actions a policy is judged by; exact samples would have a total variation of about 0.05."""
 CHUNK = 250
@@ -157,8 +157,6 @@ def target(alpha: float) -> dict[str, object]:
 def save(path: Path, rows: dict[str, dict[str, object]]) -> None:
     """Write what there is, in the order of the table."""
     result = {
-        "command": "python benchmarks/smfp_bandit.py",
-        "machine": f"{platform.machine()}, one core, jax {jax.__version__} on {jax.default_backend()}",
         "targets": [target(alpha) for alpha in sorted({row.alpha for row in ROWS})],
         "rows": [rows[row.name] for row in ROWS if row.name in rows],
     }
@@ -172,14 +170,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     # A name says everything that decides a row, so rows of an earlier run of the same table can stay.
-    earlier = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
-    rows = {row["name"]: row for row in earlier}
+    earlier = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": []}
+    # Files of earlier code have command and machine once, for all their rows.
+    shared = {name: earlier[name] for name in ("command", "machine") if name in earlier}
+    rows = {row["name"]: row | shared for row in earlier["rows"]}
     for row in (row for row in ROWS if arguments.only in row.name):
         state, metrics, milliseconds = train(row)
         _, verdict = judge(row, state)
         bounds = {"bound": metrics["policy/entropy"], "conditional": metrics["policy/conditional_entropy"]}
-        cost = {"cpu_ms_per_update": round(milliseconds, 2)}
-        rows[row.name] = {"name": row.name, **vars(row)} | verdict | bounds | cost
+        made: dict[str, object] = {
+            "cpu_ms_per_update": round(milliseconds, 2),
+            "command": record.command(),
+            "machine": record.machine() | {"backend": jax.default_backend()},
+        }
+        rows[row.name] = {"name": row.name, **vars(row)} | verdict | bounds | made
         print(
             f"{row.name:36} TV {verdict['total_variation']:.3f}  reward {verdict['mean_reward']:.3f}  "
             f"shares {verdict['mode_shares']}  H_K {bounds['bound']:.2f}  "
