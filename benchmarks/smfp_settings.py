@@ -145,9 +145,10 @@ def draw() -> None:
         grid = figure.subplots(2, 4, sharey="row", sharex="col")
         for column, (setting, kinds) in enumerate(SWEEPS.items()):
             for kind, values in kinds.items():
-                found = [rows[f"{setting}={v:g} {kind}"] for v in values if f"{setting}={v:g} {kind}" in rows]
+                there = [value for value in values if f"{setting}={value:g} {kind}" in rows]
+                found = [rows[f"{setting}={value:g} {kind}"] for value in there]
                 colour = style.SERIES[0 if kind == BOUND else 1]
-                x = [v + 1 if setting == "K" else v for v in values][: len(found)]
+                x = [v + 1 if setting == "K" else v for v in there]
                 for axes, quantity in zip(grid[:, column], ("total_variation", "modes_held"), strict=True):
                     axes.plot(x, [row[quantity] for row in found], "o-", ms=3.5, color=colour, label=kind)
             # Labels by hand: the style leaves dollar signs alone, which the logarithmic axis would need.
