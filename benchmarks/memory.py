@@ -38,8 +38,8 @@ def main() -> None:
     rows = Transition(obs, action, obs[:, 0], np.zeros(CHUNK, bool), obs)
     before = resident()
     replay = ReplayBuffer(chosen.held, spec, seed=0)
-    for _ in range(chosen.held // CHUNK):
-        replay.add(rows)
+    for start in range(0, chosen.held, CHUNK):
+        replay.add(Transition(*(field[: chosen.held - start] for field in rows if field is not None)))
     held = resident() - before
     times: list[float] = []
     for _ in range(200):
