@@ -34,7 +34,8 @@ def shown(value: object) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A UsageError for a name that does not exist, with the nearest existing one (or all of a short list)."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    alike = [each for each in names if each.casefold() == name.casefold()]
+    near = alike or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         # Of equally similar names the one that starts alike: a slip rarely hits the first letter.
         best = max(near, key=lambda n: (difflib.SequenceMatcher(None, n, name).ratio(), n[:1] == name[:1]))

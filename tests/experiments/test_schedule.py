@@ -15,9 +15,10 @@ from fewstep.errors import UsageError
 from fewstep.experiments import local, plan, schedule, spec
 from fewstep.experiments.display import Display
 from fewstep.experiments.schedule import Standing
-from fewstep.experiments.status import is_finished, last_row, progress
+from fewstep.experiments.status import is_finished, progress
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
+from fewstep.runs.metrics import last_row
 from tests.e2e.helpers import process
 
 SPEC = """

@@ -31,7 +31,7 @@ def evaluate(
     elsewhere = lent is not None or other is not None
     judged = own if other is None else other
     beside = trainer.envs if lent is None else None
-    evaluator = Evaluator.of(config, trainer.algorithm, judged, beside, elsewhere)
+    evaluator = Evaluator.of(config, trainer.algorithm, judged, beside, elsewhere, trainer.info)
     try:
         with _left_as_it_was(lent, own, other), nullcontext() if elsewhere else trainer.lent() as shared:
             row = evaluator.evaluate(trainer.policy, trainer.env_steps, trainer.updates, on=shared)[0]

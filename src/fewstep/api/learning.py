@@ -58,7 +58,7 @@ class Plan:
         config = replace(before, training=training)
         elsewhere = eval_env is not None
         judged = eval_env if elsewhere else env
-        evaluator = Evaluator.of(config, trainer.algorithm, judged, trainer.envs, elsewhere)
+        evaluator = Evaluator.of(config, trainer.algorithm, judged, trainer.envs, elsewhere, trainer.info)
         if every:
             evaluator.try_another()
         return Plan(config, callbacks, evaluator)

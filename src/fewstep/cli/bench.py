@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep bench``."""
     parser.add_argument(
         "what",
+        metavar="MEASURE",
         choices=tuple(MEASURES),
         help="update: ms per update and the floor; act: microseconds per action; train: steps per "
         "second and where a step's time goes; envs: environment steps per second",

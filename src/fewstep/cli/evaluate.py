@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             action_repeat=training.action_repeat,
             longest=training.eval_max_steps,
             shared=training.eval_env == "shared",
+            info=saved.info,
         )
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check, keep=folder)
         evaluator.close()

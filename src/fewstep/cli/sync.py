@@ -28,8 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     directories = [RunDir.open(path) for path in arguments.runs]
     if arguments.follow and len(directories) > 1:
         raise UsageError("--follow takes one run; start one `fewstep sync` per run")
-    for directory in directories:
-        name = "/".join(directory.path.resolve().parts[-3:])
+    for directory, name in zip(directories, _names([one.path.resolve() for one in directories]), strict=True):
         folder = arguments.out / name if arguments.out else directory.path / arguments.to
         sink = sinks.make(arguments.to, directory, folder, arguments.project)
         try:
@@ -38,3 +37,20 @@ def run(arguments: argparse.Namespace) -> int:
             closed = sink.close()
         print(f"{sent} points of {directory.path}: {closed}")
     return 0
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """The last three parts of each path, or as many more as tell them apart.
+
+    Raises:
+        UsageError: a run is given twice.
+    """
+    from fewstep.errors import UsageError
+
+    if len(set(paths)) < len(paths):
+        raise UsageError("a run is given twice")
+    for length in range(3, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[1:][-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [path.as_posix().lstrip("/") for path in paths]

@@ -49,6 +49,8 @@ def read(folder: Path) -> Iterator[tuple[str, Episode]]:
 
 def _read(file: Path) -> Episode:
     try:
+        if not zipfile.is_zipfile(file):
+            raise UsageError(f"{file} is no npz file, so no episode")
         with np.load(file, allow_pickle=False) as arrays:
             missing = [name for name in Episode._fields if name not in arrays]
             if missing:

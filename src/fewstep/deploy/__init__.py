@@ -41,6 +41,10 @@ def load(path: str | Path, seed: int | None = None, obs_names: Sequence[str] | N
             from fewstep.deploy.formats.stablehlo import StableHloPolicy
 
             policy = StableHloPolicy(path, seed)
+        case ".c" | ".h":
+            raise UsageError(
+                f"{path} is C, which is compiled and not loaded; export --to numpy or onnx as well"
+            )
         case _:
             policy = NumpyPolicy(artefact.read(path), seed)
     contract.require(path, policy.description)

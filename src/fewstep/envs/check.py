@@ -88,7 +88,7 @@ def _findings(
             "fewstep copies, other code may not: return a fresh array (observation.copy())",
         )
     largest = np.abs(np.concatenate([result.obs for result in first])).max(0)
-    if largest.max() > _LARGE:
+    if largest.max() > _LARGE and vector.spec.image is None:  # bytes of an image are scaled by its encoder
         warn(
             f"{vector.observation_name(int(largest.argmax()))} reaches {largest.max():.3g}",
             "networks learn best from entries of order 1: rescale it in the environment, or train with "

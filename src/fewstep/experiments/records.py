@@ -22,9 +22,9 @@ from fewstep.errors import UsageError
 from fewstep.experiments import plan
 from fewstep.experiments.plan import Job
 from fewstep.experiments.schedule import Standing, Tracked
-from fewstep.experiments.status import last_row
 from fewstep.runs.files import read_json, replace_folder, write_text
 from fewstep.runs.layout import RANDOM_RETURN, RunDir
+from fewstep.runs.metrics import last_row
 
 LEFT_BEHIND = 3600.0
 """Seconds after which an unfinished copy is no other process's that is still at it."""

@@ -1,16 +1,11 @@
 """How a run stands, read from its directory alone, so that any process may ask at any time."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from fewstep.experiments.plan import Job
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
-
-TAIL = 65_536
-"""Bytes at the end of a file in which its last complete line is looked for first."""
+from fewstep.runs.metrics import last_row
 
 
 @dataclass(frozen=True)
@@ -38,25 +33,3 @@ def progress(job: Job) -> Progress:
         row.get("wall_env_steps_per_second"),
         sum(returns) / len(returns) if returns else None,
     )
-
-
-def last_row(path: Path) -> dict[str, Any]:
-    """The last complete line that is a JSON object, empty if there is none."""
-    try:
-        with open(path, "rb") as file:
-            size, tail = file.seek(0, 2), TAIL
-            while True:
-                file.seek(max(0, size - tail))
-                lines = file.read().split(b"\n")
-                for line in reversed(lines[:-1] if tail >= size else lines[1:-1]):
-                    try:
-                        row = json.loads(line)
-                    except (ValueError, RecursionError):
-                        continue
-                    if isinstance(row, dict):
-                        return row
-                if tail >= size:
-                    return {}
-                tail *= 2
-    except OSError:
-        return {}

@@ -57,6 +57,8 @@ class RunDir:
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise what ``create`` would raise for a path in use: to be asked before any long preparation."""
+        if (path / "sums.json").exists():
+            raise UsageError(f"{path} already holds a policy that was fetched; choose another --out")
         if (path / "config.toml").exists():
             raise UsageError(
                 f"{path} already holds a run; continue it with `fewstep resume {path}` or choose --out"

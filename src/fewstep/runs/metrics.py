@@ -11,6 +11,8 @@ from fewstep.errors import FewstepError, NonFiniteError
 from fewstep.runs.files import write_text
 
 Row = dict[str, Any]
+TAIL = 65_536
+"""Bytes at the end of a file in which its last complete line is looked for first."""
 
 
 def sample_std(values: Sequence[float]) -> float | None:
@@ -90,3 +92,25 @@ def truncate_rows(path: Path, env_steps: int, updates: int) -> None:
         row for row in read_rows(path) if row["env_steps"] <= env_steps and row.get("updates", 0) <= updates
     ]
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The last complete line that is a JSON object, empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            size, tail = file.seek(0, 2), TAIL
+            while True:
+                file.seek(max(0, size - tail))
+                lines = file.read().split(b"\n")
+                for line in reversed(lines[:-1] if tail >= size else lines[1:-1]):
+                    try:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError):
+                        continue
+                    if isinstance(row, dict):
+                        return row
+                if tail >= size:
+                    return {}
+                tail *= 2
+    except OSError:
+        return {}

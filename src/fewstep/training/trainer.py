@@ -19,7 +19,7 @@ from fewstep.training.collect import experience
 from fewstep.training.collect.episodes import Episodes
 from fewstep.training.collect.return_scale import in_own_units
 from fewstep.training.learner import Learner
-from fewstep.types import EnvInfo, Transition
+from fewstep.types import EnvInfo, Spec, Transition
 
 
 class Trainer:
@@ -239,6 +239,7 @@ class Trainer:
         running, episodes = self._episodes.snapshot()
         groups: dict[str, Group] = {"state": state, "episodes": running}
         meta: dict[str, Any] = {"algo": self.config.algo, "env": self.config.env, **counters, **episodes}
+        meta["sizes"] = sizes(self.spec)
         if self.dataset is not None:
             meta["dataset"] = self.dataset.sha256
         name = self.experience.group
@@ -267,7 +268,7 @@ class Trainer:
 
     def _restore(self, saved: Checkpoint) -> list[str]:
         meta = saved.meta
-        refuse_other_run(meta, {"algo": self.config.algo, "env": self.config.env})
+        refuse_other_run(meta, {"algo": self.config.algo, "env": self.config.env}, self.spec)
         self.refuse_other_data(meta.get("dataset"))
         self.learner.restore(saved.groups["state"], meta, f"checkpoint {saved.env_steps}")
         name = self.experience.group
@@ -296,9 +297,20 @@ class Trainer:
         self.envs.close()
 
 
-def refuse_other_run(meta: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Raise a FewstepError unless a checkpoint is of this algorithm and environment."""
+def sizes(spec: Spec) -> list[int]:
+    """Of an observation and an action, as a checkpoint has them."""
+    return [spec.obs_size, spec.act_size]
+
+
+def refuse_other_run(meta: Mapping[str, Any], own: Mapping[str, Any], spec: Spec) -> None:
+    """Raise a FewstepError unless a checkpoint is of this algorithm and environment, and of its sizes."""
     for name, value in own.items():
         # An id may have been given its module since, ``my_module:Mine-v0``, to make it known.
         if meta[name] != value and not (name == "env" and value.endswith(f":{meta[name]}")):
             raise FewstepError(f"the checkpoint is of {name} {meta[name]!r}, the run's config says {value!r}")
+    obs, act = meta.get("sizes", sizes(spec))
+    if [obs, act] != sizes(spec):
+        raise FewstepError(
+            f"the checkpoint is of {meta['env']} with observations of {obs} and actions of {act} numbers, "
+            f"now they have {spec.obs_size} and {spec.act_size}"
+        )

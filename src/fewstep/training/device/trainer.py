@@ -25,7 +25,7 @@ from fewstep.training.collect.experience import Replay, from_steps
 from fewstep.training.device import env as device_env
 from fewstep.training.device import loop, ring
 from fewstep.training.learner import Learner
-from fewstep.training.trainer import Trainer, refuse_other_run
+from fewstep.training.trainer import Trainer, refuse_other_run, sizes
 from fewstep.types import EnvInfo, Spec, Transition
 
 
@@ -211,6 +211,7 @@ class DeviceTrainer:
             "algo": self.config.algo,
             "env": self.config.env,
             "device_env": self.config.training.device_env,
+            "sizes": sizes(self.spec),
             "iterations": self._iterations,
             "finished": self._finished,
             "began": self._began,
@@ -247,7 +248,7 @@ class DeviceTrainer:
     def _restore(self, saved: Checkpoint) -> None:
         meta, what = saved.meta, f"checkpoint {saved.env_steps}"
         own = {"algo": self.config.algo, "env": self.config.env}
-        refuse_other_run(meta, own | {"device_env": self.config.training.device_env})
+        refuse_other_run(meta, own | {"device_env": self.config.training.device_env}, self.spec)
         self.learner.restore(saved.groups["state"], meta, what)
         self._episodes = state_io.from_arrays(self._episodes, saved.groups["episodes"], what)
         self._iterations, self._finished = int(meta["iterations"]), int(meta["finished"])

@@ -13,10 +13,11 @@ from fewstep.config import RunConfig
 from fewstep.data import Folder, Tape
 from fewstep.envs.interface import Interface
 from fewstep.envs.registry import has_peaks, resolve
-from fewstep.errors import FewstepError, NonFiniteError, UsageError
+from fewstep.errors import FewstepError, NonFiniteError, UsageError, shown
 from fewstep.training import seeds
 from fewstep.training.acting import Acting, bind
 from fewstep.training.signals import Check, never
+from fewstep.types import EnvInfo
 
 Row = dict[str, Any]
 Watch = Callable[[envs.VectorEnv, np.ndarray], None]
@@ -123,6 +124,23 @@ def in_turn(
     return Rollout(returns, lengths, running, success, peaks)
 
 
+class Unfit(UsageError):
+    """An environment is not one that the policy was made for."""
+
+
+def require_fit(found: EnvInfo, wanted: EnvInfo) -> None:
+    """Raise ``Unfit`` unless an environment has the sizes and bounds of the one a policy was made for."""
+    for what, own, other in (
+        ("observations of {} numbers", len(wanted.obs_names), len(found.obs_names)),
+        ("actions of {} numbers", len(wanted.low), len(found.low)),
+        ("actions from {}", list(wanted.low), list(found.low)),
+        ("actions to {}", list(wanted.high), list(found.high)),
+    ):
+        if own != other:
+            made_for = f"the policy was made for {wanted.env}, {what.format(shown(own))}"
+            raise Unfit(f"{made_for}; {found.env} has {shown(other)}")
+
+
 class Evaluator:
     """Evaluates policies of one algorithm on one environment, always on the same episodes.
 
@@ -148,6 +166,7 @@ class Evaluator:
         timeout: float | None = None,
         beside: envs.VectorEnv | None = None,
         elsewhere: bool = False,
+        info: EnvInfo | None = None,
     ) -> None:
         """Args:
         algorithm, cfg: what the policy belongs to.
@@ -161,12 +180,13 @@ class Evaluator:
         timeout: seconds that a reset or step may take; the environments then live in another process.
         beside: those of training, which must not be among its own.
         elsewhere: never play on those of training.
+        info: what the policy was made for: environments must have these sizes and bounds.
         """
         self._modes = list(dict.fromkeys(algorithm.mode(cfg, text) for text in modes))
         self._algorithm, self._cfg, self._env = algorithm, cfg, env
         self._limit, self._repeat, self._longest = max_episode_steps, action_repeat, longest
         self._shared, self._timeout = shared or envs.is_lent(env), timeout
-        self._beside, self.elsewhere = beside, elsewhere
+        self._beside, self.elsewhere, self._info = beside, elsewhere, info
         self._told = False
         self._seeds = seeds.evaluation_seeds(seed, episodes)
         self._key = seeds.key(seed, seeds.Stream.EVALUATE)
@@ -179,9 +199,10 @@ class Evaluator:
         env: Any = None,
         beside: envs.VectorEnv | None = None,
         elsewhere: bool = False,
+        info: EnvInfo | None = None,
     ) -> "Evaluator":
         """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names, or
-        (``elsewhere``) is another one."""
+        (``elsewhere``) is another one, of the sizes and bounds of ``info`` or of those ``beside``."""
         training = config.training
         return Evaluator(
             algorithm,
@@ -197,6 +218,7 @@ class Evaluator:
             timeout=training.env_timeout if training.env_process else None,
             beside=beside,
             elsewhere=elsewhere,
+            info=beside.info if info is None and beside is not None else info,
         )
 
     def evaluate(
@@ -284,8 +306,13 @@ class Evaluator:
                     "evaluation would be on the environment that is trained on: a function must build a new "
                     "one at each call; an environment itself is evaluated on in turn if no other is given"
                 )
+            if self._info is not None:
+                require_fit(made.info, self._info)
             made.reset(self._seeds[:count])
             return made
+        except Unfit:
+            made.close()
+            raise
         except FewstepError as error:
             if made is not None:
                 made.close()

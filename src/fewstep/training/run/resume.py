@@ -1,6 +1,7 @@
 """Going on with a run that was stopped, killed or finished."""
 
 import dataclasses
+import shlex
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from fewstep.runs import checkpoint, provenance
 from fewstep.runs.checkpoint import Checkpoint
 from fewstep.runs.files import read_json, write_text
 from fewstep.runs.layout import RunDir
-from fewstep.runs.metrics import truncate_rows
+from fewstep.runs.metrics import last_row, truncate_rows
 from fewstep.training.device import trainer as device
 from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.run import loop
@@ -130,11 +131,8 @@ def reopen(
         warn=reporter.note,
         wanted=lambda group: experience or group in ("state", "episodes"),
     )
-    if saved is None and run.sums.is_file():
-        raise UsageError(
-            f"{run.path} was fetched without checkpoints and cannot go on; train anew with "
-            f"--config {run.config}"
-        )
+    if saved is None:
+        _refuse_results_alone(run, config)
     trainer = device.make(config, algorithm)
     if changed := _other_versions(run, config.env):
         reporter.note(changed)
@@ -153,6 +151,28 @@ def reopen(
         checkpoint.set_aside_newer(run.checkpoints, saved.env_steps)
     drop_later_rows(run, marks, trainer.updates)
     return trainer, marks
+
+
+def _refuse_results_alone(run: RunDir, config: RunConfig) -> None:
+    """A run that was fetched, a record of one, or one whose checkpoints are gone: to start it from step 0
+    would erase what it has. One that was killed before its first checkpoint has a log and no end."""
+    record = run.metrics.is_file() and not run.log.is_file()
+    gone = not run.checkpoints.exists() and _evaluated(run) >= _steps_asked_for(run)
+    if not (run.sums.is_file() or record or gone):
+        return
+    raise UsageError(
+        f"{run.path} has results and no checkpoints: it cannot go on; train anew with --config "
+        f"{shlex.quote(str(run.config))} --seed {config.seed} --out DIR"
+    )
+
+
+def _evaluated(run: RunDir) -> int:
+    return int(last_row(run.evaluations).get("env_steps") or 0)
+
+
+def _steps_asked_for(run: RunDir) -> int:
+    """Those of the config on disk: ``resume --steps`` has not changed it yet."""
+    return read_config(run)[0].training.steps
 
 
 def drop_later_rows(run: RunDir, marks: Marks, updates: int) -> None:
