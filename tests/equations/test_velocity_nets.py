@@ -1,5 +1,6 @@
-"""Networks of a flow's velocity: gate and decoder by numbers, attention over one token, gradients."""
+"""Networks of a flow's velocity: the gate at its ends, a block as a decoder layer, gradients over steps."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from fewstep.flows import paths
 from fewstep.nets import velocity_nets
 from fewstep.nets.layers import Linear
-from fewstep.nets.time_features import low_frequency_features
+from tests.equations.written_out import ACTIVATIONS, affine, layer_norm, low_frequencies, mlp, moved
 
 S, X, T = jnp.array([0.3, -1.0, 0.5]), jnp.array([0.4, -0.7]), jnp.float32(0.75)
 
@@ -32,7 +33,7 @@ def test_all_give_a_velocity_of_state_point_and_time(kind):
 def test_the_gate_is_open_at_first():
     """sigmoid(5) of the way to the candidate, in a step of size 1."""
     made = net("gated")
-    h = made.candidate(X, S, low_frequency_features(T))
+    h = mlp(made.candidate, X, S, low_frequencies(T))
     gate = 1 / (1 + np.exp(-5))
     np.testing.assert_allclose(X - made(S, X, T), (1 - gate) * X + gate * h, rtol=1e-5, atol=1e-6)
 
@@ -44,38 +45,33 @@ def test_a_closed_gate_leaves_the_point_where_it_is():
     np.testing.assert_allclose(shut(S, X, T), 0, atol=1e-6)
 
 
-def test_attention_over_one_token_is_a_linear_map():
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_a_block_is_a_decoder_layer_with_attention_of_four_heads_over_one_token(activation):
     """Multi-head attention written out: its weights are 1, so queries and keys have no part in the result."""
     rng = np.random.default_rng(0)
-    heads, size = 4, 16
-    q, k, v, out = rng.normal(size=(4, size, size)).astype(np.float32)
-    token, memory = rng.normal(size=(2, 1, size)).astype(np.float32)
+    heads, size = 4, 8
+    both = rng.normal(size=(2, 4, size, size))
+    biases = rng.normal(size=(2, size))
 
-    def attention(query, given):
+    def attention(kernels, bias, token, memory):
+        q, k, v, out = kernels
         split = lambda x: x.reshape(1, heads, size // heads).transpose(1, 0, 2)  # noqa: E731
-        queries, keys, values = split(query @ q), split(given @ k), split(given @ v)
+        queries, keys, values = split(token[None] @ q), split(memory[None] @ k), split(memory[None] @ v)
         scores = queries @ keys.transpose(0, 2, 1) / np.sqrt(size // heads)
         weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-        return (weights @ values).transpose(1, 0, 2).reshape(1, size) @ out
+        return (weights @ values).transpose(1, 0, 2).reshape(size) @ out + bias
 
-    np.testing.assert_allclose(attention(token, memory), memory @ (v @ out), rtol=1e-3, atol=1e-4)
-
-
-def test_a_decoder_block_written_out():
-    block = velocity_nets.Block.create(jax.random.key(1), 8)
-    rng = np.random.default_rng(1)
-    token, memory = rng.normal(size=(2, 8)).astype(np.float32)
-
-    def norm(x):
-        return (x - x.mean()) / np.sqrt(x.var() + 1e-6)
-
-    def of(layer, x):
-        return x @ np.asarray(layer.weight) + np.asarray(layer.bias)
-
-    x = token + of(block.itself, norm(token))
-    x = x + of(block.state, memory)
-    x = x + of(block.outer, np.maximum(of(block.inner, norm(x)), 0))
-    np.testing.assert_allclose(block(token, memory, "relu"), x, rtol=1e-4, atol=1e-5)
+    maps = [
+        Linear(jnp.asarray(v @ out), jnp.asarray(b)) for (_, _, v, out), b in zip(both, biases, strict=True)
+    ]
+    block = replace(moved(velocity_nets.Block.create(jax.random.key(1), size)), itself=maps[0], state=maps[1])
+    token, memory = rng.normal(size=(2, size))
+    normed = layer_norm(block.norm, token)
+    x = token + attention(both[0], biases[0], normed, normed)
+    x = x + attention(both[1], biases[1], x, memory)
+    x = x + affine(block.outer, ACTIVATIONS[activation](affine(block.inner, layer_norm(block.inner_norm, x))))
+    found = jax.jit(lambda block, *args: block(*args, activation))(block, token, memory)
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
 
 
 def gradient(kind, steps):
