@@ -1,7 +1,7 @@
 """MFPO: sizes, gradient flow, targets by finite differences, options, and a target known exactly."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import jax
@@ -14,7 +14,6 @@ from fewstep.algos.mfpo import ALGORITHM, learner, losses, policy, targets
 from fewstep.algos.mfpo.config import DivergenceConfig, MFPOConfig
 from fewstep.config import settings
 from fewstep.errors import UsageError
-from fewstep.flows import meanflow
 from fewstep.nets.frozen import frozen
 from fewstep.types import Spec
 from tests.algos.common import assert_close, batch, changed, program, reached, same
@@ -198,32 +197,92 @@ def test_the_divergence_is_that_of_the_new_actor():
 # -------------------------------------------------------------------------------------------- the regressions
 
 
-def test_regression_targets_of_the_networks_agree_with_finite_differences():
-    s = warm()
+H = 1e-5
+
+
+@pytest.fixture
+def in_float64():
+    """Networks and rows, of which r = t in the first two: (s, x, v, r, t) of each."""
+    made = nets(warm())
+    rng, t, length = np.random.default_rng(0), np.array([0.2, 0.7, 0.5, 0.9, 1.0]), [0.0, 0.0, 0.4, 0.6, 1.0]
     with jax.enable_x64(True):
-        actor, div = jax.tree.map(lambda x: x.astype(jnp.float64), nets(s))
-        o, x, v = jnp.array([0.3, -1.0, 0.5]), jnp.array([0.4, -0.2]), jnp.array([1.1, -0.7])
-        r, t, h = jnp.float64(0.3), jnp.float64(0.8), 1e-6
-        for f in (policy.average_velocity(actor, o), policy.average_divergence(div, o)):
-            value, derivative = meanflow.total_derivative(f, x, r, t, v)
-            numeric = (f(x + h * v, r, t + h) - f(x - h * v, r, t - h)) / (2 * h)
-            np.testing.assert_allclose(derivative, numeric, rtol=1e-6, atol=1e-8)
-            np.testing.assert_allclose(value, f(x, r, t))
+        actor, div = jax.tree.map(lambda x: x.astype(jnp.float64), made)
+        yield actor, div, (rng.normal(size=(5, 3)), *rng.normal(size=(2, 5, 2)), t - length, t)
 
 
-@pytest.mark.slow
-def test_skipping_the_jvp_where_r_equals_t_changes_nothing():
-    s, b = warm(), batch()
-    key = jax.random.key(8)
-    x, v = jax.random.normal(key, (16, 2)), jax.random.normal(jax.random.fold_in(key, 1), (16, 2))
-    t = jnp.linspace(0.1, 0.9, 16)
-    r = jnp.where(jnp.arange(16) < 12, t, 0.5 * t)
-    loss = jax.value_and_grad(
-        lambda actor, equal: losses.actor_regression(actor, equal, b.obs, x, v, r, t)[0]
-    )
-    fast, plain = loss(s.actor.params, 12), loss(s.actor.params, 0)
-    for a, p in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
-        np.testing.assert_allclose(a, p, rtol=2e-4, atol=1e-6)
+def along(f, x, r, t, v):
+    """The derivative of f where x moves with v and t with 1."""
+    return (f(x + H * v, r, t + H) - f(x - H * v, r, t - H)) / (2 * H)
+
+
+def regression(net, rows, targets):
+    """The mean squared error to constant targets, and its gradient."""
+    s, x, _, r, t = rows
+
+    def loss(net):
+        return jnp.mean((jax.vmap(net)(s, x, r, t) - np.reshape(targets, (len(t), -1))) ** 2)
+
+    return jax.jit(jax.value_and_grad(loss))(net)
+
+
+@pytest.mark.parametrize("equal", [0, 2])
+def test_the_velocity_regresses_on_v_less_the_interval_times_its_derivative_along_the_flow(in_float64, equal):
+    """By finite differences; gradients reach the value alone. Rows with r = t may be told apart or not."""
+    actor, _, rows = in_float64
+    net = jax.jit(actor.__call__)
+    wanted = [v - (t - r) * along(partial(net, s), x, r, t, v) for s, x, v, r, t in zip(*rows, strict=True)]
+    loss = jax.jit(jax.value_and_grad(lambda net: losses.actor_regression(net, equal, *rows)[0]))
+    assert_close(loss(actor), regression(actor, rows, wanted), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("equal", [0, 2])
+def test_the_divergence_regresses_on_the_traces_along_the_actors_own_velocity(in_float64, equal):
+    """By finite differences: the mean of e . J e over three probes, J of the velocity u(x, t, t)."""
+    actor, div, rows = in_float64
+    probes = np.random.default_rng(1).normal(size=(5, 3, 2))
+    net, net_div = jax.jit(actor.__call__), jax.jit(div.__call__)
+    traces, wanted = [], []
+    for s, x, _, r, t, es in zip(*rows, probes, strict=True):
+        moved = [net(s, x + H * e, t, t) - net(s, x - H * e, t, t) for e in es]
+        traces.append(np.mean([e @ change / (2 * H) for e, change in zip(es, moved, strict=True)]))
+        wanted.append(traces[-1] - (t - r) * along(partial(net_div, s), x, r, t, net(s, x, t, t)))
+    s, x, _, r, t = rows
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def loss(net):
+        return losses.divergence_regression(net, actor, equal, s, x, probes, r, t)
+
+    (value, trace), slopes = loss(div)
+    assert_close((value, slopes), regression(div, rows, wanted), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(trace, np.mean(traces), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("bound", "mixing"), [("tanh", "gaussian"), ("tanh", "policy"), ("clip", "gaussian")]
+)
+def test_the_estimated_velocity_is_that_of_the_boltzmann_policy_by_quadrature(bound, mixing):
+    """E[(x - z) / t | x] for z ~ exp(Q(a(z)) / alpha) |da / dz|, with many candidates.
+
+    Q is a sum over the dimensions of the action, so the integrals are over one of them.
+    """
+    proposals = {"policy": 20_000, "gaussian": 20_000, "noise": "stratified", "mixing": mixing}
+    cfg = changed(TINY, {"actor.bound": bound, "divergence.log_prob": "exact", "proposals": proposals})
+    s, alpha, times = warm(), 0.8, jnp.array([0.3, 0.6, 0.95])
+
+    @jax.jit
+    def estimate(key):
+        q = lambda s, a: jnp.sin(3 * a + 0.5).sum()  # noqa: E731
+        return targets.estimate_velocity(cfg, *nets(s), q, alpha, jnp.ones(3), times, key)
+
+    found = estimate(jax.random.key(4))
+    z = np.linspace(-1, 1, 4001) if bound == "clip" else np.linspace(-12, 12, 40_001)
+    a = z if bound == "clip" else np.tanh(z)
+    log_p = np.sin(3 * a + 0.5) / alpha - (0 if bound == "clip" else 2 * np.log(np.cosh(z)))
+    t, x = times[:, None, None], np.asarray(found.x)[..., None]
+    weights = np.exp(log_p - (x - (1 - t) * z) ** 2 / (2 * t**2))
+    mean = (weights * z).sum(-1) / weights.sum(-1)
+    np.testing.assert_allclose(found.v, (x - mean[..., None])[..., 0] / t[..., 0], atol=0.05)
 
 
 @pytest.mark.slow
