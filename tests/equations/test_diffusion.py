@@ -39,8 +39,10 @@ def test_schedules_at_known_numbers():
     assert cosine[-1] / cosine[-2] == pytest.approx(0.001, rel=1e-4)
     f = np.cos((np.array([0, 10]) / 20 + 0.008) / 1.008 * np.pi / 2) ** 2
     assert cosine[10] == pytest.approx(f[1] / f[0], rel=1e-5)
-    for steps in (1, 5, 100):  # exp(-integral of beta from 0.1 to 10 over the unit interval)
-        assert diffusion.alphas_bar("vp", steps)[-1] == pytest.approx(np.exp(-5.05), rel=1e-4)
+    for steps in (1, 5, 100):  # exp(-integral from 0 to u of the betas, which are 0.1 + 9.9 u)
+        u = np.arange(steps + 1) / steps
+        wanted = np.exp(-(0.1 * u + 4.95 * u**2))
+        np.testing.assert_allclose(diffusion.alphas_bar("vp", steps), wanted, rtol=1e-5)
 
 
 def test_conversions_invert_each_other():
@@ -127,14 +129,30 @@ def test_ddim_of_a_gaussian_reaches_it():
     np.testing.assert_allclose(std, V**0.5, rtol=0.03)
 
 
-def test_a_sample_is_in_the_box_and_of_no_noise_it_is_deterministic():
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_a_sample_is_the_chain_written_out_and_in_the_box(eta):
+    """Also of noises 0; the guess is wild, so that guessed actions are cut."""
     abs_ = diffusion.alphas_bar("vp", 5)
+    noise = np.array(jax.random.normal(jax.random.key(2), (100, 5, 2)))
+    noise[0] = 0
     wild = lambda x, t: 3.0 * jnp.sin(7.0 * x + t)  # noqa: E731
-    noise = jax.random.normal(jax.random.key(2), (1000, 5, 2))
-    a = jax.vmap(lambda n: diffusion.sample(abs_, wild, n))(noise)
-    assert np.all(np.abs(a) <= 1)
-    still = diffusion.sample(abs_, wild, jnp.zeros((5, 2)))
-    assert np.array_equal(still, diffusion.sample(abs_, wild, jnp.zeros((5, 2))))
+    with jax.enable_x64(True):
+        found = jax.jit(jax.vmap(lambda n: diffusion.sample(abs_.astype(float), wild, n, eta)))(
+            noise.astype(float)
+        )
+    x, cut = noise[:, 0].astype(float), 0
+    for t in range(5, 0, -1):
+        ab_t, ab_s = abs_[t].astype(float), abs_[t - 1].astype(float)
+        guessed = (x - np.sqrt(1 - ab_t) * 3 * np.sin(7 * x + t)) / np.sqrt(ab_t)
+        a = np.clip(guessed, -1, 1)
+        cut += np.mean(a != guessed)
+        e = (x - np.sqrt(ab_t) * a) / np.sqrt(1 - ab_t)
+        variance = eta**2 * (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
+        x = np.sqrt(ab_s) * a + np.sqrt(1 - ab_s - variance) * e
+        x += np.sqrt(variance) * noise[:, 6 - t] if t > 1 else 0
+    np.testing.assert_allclose(found, x, atol=1e-8)
+    assert np.all(np.abs(found) <= 1)
+    assert 0 < cut < 5
 
 
 def test_estimates_of_the_noise_for_a_linear_target():

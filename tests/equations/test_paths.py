@@ -191,8 +191,9 @@ def test_gradients_of_a_controlled_path_against_differences():
         assert float(found) == pytest.approx(float((total(0.7 + h) - total(0.7 - h)) / (2 * h)), rel=1e-7)
 
 
-def test_cosine_widths_fall_from_one():
-    widths = np.asarray(paths.cosine_widths(16))
-    assert widths[0] == pytest.approx(1, abs=1e-3)
-    assert np.all(np.diff(widths) < 0)
-    assert np.all(np.asarray(paths.cosine_widths(1000)) >= 1e-3)
+def test_cosine_widths_written_out():
+    """cos^2 of pi / 2 (k / n + 0.008) / 1.008, of which n = 100 has the last below 0.001."""
+    for steps in (4, 100):
+        wanted = [np.cos(np.pi / 2 * (k / steps + 0.008) / 1.008) ** 2 for k in range(steps)]
+        assert (wanted[-1] < 1e-3) == (steps == 100)
+        np.testing.assert_allclose(paths.cosine_widths(steps), np.maximum(wanted, 1e-3), rtol=1e-5)

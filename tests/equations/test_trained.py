@@ -54,6 +54,7 @@ def test_ten_steps_are_those_of_optax(cfg):
     [
         (AdamConfig(learning_rate=1.0), [1, 1, 1, 1, 1, 1]),
         (AdamConfig(learning_rate=1.0, decay_steps=4), [1, 0.75, 0.5, 0.25, 0, 0]),
+        (AdamConfig(learning_rate=1.0, decay_start=2, decay_steps=2), [1, 1, 1, 0.5, 0, 0]),
         (AdamConfig(learning_rate=2.0, decay_steps=4, final_share=0.5), [2, 1.75, 1.5, 1.25, 1, 1]),
         (AdamConfig(learning_rate=1.0, decay="cosine", decay_steps=4), [1, 0.853553, 0.5, 0.146447, 0, 0]),
         (
