@@ -354,18 +354,62 @@ def test_the_composite_target_is_what_entropy_and_mirror_descent_ask_for_togethe
             assert np.sum((best[1:-1] > best[:-2]) & (best[1:-1] > best[2:])) >= 2
 
 
-@pytest.mark.parametrize(
-    ("source", "low", "high"),
-    [
-        pytest.param("candidates", 0.2, 0.8, marks=pytest.mark.slow),
-        ("best", 0.999, 1.0),
-        ("replay", 0.0, 0.999),
-    ],
-)
-def test_what_share_of_the_actions_counts(source, low, high):
+@pytest.mark.parametrize("source", ["replay", "candidates", "best"])
+def test_the_weight_of_an_action_is_what_it_is_better_than_the_mean_candidate(source):
+    """Of an update's own candidates; and the share of the actions that are better."""
     cfg = changed(TINY, {"mirror": {"source": source, "candidates": 8}})
-    _, metrics = updated(cfg, 3)
-    assert low <= float(metrics["mirror/weight_share"]) <= high
+    s, b, names = state(cfg), batch(), ("mirror/weight_mean", "mirror/weight_share")
+    q = lambda s, a: -jnp.sum((a - 0.3 * s[:2]) ** 2)  # noqa: E731
+    run = jax.jit(lambda s, b: {name: learner.improve(cfg, s, q, b.obs, b.action)[1][name] for name in names})
+    metrics = run(s, b)
+
+    noises = jax.random.normal(use_key(s, learner.Use.CANDIDATES), (16, 8, 2, 2))
+    drawn = jax.jit(jax.vmap(lambda o, e: policy.draws(cfg, s.actor, o, e).action))(b.obs, noises)
+    goal = 0.3 * np.asarray(b.obs)[:, None, :2]
+    values = -((np.asarray(drawn) - goal) ** 2).sum(-1)
+    actions = {"replay": b.action[:, None], "candidates": drawn}.get(source)
+    judged = values.max(1, keepdims=True) if actions is None else -((np.asarray(actions) - goal) ** 2).sum(-1)
+    better = judged - values.mean(1, keepdims=True)
+    assert float(metrics["mirror/weight_share"]) == pytest.approx(np.mean(better > 0))
+    assert float(metrics["mirror/weight_mean"]) == pytest.approx(np.maximum(better, 0).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("output", ["direct", "residual"])
+def test_the_mirror_loss_written_out(output):
+    """The target by finite differences, cut to the limit; it and the adaptive weight carry no gradient."""
+    cfg = changed(TINY, {"actor": {"output": output}, "mirror": {"limit": 1.0}})
+    plain, rng, h = state(cfg).actor, np.random.default_rng(0), 1e-5
+    with jax.enable_x64(True):
+        actor = jax.tree.map(lambda x: jnp.asarray(x + 0.3 * rng.normal(size=x.shape)), plain)
+        obs, weight = rng.normal(size=(3, 3)), rng.uniform(0.5, 2.0, (3, 2))
+        action, e, t = rng.uniform(-1, 1, (3, 2, 2)), rng.normal(size=(3, 2, 2)), rng.random((3, 2))
+
+        @jax.jit
+        def at(actor, s, x, b, t):
+            g, rho = actor(s, x, b, t)
+            return g if output == "direct" else x - g, jnp.clip(rho - 3.0, -10.0, 0.5)
+
+        terms, cut = [], []
+        for row, pair in np.ndindex(3, 2):
+            a, noise, time = action[row, pair], e[row, pair], t[row, pair]
+            x, v = (1 - time) * a + time * noise, noise - a
+            ahead, behind = (at(actor, obs[row], x + d * v, 0.0, time + d)[0] for d in (h, -h))
+            target = x + (time - 1) * v - time * (ahead - behind) / (2 * h)
+            error = np.mean((at(actor, obs[row], x, 0.0, time)[0] - np.clip(target, -1, 1)) ** 2)
+            terms.append((row, x, time, np.clip(target, -1, 1), weight[row, pair] * (error + 1e-4) ** -0.2))
+            cut.append(np.abs(target) > 1)
+        assert 0 < np.mean(cut) < 1
+        rows, *given = map(np.array, zip(*terms, strict=True))
+
+        def by_hand(actor):
+            def one(s, x, t, target, factor):
+                mean, log_std = at(actor, s, x, 0.0, t)
+                return factor * (jnp.mean((mean - target) ** 2) + jnp.mean(jnp.exp(2 * log_std)))
+
+            return jax.vmap(one)(obs[rows], *given).mean()
+
+        found = jax.jit(jax.value_and_grad(lambda net: losses.mirror(net, cfg, obs, action, weight, e, t)))
+        assert_close(found(actor), jax.jit(jax.value_and_grad(by_hand))(actor), rtol=1e-6, atol=1e-8)
 
 
 def test_the_regression_finds_the_actions_it_is_given():
