@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import time
 import tomllib
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
 from fewstep.runs.metrics import last_row
 from tests.e2e.helpers import process
+from tests.experiments.common import assert_same_end, run_of, steps_saved, wait_for
 
 SPEC = """
 envs = ["toy/bandit"]
@@ -169,11 +169,12 @@ def test_resources_that_are_not_there(tmp_path):
     assert not executor.has_room(1) or local.free_memory_gb() is None
 
 
-TINY = """
+STEPS = 6000
+TINY = f"""
 envs = ["toy/bandit"]
 seeds = [0, 1]
-steps = 2000
-set = {"training.eval_every" = 1000, "training.checkpoint_every" = 500, "replay.learning_starts" = 50}
+steps = {STEPS}
+set = {{"training.eval_every" = 1000, "training.checkpoint_every" = 500, "replay.learning_starts" = 50}}
 
 [[run]]
 algo = "tests.e2e.tiny_algorithm:ALGORITHM"
@@ -183,7 +184,7 @@ label = "tiny"
 algo = "tests.e2e.tiny_algorithm:ALGORITHM"
 label = "broken"
 seeds = [0]
-set = {"poison_at" = 100}
+set = {{"poison_at" = 100}}
 """
 
 
@@ -201,25 +202,21 @@ def test_killed_and_continued_an_experiment_ends_like_an_undisturbed_one(tmp_pat
     assert "2 of 3 runs are finished" in output
 
     disturbed = tmp_path / "disturbed"
-    first = disturbed / "out" / "toy_bandit" / "tiny" / "seed-0"
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        started = experiment(disturbed)
-        while not (checkpoint.newest_step(first / "checkpoints") or started.poll() is not None):
-            time.sleep(0.05)
+    for sent, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        before, started = steps_saved(disturbed, 0), experiment(disturbed)
+        wait_for(lambda: steps_saved(disturbed, 0) > before or started.poll() is not None)  # noqa: B023
         started.send_signal(sent)
         started.communicate(timeout=120)
-        assert started.returncode in (143, -9, 1)
+        assert started.returncode == status
+    assert steps_saved(disturbed, 0) < STEPS
     last = experiment(disturbed)
     output, _ = last.communicate(timeout=300)
     assert last.returncode == 1
     assert "2 of 3 runs are finished" in output
-    for seed in (0, 1):
-        run = f"out/toy_bandit/tiny/seed-{seed}"
-        calm, other = ((tmp_path / name / run / "evaluations.jsonl") for name in ("calm", "disturbed"))
-        assert len(calm.read_text().splitlines()) == len(other.read_text().splitlines())
-        manifest = "checkpoints/*/manifest.json"
-        assert len(list((tmp_path / "calm" / run).glob(manifest))) == 2
-        assert len(list((disturbed / run).glob(manifest))) == 2
+    assert_same_end(tmp_path / "calm", disturbed)
+    for name in ("calm", "disturbed"):
+        for seed in (0, 1):
+            assert len(list(run_of(tmp_path / name, seed).glob("checkpoints/*/manifest.json"))) == 2
 
 
 def test_progress_is_read_from_the_rows(tmp_path):

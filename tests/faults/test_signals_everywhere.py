@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ import pytest
 from fewstep.cli import main
 from fewstep.runs import checkpoint
 from tests.e2e.helpers import process, without_clock
+from tests.experiments.common import wait_for
 from tests.faults.signalling_env import send
 
 ENV = "tests.faults.signalling_env:Signals-v0"
@@ -173,17 +173,13 @@ def test_a_second_signal_leaves_at_once_with_a_hanging_environment(armed, tmp_pa
     environment = armed("hang", signal.SIGTERM, "group")
     sets = ["training.env_process=true", "training.checkpoint_every=100"]
     running = process(*words(tmp_path / "run", sets=sets), env=environment, start_new_session=True)
-    while not (tmp_path / "sent").exists():
-        assert running.poll() is None
-        time.sleep(0.05)
+    wait_for(lambda: (tmp_path / "sent").exists() or running.poll() is not None)
+    assert running.poll() is None
     (worker,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     os.killpg(running.pid, signal.SIGTERM)
     running.communicate(timeout=20)
     assert running.returncode == 143
-    deadline = time.monotonic() + 20
-    while is_alive(worker):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: not is_alive(worker), seconds=20)
     assert newest(tmp_path / "run").env_steps == 100
 
 

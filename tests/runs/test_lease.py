@@ -47,24 +47,27 @@ def test_a_stale_owner_is_replaced_and_one_that_was_touched_is_not(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def take(file, barrier, results):
+def take(file, barrier, results, all_heard):
     lease.SETTLE = 0.5
     barrier.wait()
     try:
         with lease.held(file):
             results.put("held")
-            time.sleep(1.0)
+            all_heard.wait(60)
     except FewstepError:
         results.put("refused")
 
 
 def outcomes(file, takers):
     context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(takers), context.Queue()
-    processes = [context.Process(target=take, args=(file, barrier, results)) for _ in range(takers)]
+    barrier, results, all_heard = context.Barrier(takers), context.Queue(), context.Event()
+    processes = [
+        context.Process(target=take, args=(file, barrier, results, all_heard)) for _ in range(takers)
+    ]
     for one in processes:
         one.start()
     found = [results.get(timeout=60) for _ in processes]
+    all_heard.set()
     for one in processes:
         one.join()
     return sorted(found)

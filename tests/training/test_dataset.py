@@ -30,6 +30,7 @@ from fewstep.training.trainer import Trainer
 from fewstep.types import Spec, Transition
 from tests.e2e.helpers import TINY, one_line, process, rows, train
 from tests.e2e.test_cohort import TOLERANCE, difference
+from tests.experiments.common import wait_for
 from tests.faults.test_resume_everything import described
 from tests.few import slow
 
@@ -425,8 +426,12 @@ def test_a_killed_run_goes_on(folder, tmp_path):
     sets += ["replay.learning_starts=20", "replay.batch_size=8", "training.eval_every=0"]
     words = ["train", TINY, "toy/multigoal", "--steps", "30", "--quiet", "--dataset", folder, "--set", *sets]
     child = process(*words, "--out", cut)
-    while len(rows(cut / "metrics.jsonl") if (cut / "metrics.jsonl").exists() else ()) < 3:
+
+    def begun():
         assert child.poll() is None, child.stderr.read()
+        return (cut / "metrics.jsonl").exists() and (cut / "metrics.jsonl").read_text().count("\n") >= 3
+
+    wait_for(begun)
     child.kill()
     child.communicate()
     assert main(["resume", str(cut), "--quiet"]) == 0

@@ -8,6 +8,7 @@ import pytest
 from fewstep.algos import plugin, registry
 from fewstep.algos.dipo import ALGORITHM as DIPO
 from fewstep.cli import main
+from fewstep.critics import ensemble
 from fewstep.errors import UsageError
 from fewstep.runs import checkpoint
 from fewstep.training import demands
@@ -61,13 +62,17 @@ def test_an_update_differs_by_the_discounts_alone(name):
     assert not same(jax.tree.leaves(one.critics.online), jax.tree.leaves(further.critics.online))
 
 
-def test_one_step_is_the_same_program():
-    """Without discounts in the batch nothing of them is in the update."""
+def test_without_discounts_in_the_batch_an_update_is_that_of_a_constant_gamma(monkeypatch):
+    """The same program as one whose target has gamma closed over and is given nothing of the batch's."""
     algorithm, cfg, state = tiny("sac", discount=0.8)
-    text = program(algorithm.update, cfg, state, batch())
-    with_rows = program(algorithm.update, cfg, state, batch()._replace(discount=SUMMED))
-    assert text.count("f32[16]") < with_rows.count("f32[16]")
-    assert str(np.float32(0.8)) in text
+    text, with_rows = (
+        program(algorithm.update, cfg, state, b) for b in (batch(), batch()._replace(discount=SUMMED))
+    )
+    target = ensemble._target
+    monkeypatch.setattr(
+        ensemble, "_target", lambda head, r, end, _, bonus, nxt: target(head, r, end, 0.8, bonus, nxt)
+    )
+    assert program(algorithm.update, cfg, state, batch()) == text != with_rows
 
 
 @pytest.mark.parametrize("name", SLOW)
