@@ -31,6 +31,10 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... (a {type(value).__name__})"
 
 
+LISTS = {"algorithm": "`fewstep algos`", "command": "`fewstep --help`", "environment": "`fewstep envs`"}
+"""What prints all names of a kind."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A UsageError for a name that does not exist, with the nearest existing one (or all of a short list)."""
     names = sorted(known)
@@ -43,7 +47,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     elif len(names) <= 12:
         hint = "known: " + ", ".join(names)
     else:
-        hint = f"{len(names)} names are known"
+        hint = f"{len(names)} names are known" + (f": {LISTS[kind]}" if kind in LISTS else "")
     return UsageError(f"unknown {kind} {name!r}; {hint}")
 
 

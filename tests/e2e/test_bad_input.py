@@ -1,6 +1,7 @@
 """Whatever is wrong with a request: one clear line, the right exit status, nothing left behind."""
 
 import importlib
+import shutil
 import sys
 
 import pytest
@@ -151,3 +152,54 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug(tmp_path, ca
     one_line(capsys.readouterr().err, "unexpected RuntimeError: first line", "--debug")
     with pytest.raises(RuntimeError):
         main(["algos", "--debug"])
+
+
+def test_results_without_checkpoints_are_not_started_anew(tmp_path, capsys):
+    """A record, and a run whose checkpoints were deleted: a resume from step 0 would erase the results."""
+    assert train(tmp_path / "run", steps=40) == 0
+    record, gone = tmp_path / "record", tmp_path / "gone"
+    for folder in (record, gone):
+        shutil.copytree(tmp_path / "run", folder)
+        shutil.rmtree(folder / "checkpoints")
+    (record / "log.txt").unlink()
+    for folder in (record, gone):
+        before = (folder / "evaluations.jsonl").read_bytes()
+        capsys.readouterr()
+        assert main(["resume", str(folder), "--steps", "60"]) == 2
+        one_line(
+            capsys.readouterr().err,
+            "has results and no checkpoints and cannot go on",
+            "train anew with --config",
+        )
+        assert (folder / "evaluations.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["train", "SAC", "toy/bandit"], ["unknown algorithm 'SAC'", "did you mean 'sac'?"]),
+        (["train", "sac", "toy/bandit", "--sed", "5"], ["--sed 5", "`fewstep train --help`"]),
+        (
+            ["train", "sac", "toy/bandit", "--set", "seed=4"],
+            ["seed is no setting but an argument of its own"],
+        ),
+        (
+            ["train", "sac", "toy/bandit", "--set", "critic=4"],
+            ["critic is a section, whose settings are critic."],
+        ),
+        (["train", "sac", "toy/bandit", "--seeds", "0..1000"], ["0..1000 names 1,001 seeds"]),
+        (["rollout", "policy.c"], ["is C, which is compiled and not loaded"]),
+        (["config", "nothing-like-it", "toy/bandit"], ["names are known: `fewstep algos`"]),
+    ],
+)
+def test_what_helps_is_said(words, parts, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "policy.c").write_text("int x;")
+    assert main(words) == 2
+    one_line(capsys.readouterr().err, *parts)
+
+
+def test_the_home_folder_is_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert train("~/run", steps=20) == 0
+    assert (tmp_path / "run" / "config.toml").is_file()

@@ -217,3 +217,24 @@ def test_an_id_of_a_script_is_told_at_save_and_can_be_given_its_module_later(tmp
     assert main(["evaluate", str(tmp_path / "model"), "--episodes", "1"]) == 0
     assert fewstep.load(tmp_path / "model").learn(10).num_timesteps == 40
     gymnasium.registry.pop("ScriptOnly-v0")
+
+
+def test_an_environment_of_other_sizes_or_bounds_is_told_before_it_is_played_on(tmp_path):
+    model = fewstep.SAC("Pendulum-v1", preset="small", **{"actor.hidden": [8], "critic.hidden": [8]})
+    with pytest.raises(
+        UsageError, match=r"made for Pendulum-v1, observations of 3 numbers; Hopper-v4 has 11"
+    ):
+        model.learn(10, eval_env="Hopper-v4", eval_every=5)
+    assert model.num_timesteps == 0
+
+    def wider():
+        low, high = np.float32([-5.0]), np.float32([5.0])
+        return gymnasium.wrappers.RescaleAction(gymnasium.make("Pendulum-v1"), low, high)
+
+    with pytest.raises(UsageError, match=r"actions from \[-2\.0\]; .* has \[-5\.0\]"):
+        model.evaluate(1, env=wider)
+    model.save(tmp_path / "model")
+    with pytest.raises(
+        FewstepError, match=r"observations of 3 and actions of 1 numbers, now they have 11 and 3"
+    ):
+        fewstep.load(tmp_path / "model", env="Hopper-v4")

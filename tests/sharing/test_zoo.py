@@ -68,7 +68,7 @@ def test_it_is_listed_and_got_from_the_command_line(tmp_path, capsys, monkeypatc
     policy = deploy.load(tmp_path / "smfp-pendulum/export/policy.safetensors")
     assert policy.act(np.zeros(3, np.float32), rng=np.random.default_rng(0)).shape == (1,)
     assert main(["zoo", "get", "smfp-pendulum"]) == 2
-    one_line(capsys.readouterr().err, "already holds a run")
+    one_line(capsys.readouterr().err, "already holds a policy that was fetched; choose another --out")
     assert main(["zoo", "get", "smfp-pendulums"]) == 2
     one_line(capsys.readouterr().err, "smfp-pendulum")
 

@@ -1,5 +1,6 @@
 import datetime
 import json
+import shutil
 import struct
 import sys
 import types
@@ -139,3 +140,15 @@ def test_a_damaged_config_is_one_line(run, monkeypatch, capsys):
     run.config.write_text('env = "E"\n')
     assert main(["sync", str(run.path), "--to", "wandb"]) == 1
     assert "is damaged: it has no algo" in capsys.readouterr().err
+
+
+def test_runs_that_are_called_alike_stay_apart(run, tmp_path, capsys):
+    """The same task, algorithm and seed of two experiments."""
+    other = tmp_path / "second" / "E" / "a" / "seed-3"
+    shutil.copytree(run.path, other)
+    assert (
+        main(["sync", str(run.path), str(other), "--to", "tensorboard", "--out", str(tmp_path / "out")]) == 0
+    )
+    assert len(list((tmp_path / "out").rglob("events.out.tfevents.*"))) == 2
+    assert main(["sync", str(run.path), str(run.path), "--to", "tensorboard", "--out", str(tmp_path)]) == 2
+    assert "a run is given twice" in capsys.readouterr().err

@@ -1,8 +1,10 @@
 """Arguments and steps that several commands share."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +28,8 @@ def whole(text: str) -> int:
 
 def rooted(text: str) -> Path:
     """A path that stays the same when user code changes the working folder: for the arguments of every
-    command that runs some."""
-    return Path(text).absolute()
+    command that runs some; ``~`` is the user's, which not every shell expands."""
+    return Path(os.path.expanduser(text)).absolute()
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, many_seeds: bool = False) -> None:
@@ -106,9 +108,12 @@ def seeds_of(text: str) -> tuple[int, ...]:
     from fewstep.experiments.spec import seed_range
 
     try:
-        seeds = seed_range(text) or tuple(settings.whole(part, "seed") for part in text.split(","))
-    except UsageError:
-        seeds = ()
+        seeds = seed_range(text)
+    except UsageError as error:
+        raise UsageError(f"--seeds: {error}") from error
+    if not seeds:
+        with suppress(UsageError):
+            seeds = tuple(settings.whole(part, "seed") for part in text.split(","))
     if not seeds or min(seeds) < 0:
         raise UsageError(f"--seeds must be a range such as 0..4 or a list such as 0,2,7, got {text!r}")
     if len(seeds) > MOST_SEEDS:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from fewstep.cli.common import rooted, whole
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     status = carry_out(experiment, out, arguments.jobs, arguments.records, known, arguments.dry_run)
     if not arguments.dry_run:
         print("report them with")
-        print(f"fewstep report {arguments.records or out}/*/*/seed-* --out report.html")
+        print(f"fewstep report {quote(str(arguments.records or out))}/*/*/seed-* --out report.html")
     return status
 
 

@@ -98,7 +98,10 @@ def _run(words: list[str]) -> int:
     named = bool(words) and not words[0].startswith("-")
     if named and words[0] not in COMMANDS:
         raise unknown("command", words[0], COMMANDS)
-    arguments = parser(words[:1] if named else COMMANDS).parse_args(words)
+    arguments, more = parser(words[:1] if named else COMMANDS).parse_known_args(words)
+    if more:
+        own = f"fewstep {words[0]}" if named else "fewstep"
+        raise UsageError(f"unrecognized arguments: {' '.join(more)}; see `{own} --help`")
     if arguments.version:
         from fewstep import __version__
 

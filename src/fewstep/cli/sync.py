@@ -26,6 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     sinks.require(arguments.to)
     directories = [RunDir.open(path) for path in arguments.runs]
+    for directory in directories:
+        points.configuration(directory)  # before anything is written
     if arguments.follow and len(directories) > 1:
         raise UsageError("--follow takes one run; start one `fewstep sync` per run")
     for directory, name in zip(directories, _names([one.path.resolve() for one in directories]), strict=True):

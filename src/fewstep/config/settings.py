@@ -240,6 +240,11 @@ def known_name(name: str, known: Mapping[str, Any], source: str) -> str:
     if name not in known and MOVED.get(name) in known:
         return MOVED[name]
     if name not in known:
+        own = next((each for each in known if each.startswith(f"{name}.")), None)
+        if own is not None:
+            raise UsageError(f"{source}: {name} is a section, whose settings are {own} and others")
+        if name in ("algo", "env", "seed", "preset"):
+            raise UsageError(f"{source}: {name} is no setting but an argument of its own")
         raise UsageError(f"{source}: {unknown('setting', name, known)}")
     return name
 

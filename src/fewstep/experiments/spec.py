@@ -147,13 +147,19 @@ def _set(table: Mapping[str, Any], source: str) -> settings.Flat:
 
 
 def seed_range(text: str) -> tuple[int, ...]:
-    """The seeds of ``"0..2"``, both ends included; none if it is no range, or one of too many seeds."""
+    """The seeds of ``"0..2"``, both ends included; none if it is no range.
+
+    Raises:
+        UsageError: they are too many for anything.
+    """
     ends = text.split("..")
     try:
         first, last = (seed_of(settings.whole(end, "seed")) for end in ends)
     except (UsageError, ValueError):  # also more or fewer than two ends
         return ()
-    return tuple(range(first, last + 1)) if last < first + MOST_SEEDS else ()
+    if last - first >= MOST_SEEDS:
+        raise UsageError(f"{text} names {last - first + 1:,} seeds, at most {MOST_SEEDS:,} are possible")
+    return tuple(range(first, last + 1))
 
 
 def _seeds(value: Any, source: str) -> tuple[int, ...]:

@@ -226,7 +226,7 @@ def load_newest(
         try:
             return load(folder, wanted)
         except FewstepError as error:
-            warn(f"{error}; trying the one before")
+            warn(f"{error}" + ("" if folder is folders[0] else "; trying the one before"))
     if folders:
         raise FewstepError(
             f"every checkpoint in {root} is damaged; if only the replay is, "

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from fewstep.errors import FewstepError, UsageError
 from fewstep.runs import lease
@@ -61,7 +62,8 @@ class RunDir:
             raise UsageError(f"{path} already holds a policy that was fetched; choose another --out")
         if (path / "config.toml").exists():
             raise UsageError(
-                f"{path} already holds a run; continue it with `fewstep resume {path}` or choose --out"
+                f"{path} already holds a run; continue it with `fewstep resume {quote(str(path))}` or choose "
+                "--out"
             )
         if not is_free(path):
             raise UsageError(f"{path} exists and is not a run; choose another --out")

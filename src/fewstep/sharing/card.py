@@ -80,7 +80,8 @@ def text(variant: Variant, fetch: str, licence: str | None) -> str:
         f"```\n{fetch}\nfewstep evaluate policy --episodes 10\nfewstep export policy --to onnx\n```",
         "## How it was made",
         "```\nfewstep train ALGO ENV --config config.toml --seed SEED\n```",
-        f"with ALGO {code(run.algo)}, ENV {code(run.env)}, SEED {code(run.seed)}; `config.toml` holds every setting. "
+        f"with ALGO {code(run.algo)}, ENV {code(run.env)}, SEED {code(run.seed)}; "
+        "`config.toml` holds every setting. "
         + (minutes if used.minutes > 0 else "")
         + f"Versions: {', '.join(f'{name} {code(version)}' for name, version in listed if version)}.",
     ]

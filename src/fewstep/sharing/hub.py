@@ -64,7 +64,7 @@ def pull(repo: str, out: Path, revision: str | None = None) -> RunDir:
 def require_name(repo: str) -> None:
     """Raise UsageError unless ``repo`` is OWNER/NAME."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII):
-        raise UsageError(f"a repository is called OWNER/NAME, got {repo!r}")
+        raise UsageError(f"a repository is called OWNER/NAME, got {repo!r}, which is no folder either")
 
 
 def _library() -> Any:

@@ -35,7 +35,7 @@ def path_of(value: Any) -> Path:
         text = ""
     if not text or "\0" in text:
         raise UsageError(f"a path must be the name of a folder or file, got {shown(value)}")
-    return Path(text).absolute()
+    return Path(os.path.expanduser(text)).absolute()
 
 
 def save(trainer: AnyTrainer, path: Any, replay: bool) -> None:

@@ -310,13 +310,10 @@ class Evaluator:
                 require_fit(made.info, self._info)
             made.reset(self._seeds[:count])
             return made
-        except Unfit:
-            made.close()
-            raise
         except FewstepError as error:
             if made is not None:
                 made.close()
-            if self._shared or isinstance(error, NonFiniteError):
+            if self._shared or isinstance(error, NonFiniteError | Unfit):
                 raise
             raise type(error)(f"no environment for evaluation: {error}; {SHARED}") from error
 

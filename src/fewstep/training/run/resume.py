@@ -160,8 +160,9 @@ def _refuse_results_alone(run: RunDir, config: RunConfig) -> None:
     gone = not run.checkpoints.exists() and _evaluated(run) >= _steps_asked_for(run)
     if not (run.sums.is_file() or record or gone):
         return
+    how = "was fetched without" if run.sums.is_file() else "has results and no"
     raise UsageError(
-        f"{run.path} has results and no checkpoints: it cannot go on; train anew with --config "
+        f"{run.path} {how} checkpoints and cannot go on; train anew with --config "
         f"{shlex.quote(str(run.config))} --seed {config.seed} --out DIR"
     )
 
