@@ -1,6 +1,7 @@
 """What the tests of algorithms and critics share: transitions, changed settings, comparisons of pytrees."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from jax.interpreters import partial_eval as pe
 from fewstep.algos import registry
 from fewstep.config import resolve, settings
 from fewstep.types import Spec, Transition
+from tests.critics.reference import expected
 from tests.few import slow
 
 C = TypeVar("C")
@@ -54,6 +56,48 @@ def tiny(name, **more):
     return algorithm, cfg, algorithm.init(cfg, SPEC, jax.random.key(0))
 
 
+def moved(tree, seed=0, size=0.3):
+    """The networks with noise on every number: no bias is 0, and none is a copy of another."""
+    leaves, form = jax.tree.flatten(tree)
+    rng = np.random.default_rng(seed)
+    noisy = ((x, x + size * rng.normal(size=x.shape)) for x in map(np.asarray, leaves))
+    return form.unflatten([jnp.asarray(y, x.dtype) for x, y in noisy])
+
+
+def apart(state):
+    """The state with networks that all differ, target networks from those that are trained, too."""
+    old = state.critics
+    critics = replace(old, online=replace(old.online, params=moved(old.online.params, 1)))
+    critics = replace(critics, target=moved(old.target, 2))
+    state = replace(state, critics=critics, actor=replace(state.actor, params=moved(state.actor.params, 3)))
+    return (
+        replace(state, target_actor=moved(state.actor.params, 4)) if hasattr(state, "target_actor") else state
+    )
+
+
+def lower_value(nets, obs, actions):
+    """Of each state and action the lower value of two scalar critics, ``[..., B]``."""
+    return np.min([np.asarray(jax.vmap(net)(obs, actions))[:, 0] for net in nets], axis=0)
+
+
+def best_by(nets, obs, drawn):
+    """Of each state that one of its draws ``[B, K, act]`` which these critics value most, and its place."""
+    values = np.stack([lower_value(nets, obs, drawn[:, k]) for k in range(drawn.shape[1])], axis=1)
+    place = values.argmax(axis=1)
+    return np.asarray(drawn)[np.arange(len(place)), place], place
+
+
+def meanflow_loss(network, obs, x, r, t, v, weight=1.0):
+    """E[w |u - (v - (t - r) du/dt)|^2 / d] as a function of u alone: du/dt is that of ``network``."""
+
+    def target(s, x, r, t, v):
+        slope = jax.jvp(lambda x, t: network(s, x, r, t), (x, t), (v, jnp.ones_like(t)))[1]
+        return v - (t - r) * slope
+
+    aim = jax.jit(jax.vmap(target))(obs, x, r, t, v)
+    return lambda u: jnp.mean(weight * jnp.mean((jax.vmap(u)(obs, x, r, t) - aim) ** 2, axis=1))
+
+
 def changed(cfg: C, changes) -> C:
     """The config with other settings, by dotted names or in sections."""
     return settings.build(type(cfg), settings.flatten(cfg) | settings.dotted(changes, "changes"))
@@ -77,6 +121,29 @@ def same(left, right):
 def assert_close(left, right, rtol=1e-5, atol=1e-6):
     for a, b in zip(*map(jax.tree.leaves, (left, right)), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def assert_one_step(cfg, before, after, loss):
+    """``after`` is ``before`` after one step down ``loss(params)``, which has nothing else to differentiate.
+
+    Gradients are compared in Adam's first moment, which has their size; steps have not.
+    """
+    assert cfg.max_grad_norm == 0, "a clipped gradient has no size"
+    grads, wanted = jax.jit(lambda t: (g := jax.grad(loss)(t.params), t.step(cfg, g)))(before)
+    largest = max(float(np.abs(g).max()) for g in jax.tree.leaves(grads))
+    assert largest > 0
+    assert_close(after.moments.mu, wanted.moments.mu, rtol=2e-3, atol=1e-4 * largest)
+    assert_close(after.params, wanted.params, rtol=1e-6, atol=0.1 * cfg.learning_rate)
+    assert not same(after.params, before.params)
+
+
+def assert_critics_learn(algorithm, cfg, state, data, next_action, bonus=None):
+    """An update's critics regress on r + gamma (Q(s', a') + bonus) at these a', by their target networks."""
+    wanted, _ = expected(cfg.critic, cfg.discount, state.critics, data, next_action, bonus)
+    # The policy's part is not asked for, and so not compiled.
+    found = jax.jit(lambda st: {name: algorithm.update(cfg, st, data)[1][name] for name in wanted})(state)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def reached(loss, groups):

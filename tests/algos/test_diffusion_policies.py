@@ -3,7 +3,6 @@
 QVPO, QSM and DIPO here; DACER, MaxEntDP, SDAC and DPMD beside it.
 """
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -17,12 +16,45 @@ from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig, Noised
 from fewstep.errors import UsageError
 from fewstep.flows import diffusion
-from tests.algos.common import SPEC, TARGET, batch, bump, changed, numbered, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_critics_learn,
+    assert_one_step,
+    batch,
+    best_by,
+    bump,
+    changed,
+    numbered,
+    program,
+    same,
+    tiny,
+)
 from tests.few import few
 
 ALL = ("dacer", "dipo", "dpmd", "maxentdp", "qsm", "qvpo", "sdac")
 BATCHES = ("actor.steps", 4), ("actor.batch_size", 8), ("actor.delay", 3), ("actor.activation", "relu")
 SHARED = *BATCHES, ("actor.time_features", 6)
+
+
+def worth(actions):
+    """``bump`` of many."""
+    return -((np.asarray(actions) - np.asarray(TARGET)) ** 2).sum(-1)
+
+
+noised = jax.jit(Noised.of, static_argnums=0)
+
+
+def assert_follows(cfg, state, after):
+    """The target policy is the Polyak average of the policy that has stepped."""
+    tau, pairs = (
+        cfg.actor.tau,
+        zip(*map(jax.tree.leaves, (state.target_actor, after.actor.params)), strict=True),
+    )
+    kept = [(1 - tau) * np.asarray(a) + tau * np.asarray(b) for a, b in pairs]
+    assert_close(jax.tree.leaves(after.target_actor), kept)
 
 
 # ---------------------------------------------------------------------------------- the shared policy
@@ -125,24 +157,43 @@ def test_qvpo_picks_the_best_of_every_state():
         np.testing.assert_array_equal(top[row], actions[row, int(np.argmax(each))])
 
 
-def test_qvpo_weights_the_best_by_its_advantage_and_uniform_actions_by_a_share_of_it():
-    """The loss of one update, recomputed from the same keys with a loop over states."""
-    _, cfg, state = tiny("qvpo")
-    obs = batch(4).obs
-    _, metrics = jax.jit(lambda st: qvpo.improve(cfg, st, bump, obs))(state)
-    actor = state.actor.params
-    drawn = dp.draw_candidates(cfg.actor, actor, obs, 3, use_key(state, qvpo.Use.CANDIDATES))
+def denoising(obs, at, target, weight):
+    """E[w |target - eps(s, x_t, t)|^2 / d] as a function of the network eps alone."""
+    return lambda net: jnp.mean(weight * jnp.mean((jax.vmap(net)(obs, at.x, at.t) - target) ** 2, axis=1))
+
+
+def test_qvpo_steps_to_its_best_by_their_advantage_and_to_uniform_actions_by_a_share_of_it():
+    """One update from the same keys, with a loop over states; draws and weights are not differentiated."""
+    _, cfg, state = tiny("qvpo", **{"actor.max_grad_norm": 0.0})
+    state, obs = apart(state), batch(4).obs
+    after, metrics = jax.jit(lambda st: qvpo.improve(cfg, st, bump, obs))(state)
+    actor, drawing = state.actor.params, jax.jit(dp.draw_candidates, static_argnums=(0, 3))
+    drawn = drawing(cfg.actor, actor, obs, 3, use_key(state, qvpo.Use.CANDIDATES))
     key = use_key(state, qvpo.Use.UNIFORM)
     uniform = jax.random.uniform(key, (4, 2, 2), minval=-1.0, maxval=1.0)
     rows, weights = [], []
-    for mine, other in zip(drawn, uniform, strict=True):
-        values = np.array([bump(None, a) for a in mine])
+    for mine, other in zip(np.asarray(drawn), np.asarray(uniform), strict=True):
+        values = worth(mine)
         rows += [mine[values.argmax()], *other]
         weights += [values.max() - values.mean(), *[0.02 * (values.max() - values.mean())] * 2]
-    at = Noised.of(cfg.actor, use_key(state, qvpo.Use.NOISE), jnp.stack(rows))
-    loss, _ = dp.regression(actor, jnp.repeat(obs, 3, axis=0), at, at.e, jnp.asarray(weights))
-    np.testing.assert_allclose(metrics["actor/loss"], loss, rtol=1e-4)
+    at = noised(cfg.actor, use_key(state, qvpo.Use.NOISE), np.stack(rows))
+    loss = denoising(np.repeat(obs, 3, axis=0), at, at.e, np.float32(weights))
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(actor), rtol=1e-4)
     np.testing.assert_allclose(metrics["policy/candidate_q_gap"], np.mean(weights[::3]), rtol=1e-4)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    assert_follows(cfg, state, after)
+
+
+def test_qvpos_critics_learn_the_target_policys_best_by_the_target_critics():
+    algorithm, cfg, state = tiny("qvpo", **{"actor.target_candidates": 5})
+    state, data = apart(state), batch()
+    drawing = jax.jit(lambda net: dp.draw_candidates(cfg.actor, net, data.next_obs, 5, key))
+    key = use_key(state, qvpo.Use.NEXT_ACTION)
+    nxt, place = best_by(state.critics.target, data.next_obs, drawing(state.target_actor))
+    _, other = best_by(state.critics.online.params, data.next_obs, drawing(state.target_actor))
+    assert len(set(place)) > 1
+    assert np.any(place != other)
+    assert_critics_learn(algorithm, cfg, state, data, nxt)
 
 
 def test_qvpo_learns_nothing_where_all_actions_are_worth_the_same():
@@ -197,13 +248,31 @@ def test_qsm_overshoots_where_its_steps_are_too_coarse_for_m():
 
 
 def test_qsms_collected_and_successor_actions_carry_the_same_noise():
-    _, cfg, state = tiny("qsm", **{"actor.exploration_noise": 0.3})
+    algorithm, cfg, state = tiny("qsm", **{"actor.exploration_noise": 0.3})
     noise = jnp.array([1.0, -2.0])
-    explored = qsm.explore(cfg, None, TARGET, noise)
-    np.testing.assert_allclose(explored, TARGET + 0.3 * noise, rtol=1e-6)
-    quiet = changed(cfg, {"actor.exploration_noise": 0.0})
-    after = [jax.jit(partial(qsm.update, c))(state, batch())[0].critics for c in (cfg, quiet)]
-    assert not same(*after)
+    np.testing.assert_allclose(qsm.explore(cfg, None, TARGET, noise), TARGET + 0.3 * noise, rtol=1e-6)
+    state, data = apart(state), batch()
+    drawing = jax.jit(partial(dp.draw_rows, cfg.actor))
+    drawn = drawing(state.actor.params, data.next_obs, use_key(state, qsm.Use.NEXT_ACTION))
+    added = jax.random.normal(use_key(state, qsm.Use.EXPLORATION), (16, 2))
+    nxt = np.clip(drawn + 0.3 * added, -1, 1)
+    assert_critics_learn(algorithm, cfg, state, data, nxt)
+
+
+def test_qsm_steps_to_the_gradient_of_the_critics_mean_at_the_noised_action():
+    """A policy update as ``update`` makes it, by the critics that it has just fitted."""
+    algorithm, cfg, state = tiny("qsm", **{"actor.inverse_temperature": 3.0})
+    state, data = apart(state), batch()
+    after, metrics = jax.jit(partial(algorithm.update, cfg))(state, data)
+    at = noised(cfg.actor, use_key(state, qsm.Use.NOISE), data.action)
+    one, two = after.critics.online.params
+    slope = jax.jit(jax.vmap(jax.grad(lambda a, s: 0.5 * (one(s, a)[0] + two(s, a)[0]))))(at.x, data.obs)
+    target = -np.sqrt(1 - np.asarray(at.ab))[:, None] * 3.0 * slope
+    loss = denoising(data.obs, at, target, 1.0)
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    size = np.linalg.norm(target, axis=1).mean()
+    np.testing.assert_allclose(metrics["actor/target_norm"], size, rtol=1e-4)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
 
 
 # ---------------------------------------------------------------------------------------------- DIPO
@@ -247,26 +316,31 @@ def test_dipo_writes_back_the_rows_it_drew_and_no_others_and_goes_on_from_them()
     np.testing.assert_array_equal(moved[:8], moved[8:])
 
 
-# ------------------------------------------------------------------------------------ what learns what
+def test_dipo_steps_to_the_moved_actions():
+    """Not to those that were taken; from the same keys. The target policy follows."""
+    _, cfg, state = tiny("dipo", **{"actor.max_grad_norm": 0.0, "relabel.learning_rate": 0.3})
+    state, data = apart(state), numbered(8)
+    improve = jax.jit(lambda st: dipo.improve(cfg, st, bump, data.obs, data.action, data.number))
+    after, metrics = improve(state)
+    better, _ = jax.jit(partial(dipo.climbed, cfg.relabel, bump))(data.obs, data.action)
+    at = noised(cfg.actor, use_key(state, dipo.Use.NOISE), better)
+    loss = denoising(data.obs, at, at.e, 1.0)
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    distance = np.linalg.norm(better - data.action, axis=1).mean()
+    np.testing.assert_allclose(metrics["policy/relabel_distance"], distance, rtol=1e-4)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    assert_follows(cfg, state, after)
 
 
-@pytest.mark.parametrize("name", ["dipo", "qsm", "qvpo"])
-def test_the_policys_loss_reaches_the_noise_network_alone(name):
-    _, cfg, state = tiny(name)
-    data = numbered()
-    q = lambda critics: critics.q(cfg.critic)  # noqa: E731
+def test_dipos_critics_learn_a_draw_of_the_target_policy():
+    algorithm, cfg, state = tiny("dipo")
+    state, data = apart(state), numbered()
+    drawing = jax.jit(partial(dp.draw_rows, cfg.actor))
+    nxt = drawing(state.target_actor, data.next_obs, use_key(state, dipo.Use.NEXT_ACTION))
+    assert_critics_learn(algorithm, cfg, state, data, nxt)
 
-    def loss(groups):
-        st = replace(state, actor=replace(state.actor, params=groups["actor"]))
-        at = Noised.of(cfg.actor, jax.random.key(0), data.action)
-        if name == "qsm":
-            target = jax.vmap(lambda s, x, ab: qsm.noise_target(cfg.actor, q(groups["critics"]), s, x, ab))
-            aim = jax.lax.stop_gradient(target(data.obs, at.x, at.ab))
-        else:
-            aim = at.e
-        return dp.regression(st.actor.params, data.obs, at, aim, jnp.ones(16))[0]
 
-    assert reached(loss, {"actor": state.actor.params, "critics": state.critics}) == {"actor"}
+# ------------------------------------------------------------------------------------ what is delayed
 
 
 @pytest.mark.parametrize("name", ALL)
