@@ -77,14 +77,28 @@ def apart(state):
 
 def lower_value(nets, obs, actions):
     """Of each state and action the lower value of two scalar critics, ``[..., B]``."""
-    return np.min([np.asarray(jax.vmap(net)(obs, actions))[:, 0] for net in nets], axis=0)
+    return np.min([np.asarray(jax.jit(jax.vmap(net))(obs, actions))[:, 0] for net in nets], axis=0)
 
 
 def best_by(nets, obs, drawn):
     """Of each state that one of its draws ``[B, K, act]`` which these critics value most, and its place."""
-    values = np.stack([lower_value(nets, obs, drawn[:, k]) for k in range(drawn.shape[1])], axis=1)
+    values = np.stack([lower_value(nets, obs, each) for each in np.asarray(drawn).swapaxes(0, 1)], axis=1)
     place = values.argmax(axis=1)
     return np.asarray(drawn)[np.arange(len(place)), place], place
+
+
+def noisy_best(cfg, state, obs, key):
+    """The best of the trained policy's draws by the trained critics, with noise of 0.1 alpha, cut to the box.
+
+    Asserted on the way: the target networks would choose others.
+    """
+    k_draw, k_noise = jax.random.split(key)
+    drawing = jax.jit(cfg.actor.drawn)
+    drawn = drawing(state.actor.params, obs, k_draw)
+    chosen, place = best_by(state.critics.online.params, obs, drawn)
+    assert np.any(place != best_by(state.critics.target, obs, drawn)[1])
+    noise = np.asarray(jax.random.normal(k_noise, chosen.shape))
+    return np.clip(chosen + 0.1 * float(state.temperature.alpha) * noise, -1, 1)
 
 
 def meanflow_loss(network, obs, x, r, t, v, weight=1.0):
@@ -137,13 +151,16 @@ def assert_one_step(cfg, before, after, loss):
     assert not same(after.params, before.params)
 
 
-def assert_critics_learn(algorithm, cfg, state, data, next_action, bonus=None):
-    """An update's critics regress on r + gamma (Q(s', a') + bonus) at these a', by their target networks."""
-    wanted, _ = expected(cfg.critic, cfg.discount, state.critics, data, next_action, bonus)
-    # The policy's part is not asked for, and so not compiled.
-    found = jax.jit(lambda st: {name: algorithm.update(cfg, st, data)[1][name] for name in wanted})(state)
+def assert_critics_learn(algorithm, cfg, state, data, next_action, metrics=None):
+    """An update's critics regress on r + gamma Q(s', a') at these a', by their target networks.
+
+    ``metrics`` are those of the update, if they are known.
+    """
+    wanted, _ = expected(cfg.critic, cfg.discount, state.critics, data, next_action, None)
+    if metrics is None:  # The policy's part is not asked for, and so not compiled.
+        metrics = jax.jit(lambda st: {key: algorithm.update(cfg, st, data)[1][key] for key in wanted})(state)
     for name, value in wanted.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def reached(loss, groups):

@@ -1,6 +1,7 @@
 """DACER: gradients through the sampler against finite differences, the measured entropy, its temperature."""
 
 from dataclasses import replace
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from fewstep.algos import dacer
+from fewstep.algos.contract import use_key
 from fewstep.algos.shared import diffusion_policy as dp
-from tests.algos.common import batch, bump, changed, same, tiny
+from tests.algos.common import apart, assert_critics_learn, batch, bump, changed, same, tiny
 
 
 def test_the_actors_gradient_goes_through_every_step_of_the_sampler():
@@ -42,6 +44,17 @@ def test_the_loss_is_minus_the_value_of_noisy_actions_and_an_improvement_moves_t
     assert same(after.critics, state.critics)
     assert same(after.temperature, state.temperature)
     assert not same(after.actor.params, state.actor.params)
+
+
+def test_the_critics_learn_the_trained_policys_action_with_the_noise_of_alpha():
+    """Of width 0.1 alpha, as it is collected; cut to the box."""
+    algorithm, cfg, state = tiny("dacer")
+    state, data = apart(state), batch()
+    drawing = jax.jit(partial(dp.draw_rows, cfg.actor))
+    drawn = drawing(state.actor.params, data.next_obs, use_key(state, dacer.Use.NEXT_ACTION))
+    noise = jax.random.normal(use_key(state, dacer.Use.NEXT_NOISE), (16, 2))
+    nxt = np.clip(drawn + 0.1 * 3.0 * noise, -1, 1)
+    assert_critics_learn(algorithm, cfg, state, data, nxt)
 
 
 def test_it_climbs_a_known_critic():

@@ -1,6 +1,7 @@
 """FPMD: its weights, regressions and samplers by numbers; what it learns, and from whose actions."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,23 @@ import pytest
 from fewstep.algos import fpmd
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.errors import UsageError
-from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_critics_learn,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    lower_value,
+    meanflow_loss,
+    noisy_best,
+    program,
+    same,
+    tiny,
+)
 from tests.equations.linear_gaussian import LinearGaussian
 from tests.few import few
 
@@ -244,19 +261,18 @@ def test_the_noise_of_the_target_is_added_after_the_choice_or_before(where):
 
 
 def test_an_update_learns_the_successors_action_that_its_critics_saw():
+    """The trained policy's best by the trained critics, weighted by the critics that were fitted to it."""
     algorithm, cfg, state = tiny("fpmd")
-    data = batch()
-    after, metrics = jax.jit(lambda st: algorithm.update(cfg, st, data))(state)
-    q = state.critics.q(cfg.critic)
-    nxt = fpmd.successor(cfg, state, q, data.next_obs, use_key(state, fpmd.Use.NEXT_ACTION))
-    fitted, _ = jax.jit(lambda st: st.critics.fit(cfg.critic, cfg.discount, st.updates, data, nxt))(state)
-    assert_close(after.critics, fitted, rtol=1e-4, atol=1e-6)
-    middle = replace(state, critics=fitted, temperature=after.temperature)
-    middle = fpmd.followed(cfg, middle, jax.vmap(fitted.q(cfg.critic))(data.next_obs, nxt))
-    improve = jax.jit(lambda st: fpmd.improve(cfg, st, st.critics.q(cfg.critic), data.next_obs, nxt))
-    _, expected = improve(middle)
-    np.testing.assert_allclose(metrics["actor/loss"], expected["actor/loss"], rtol=1e-4)
-    np.testing.assert_allclose(after.q_std, middle.q_std, rtol=1e-5)
+    state, data = apart(state), batch()
+    nxt = noisy_best(cfg, state, data.next_obs, use_key(state, fpmd.Use.NEXT_ACTION))
+    after, metrics = jax.jit(partial(algorithm.update, cfg))(state, data)
+    assert_critics_learn(algorithm, cfg, state, data, nxt, metrics)
+    values = lower_value(after.critics.online.params, data.next_obs, nxt)
+    np.testing.assert_allclose(after.q_std, values.std(), rtol=1e-4)
+    weight = np.exp(values / (3 * values.std()))
+    at = fpmd.Noised.of(use_key(state, fpmd.Use.NOISE), jnp.asarray(nxt), 16)
+    loss = meanflow_loss(state.actor.params, data.next_obs, at.x, at.r, at.t, at.v, weight / weight.mean())
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
 
 
 def test_the_average_policy_acts_and_the_trained_critics_judge():
@@ -281,18 +297,17 @@ def test_a_delayed_policy_stands_still_between_its_updates():
 
 
 @FLOWS
-def test_the_policys_loss_reaches_the_flow_alone(settings):
+def test_an_improvement_is_one_step_to_constant_targets_by_constant_weights(settings):
+    """Neither the network's own derivative, which is in the target, nor the weights are differentiated."""
     _, cfg, state = tiny("fpmd", **settings)
-    data = batch()
-    equal = cfg.actor.equal_rows(16)
-    at = fpmd.Noised.of(jax.random.key(0), data.action, equal)
-
-    def loss(groups):
-        values = jax.vmap(groups["critics"].q(cfg.critic))(data.obs, data.action)
-        weight = jax.lax.stop_gradient(cfg.regression.of(values, state.q_std))
-        return fpmd.regression(groups["actor"], equal, data.obs, at, weight)[0]
-
-    assert reached(loss, {"actor": state.actor.params, "critics": state.critics}) == {"actor"}
+    state, data = replace(apart(state), q_std=jnp.float32(0.3)), batch(6)
+    after, metrics = jax.jit(lambda st: fpmd.improve(cfg, st, bump, data.obs, data.action))(state)
+    equal = 3 if settings else 6
+    at = jax.jit(fpmd.Noised.of, static_argnums=2)(use_key(state, fpmd.Use.NOISE), data.action, equal)
+    weight = np.exp(worth(data.action) / 0.9)
+    loss = meanflow_loss(state.actor.params, data.obs, at.x, at.r, at.t, at.v, weight / weight.mean())
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
 
 
 @few(

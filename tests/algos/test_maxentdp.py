@@ -5,13 +5,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fewstep.algos import maxentdp
 from fewstep.algos.contract import use_key
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.diffusion_policy import Noised
 from fewstep.flows import likelihood
-from tests.algos.common import batch, bump, changed, same, tiny
+from tests.algos.common import apart, assert_one_step, batch, bump, changed, same, tiny
 
 
 def test_the_critics_target_has_the_entropy_bonus_of_the_likelihood():
@@ -45,15 +46,38 @@ def test_the_loss_is_the_distance_to_the_weighted_noise_at_replay_actions():
 
 
 def test_the_temperature_is_fixed_unless_it_is_automatic():
-    for automatic in (False, True):
-        algorithm, cfg, state = tiny("maxentdp", **{"temperature.automatic": automatic})
-        after, _ = jax.jit(lambda st, a=algorithm, c=cfg: a.update(c, st, batch()))(state)
-        assert same(after.temperature, state.temperature) != automatic
+    algorithm, cfg, state = tiny("maxentdp", **{"temperature.automatic": False})
+    step = jax.jit(lambda st: algorithm.update(cfg, st, batch())[0].temperature)
+    assert same(step(state), state.temperature)
 
 
-def test_the_target_critics_choose():
-    algorithm, _, state = tiny("maxentdp")
+@pytest.mark.parametrize(("target", "sign"), [(50.0, 1), (-50.0, -1)])
+def test_alpha_rises_while_the_entropy_is_below_its_target(target, sign):
+    """One step down alpha (H - target), H of the successors' likelihoods."""
+    aimed = {"temperature.automatic": True, "temperature.target_entropy_per_dim": target}
+    algorithm, cfg, state = tiny("maxentdp", **aimed)
+
+    @jax.jit
+    def step(st):
+        after, metrics = algorithm.update(cfg, st, batch())
+        return after.temperature, metrics["policy/entropy"]
+
+    after, entropy = step(state)
+    assert np.sign(float(after.alpha - state.temperature.alpha)) == sign
+    loss = lambda log: jnp.exp(log) * (entropy - 2 * target)  # noqa: E731
+    assert_one_step(cfg.temperature, state.temperature.log, after.log, loss)
+
+
+def test_the_target_critics_choose_and_weigh_the_candidates_that_it_regresses_on():
+    """Those that have followed the critics' step of the same update."""
+    algorithm, cfg, state = tiny("maxentdp", **{"temperature.initial": 0.5})
+    state, data = apart(state), batch()
     assert same(algorithm.policy(state).critics.nets, state.critics.target)
+    after, metrics = jax.jit(partial(algorithm.update, cfg))(state, data)
+    one, two = after.critics.target
+    q = lambda s, a: jnp.minimum(one(s, a)[0], two(s, a)[0])  # noqa: E731
+    improve = jax.jit(lambda st: maxentdp.improve(cfg, st, q, data.obs, data.action)[1]["actor/loss"])
+    np.testing.assert_allclose(metrics["actor/loss"], improve(state), rtol=1e-4)
 
 
 def test_the_rule_of_the_integral_changes_the_likelihood():

@@ -14,7 +14,22 @@ from fewstep.algos.contract import use_key
 from fewstep.algos.shared import path_policy
 from fewstep.config.settings import InvalidSetting
 from fewstep.flows import paths
-from tests.algos.common import SPEC, TARGET, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_critics_learn,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    lower_value,
+    moved,
+    program,
+    same,
+    tiny,
+)
 from tests.few import few
 
 PATHS = ("dime", "flac", "sacflow")
@@ -81,16 +96,24 @@ def test_alpha_rises_while_the_cost_is_above_its_target(name):
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_gradients_reach_the_policy_alone(name):
+def test_an_improvement_steps_the_policy_down_alpha_cost_less_value_and_alpha_by_the_cost(name):
+    """Each is a constant where the other moves; the cost is that of the old policy."""
     _, cfg, state = tiny(name)
-    noise = jax.random.normal(jax.random.key(1), (16, *NOISES[name]))
+    cfg = replace(cfg, actor=replace(cfg.actor, max_grad_norm=0.0))
+    state, obs = apart(state), batch().obs
+    after, metrics = jax.jit(lambda st: path_policy.improve(cfg, st, bump, obs))(state)
+    noise = jax.random.normal(use_key(state, path_policy.Use.ACTION), (16, *NOISES[name]))
+    alpha, cost = float(state.temperature.alpha), float(metrics["policy/path_cost"])
 
-    def loss(groups):
-        q = replace(state.critics, online=groups["critics"]).q(cfg.critic)
-        q = lambda s, a, q=q: jax.lax.stop_gradient(0 * q(s, a)) + bump(s, a)  # noqa: E731
-        return path_policy.actor_loss(groups["actor"].params, cfg, q, 0.3, batch().obs, noise)[0]
+    def loss(actor):
+        drawn = jax.vmap(partial(cfg.actor.draw, actor))(obs, noise)
+        return jnp.mean(alpha * drawn.cost + jnp.sum((drawn.action - TARGET) ** 2, axis=1))
 
-    assert reached(loss, {"actor": state.actor, "critics": state.critics.online}) == {"actor"}
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    target = 2 * cfg.temperature.target_entropy_per_dim
+    of_alpha = lambda log: jnp.exp(log) * (-cost - target)  # noqa: E731
+    assert_one_step(cfg.temperature, state.temperature.log, after.temperature.log, of_alpha)
+    assert same(after.critics, state.critics)
 
 
 @pytest.mark.parametrize("name", [*PATHS, "flowrl"])
@@ -238,23 +261,32 @@ def test_flowrls_weights():
     )
 
 
+def behaving(state):
+    """FlowRL's state with networks of the behaviour that differ, too, target networks among them."""
+    old = state.behaviour
+    nets = replace(old.q, params=moved(old.q.params, 5)), moved(old.target, 6)
+    value = replace(old.v, params=moved(old.v.params, 7))
+    return replace(apart(state), behaviour=flowrl.Behaviour(*nets, value))
+
+
 def test_flowrls_behaviour_learns_from_replayed_actions_alone():
+    """Q_b from V_b of the successor, V_b from the target networks' Q_b; valued is by the trained ones."""
     _, cfg, state = tiny("flowrl")
-    data, b = batch(), state.behaviour
+    data, b = batch(), behaving(state).behaviour
     after, metrics = jax.jit(lambda b: b.fit(cfg.behaviour, 0.9, state.updates, data))(b)
-    v = np.array([b.v.params(s)[0] for s in data.next_obs])
-    wanted = np.asarray(data.reward) + 0.9 * (1 - np.asarray(data.terminated)) * v
-    found = [
-        np.array([net(s, a)[0] for s, a in zip(data.obs, data.action, strict=True)]) for net in b.q.params
-    ]
+    value = jax.jit(jax.vmap(b.v.params))
+    ahead = np.asarray(value(data.next_obs))[:, 0]
+    wanted = np.asarray(data.reward) + 0.9 * (1 - np.asarray(data.terminated)) * ahead
+    found = [np.asarray(jax.jit(jax.vmap(net))(data.obs, data.action))[:, 0] for net in b.q.params]
     loss = sum(0.5 * ((q - wanted) ** 2).mean() for q in found)
     assert float(metrics["behaviour/q_loss"]) == pytest.approx(loss, rel=1e-4)
-    held = np.minimum(*found)  # the target networks start as copies
-    error = held - np.array([b.v.params(s)[0] for s in data.obs])
+    error = lower_value(b.target, data.obs, data.action) - np.asarray(value(data.obs)[:, 0])
     expected = (np.where(error < 0, 0.1, 0.9) * error**2).mean()
     assert float(metrics["behaviour/v_loss"]) == pytest.approx(expected, rel=1e-4)
-    np.testing.assert_allclose(b.values(data), held, rtol=1e-4)
-    assert not same(after.target, b.target)
+    np.testing.assert_allclose(b.values(data), np.minimum(*found), rtol=1e-4)
+    pairs = zip(*map(jax.tree.leaves, (b.target, after.q.params)), strict=True)
+    kept = [0.995 * np.asarray(old) + 0.005 * np.asarray(new) for old, new in pairs]
+    assert_close(jax.tree.leaves(after.target), kept)
 
 
 def test_flowrls_behaviour_is_in_the_units_of_the_critics():
@@ -303,20 +335,78 @@ def test_flowrls_regression_row_by_row(target):
         assert float(found[i]) == pytest.approx(error.mean(), rel=1e-4)
 
 
-def test_flowrls_literal_average_weighs_all_rows_alike():
-    _, cfg, state = tiny("flowrl")
-    data = batch(8)
-    noises = flowrl.Noises(data.action, jnp.zeros((8, 2)), jnp.full(8, 0.5))
-    held = jnp.linspace(-3, 3, 8)
+def flowrls_loss(cfg, state, values, data, held):
+    """FlowRL's loss of one update, as a function of the network and of Q alone, and its metrics in numpy.
 
-    def pulled(average):
-        other = changed(cfg, {"regression.average": average})
-        loss, metrics = flowrl.actor_loss(
-            state.actor.params, other, bump, data.obs, data.action, held, noises
-        )
-        return float(loss + metrics["actor/q"]), metrics
+    ``values`` are Q of the present policy's actions, ``held`` Q_b of those replayed.
+    """
+    normal = lambda use: jax.random.normal(use_key(state, use), data.action.shape)  # noqa: E731
+    first = jnp.clip(normal(flowrl.Use.ACTION), -1, 1)
+    start, z = jnp.clip(normal(flowrl.Use.NOISE), -1, 1), jnp.arctanh(jnp.clip(data.action, -0.999, 0.999))
+    t = jax.random.uniform(use_key(state, flowrl.Use.TIME), data.action.shape[:1])
+    better = np.maximum(np.asarray(held) - values, 0)
+    weight = np.clip(0.1 * np.exp(better - better.mean()), 1e-3, 1)
+    share = weight if cfg.regression.average == "rows" else np.full_like(weight, weight.mean())
 
-    (rows, metrics), (literal, _) = pulled("rows"), pulled("batch")
-    error = flowrl.regression(state.actor.params, "latent", data.obs, data.action, noises)
-    assert literal == pytest.approx(float(metrics["actor/weight_mean"] * error.mean()), rel=1e-4)
-    assert rows != pytest.approx(literal, rel=1e-2)
+    def loss(actor, q):
+        def one(s, e, begin, end, t, share):
+            middle = e - 0.5 * actor(s, e, jnp.float32(1.0))
+            action = jnp.tanh(e - actor(s, middle, jnp.float32(0.5)))
+            v = actor(s, (1 - t) * end + t * begin, t)
+            return share * jnp.mean((v - (begin - end)) ** 2) - q(s, action)
+
+        return jax.vmap(one)(data.obs, first, start, z, t, share).mean()
+
+    return loss, {
+        "actor/q": values.mean(),
+        "actor/weight_mean": weight.mean(),
+        "actor/weight_std": weight.std(),
+        "behaviour/better_share": (held > values).mean(),
+    }
+
+
+def flowrls_actions(actor, obs, noise):
+    """Of the clipped noise, by one step of the midpoint method; squashed."""
+    at = jax.jit(lambda x, t: jax.vmap(actor)(obs, x, jnp.full(len(obs), t)))
+    e = np.clip(noise, -1, 1)
+    return np.tanh(e - at(e - 0.5 * at(e, 1.0), 0.5))
+
+
+@pytest.mark.parametrize("average", ["rows", "batch"])
+def test_flowrls_improvement_is_one_step_with_constant_weights(average):
+    """D = (Q_b - Q)_+ of rows on both sides of 0; each row by its own weight, or all by the mean."""
+    _, cfg, state = tiny("flowrl", **{"regression.average": average})
+    state, data, held = apart(state), batch(), jnp.linspace(-5.0, 3.0, 16)
+    improve = jax.jit(lambda st: flowrl.improve(cfg, st, bump, data.obs, data.action, held))
+    after, metrics = improve(state)
+    noise = jax.random.normal(use_key(state, flowrl.Use.ACTION), (16, 2))
+    actions = flowrls_actions(state.actor.params, data.obs, noise)
+    values = -((actions - np.asarray(TARGET)) ** 2).sum(1)
+    loss, wanted = flowrls_loss(cfg, state, values, data, held)
+    of_bump = lambda actor: loss(actor, bump)  # noqa: E731
+    wanted["actor/loss"] = jax.jit(of_bump)(state.actor.params)
+    assert 0.2 < wanted["behaviour/better_share"] < 0.8
+    for name, value in wanted.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+    assert_one_step(cfg.actor, state.actor, after.actor, of_bump)
+
+
+def test_flowrls_update_compares_the_fitted_behaviour_with_the_fitted_critics():
+    """And its critics learn a draw of the policy by their target networks."""
+    algorithm, cfg, state = tiny("flowrl")
+    state, data = behaving(state), batch()
+    actor = state.actor.params
+    noise = jax.random.normal(use_key(state, flowrl.Use.NEXT_ACTION), (16, 2))
+    after, metrics = jax.jit(partial(algorithm.update, cfg))(state, data)
+    nxt = flowrls_actions(actor, data.next_obs, noise)
+    assert_critics_learn(algorithm, cfg, state, data, nxt, metrics)
+    one, two = after.critics.online.params
+    own = flowrls_actions(actor, data.obs, jax.random.normal(use_key(state, flowrl.Use.ACTION), (16, 2)))
+    values = lower_value((one, two), data.obs, own)
+    held = lower_value(after.behaviour.q.params, data.obs, data.action)
+    loss, wanted = flowrls_loss(cfg, state, values, data, held)
+    q = lambda s, a: jnp.minimum(one(s, a)[0], two(s, a)[0])  # noqa: E731
+    wanted["actor/loss"] = jax.jit(lambda actor: loss(actor, q))(actor)
+    assert 0 < wanted["behaviour/better_share"] < 1
+    for name, value in wanted.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)

@@ -7,7 +7,7 @@ import numpy as np
 from fewstep.algos import sdac
 from fewstep.algos.contract import use_key
 from fewstep.algos.shared.diffusion_policy import Noised
-from tests.algos.common import batch, bump, same, tiny
+from tests.algos.common import apart, assert_critics_learn, batch, bump, noisy_best, same, tiny
 
 
 def test_the_loss_is_the_distance_to_the_weighted_noise():
@@ -59,13 +59,8 @@ def test_the_average_policy_acts_and_the_trained_critics_judge():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_the_critics_learn_by_the_policy_that_is_trained_and_no_entropy_bonus():
-    algorithm, cfg, state = tiny("sdac", **{"critic.reward_scale": 1.0})
-    data = batch()
-    after, _ = jax.jit(lambda st: algorithm.update(cfg, st, data))(state)
-    key = use_key(state, sdac.Use.NEXT_ACTION)
-    q, alpha = state.critics.q(cfg.critic), state.temperature.alpha
-    nxt, _ = cfg.temperature.best(cfg.actor, state.actor.params, q, alpha, data.next_obs, key)
-    expected, _ = state.critics.fit(cfg.critic, cfg.discount, state.updates, data, nxt)
-    for a, b in zip(*map(jax.tree.leaves, (after.critics, expected)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+def test_the_critics_learn_the_trained_policys_best_by_the_trained_critics_and_no_entropy_bonus():
+    algorithm, cfg, state = tiny("sdac")
+    state, data = apart(state), batch()
+    nxt = noisy_best(cfg, state, data.next_obs, use_key(state, sdac.Use.NEXT_ACTION))
+    assert_critics_learn(algorithm, cfg, state, data, nxt)
