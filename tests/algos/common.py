@@ -101,15 +101,15 @@ def noisy_best(cfg, state, obs, key):
     return np.clip(chosen + 0.1 * float(state.temperature.alpha) * noise, -1, 1)
 
 
-def meanflow_loss(network, obs, x, r, t, v, weight=1.0):
-    """E[w |u - (v - (t - r) du/dt)|^2 / d] as a function of u alone: du/dt is that of ``network``."""
+def meanflow_errors(network, obs, x, r, t, v):
+    """|u - (v - (t - r) du/dt)|^2 / d of each row as a function of u alone: du/dt is that of ``network``."""
 
     def target(s, x, r, t, v):
         slope = jax.jvp(lambda x, t: network(s, x, r, t), (x, t), (v, jnp.ones_like(t)))[1]
         return v - (t - r) * slope
 
     aim = jax.jit(jax.vmap(target))(obs, x, r, t, v)
-    return lambda u: jnp.mean(weight * jnp.mean((jax.vmap(u)(obs, x, r, t) - aim) ** 2, axis=1))
+    return lambda u: jnp.mean((jax.vmap(u)(obs, x, r, t) - aim) ** 2, axis=1)
 
 
 def changed(cfg: C, changes) -> C:

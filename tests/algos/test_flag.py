@@ -13,11 +13,21 @@ from fewstep.algos import flag
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.shared.guidance import Guidance, GuidanceConfig, Guides
 from fewstep.errors import UsageError
-from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    program,
+    same,
+    tiny,
+)
 from tests.faults.test_resume_everything import check_resume, go, trainer
 from tests.few import few
-
-ONE = jnp.float32(1.0)
 
 
 def linear(s, x, t):
@@ -199,23 +209,29 @@ def test_a_policy_update_is_the_m_step_on_the_targets_of_the_e_step():
     assert not same(after.actor.params, state.actor.params)
 
 
-def test_gradients_reach_the_flow_alone():
-    """The M-step's targets are made outside of the loss: neither critic nor solver is differentiated."""
-    _, cfg, state = tiny("flag")
-    data = batch(6)
-    noise = jax.random.normal(jax.random.key(0), (6, 3, 2))
-    probes = probes_of(cfg, jax.random.key(1), (6, 3))
-    z, times = noise[:, 0], jnp.linspace(0.1, 0.9, 6)
-    guides = Guides(data.obs, z, noise[:, 1])
+def test_a_policy_update_is_one_step_to_constant_ends_and_alpha_one_by_the_cross_entropy():
+    """Fresh ends and, by their weight, earlier ones; neither critic nor solver is differentiated."""
+    _, cfg, state = tiny("flag", **{"guidance.start": 0, "guidance.ramp": 4})
+    earlier = jax.tree.map(lambda rows: 0.01 * rows, guides(0, 300))
+    state = replace(apart(state), guidance=state.guidance.written(earlier), updates=jnp.int32(3))
+    obs = batch(6).obs
+    after, metrics = jax.jit(lambda st: flag.improve(cfg, st, bump, obs))(state)
+    fresh = jax.tree.map(lambda rows: rows[:6], after.guidance.rows)  # 300 rows were full: from the start
+    drawn = state.guidance.drawn(use_key(state, flag.Use.GUIDANCE), 6)
+    uniform = lambda use: jax.random.uniform(use_key(state, use), (6, 1))  # noqa: E731
 
-    def loss(groups):
-        q = replace(state.critics, online=groups["critics"]).q(cfg.critic)
-        step = partial(flag.expectation, cfg, state.actor.params, q, groups["alpha"], jnp.float32(0.1))
-        fresh = Guides(data.obs, z, jax.lax.stop_gradient(jax.vmap(step)(data.obs, z, noise, probes).end))
-        return flag.actor_loss(groups["actor"], fresh, times, guides, times, groups["weight"] * 0 + ONE)[0]
+    def error(actor, guides, t):
+        found = jax.vmap(actor)(guides.obs, (1 - t) * guides.end + t * guides.z, t[:, 0])
+        return jnp.mean((found - (guides.z - guides.end)) ** 2)
 
-    groups = {"actor": state.actor.params, "critics": state.critics.online, "alpha": ONE, "weight": ONE}
-    assert reached(loss, groups) == {"actor"}
+    times = uniform(flag.Use.TIME), uniform(flag.Use.GUIDANCE_TIME)
+    loss = lambda actor: error(actor, fresh, times[0]) + 0.75 * error(actor, drawn, times[1])  # noqa: E731
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    entropy, target = float(metrics["policy/entropy"]), 2 * cfg.temperature.target_entropy_per_dim
+    of_alpha = lambda log: jnp.exp(log) * (entropy - target)  # noqa: E731
+    assert_one_step(cfg.temperature, state.temperature.log, after.temperature.log, of_alpha)
+    assert same(after.critics, state.critics)
 
 
 # ---------------------------------------------------------------------------------- schedules, guides

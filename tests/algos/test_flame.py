@@ -12,7 +12,20 @@ from fewstep.algos import flame
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.shared.straight_flow import Noised
 from fewstep.flows import meanflow, velocity
-from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    meanflow_errors,
+    program,
+    same,
+    tiny,
+)
 from tests.few import few
 
 RECTIFIED = {"actor.flow": "rectified", "actor.steps": 3}
@@ -181,34 +194,38 @@ def test_the_pathwise_term_is_the_value_of_draws_and_its_gradient_theirs():
         assert found == pytest.approx(along, rel=1e-6)
 
 
-@pytest.mark.parametrize("pathwise", [0.0, 1.0])
-def test_an_improvement_by_its_parts(pathwise):
-    shares = {"actor.equal_share": 0.5, "actor.grid_share": 0.5}
-    _, cfg, state = tiny("flame", **shares, **{"actor.pathwise": pathwise})
-    data = batch(8)
+@pytest.mark.parametrize(
+    ("settings", "pathwise"), [({}, 2.0), (RECTIFIED, 0.0)], ids=["meanflow", "rectified"]
+)
+def test_an_improvement_is_one_step_to_constant_targets_and_up_the_value_of_draws(settings, pathwise):
+    """Neither velocities nor the network's own derivative in a target are differentiated."""
+    shares = {"actor.equal_share": 0.5, "actor.grid_share": 0.5, "actor.pathwise": pathwise}
+    _, cfg, state = tiny("flame", **settings, **shares)
+    state, data = apart(state), batch(8)
+    actor = state.actor.params
     after, metrics = jax.jit(lambda st: flame.improve(cfg, st, bump, data.obs, data.action))(state)
-    noise = jax.random.normal(use_key(state, flame.Use.ANCHOR), (8, 2))
-    own = jax.vmap(lambda s, e: cfg.actor.draw(state.actor.params, s, e))(data.obs, noise)
-    at = Noised.of(use_key(state, flame.Use.NOISE), own, 4, 2)
-    key = use_key(state, flame.Use.CANDIDATES)
-    noise = jax.random.normal(use_key(state, flame.Use.PATHWISE), (8, 2))
+    normal = lambda use: jax.random.normal(use_key(state, use), (8, 2))  # noqa: E731
+    draws = jax.jit(jax.vmap(cfg.actor.draw, (None, 0, 0)))
+    noised = jax.jit(cfg.actor.noised)
+    at = noised(use_key(state, flame.Use.NOISE), draws(actor, data.obs, normal(flame.Use.ANCHOR)))
+    assert (at.r == at.t).sum() == (8 if settings else 4)
+    velocities = jax.jit(partial(cfg.regression.velocities, bump))
+    v, ess = velocities(state.temperature.alpha, data.obs, at, use_key(state, flame.Use.CANDIDATES))
+    errors = meanflow_errors(actor, data.obs, at.x, at.r, at.t, v)
+    noise = normal(flame.Use.PATHWISE)
 
-    @jax.jit
-    def parts(st):
-        v, ess = cfg.regression.velocities(bump, st.temperature.alpha, data.obs, at, key)
-        learned = replace(at, v=v)
-        return flame.actor_loss(st.actor.params, cfg.actor, bump, data.obs, learned, noise), ess
+    def loss(actor):
+        drawn = draws(actor, data.obs, noise)
+        return errors(actor).mean() + pathwise * jnp.mean(jnp.sum((drawn - TARGET) ** 2, axis=1))
 
-    (loss, (error, value)), ess = parts(state)
-    np.testing.assert_allclose(metrics["actor/loss"], loss, rtol=1e-4)
-    np.testing.assert_allclose(metrics["actor/velocity_error"], error, rtol=1e-4)
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(actor), rtol=1e-4)
+    np.testing.assert_allclose(metrics["actor/velocity_error"], jax.jit(errors)(actor).mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["snis/ess"], ess, rtol=1e-4)
     assert ("actor/q" in metrics) == (pathwise > 0)
-    if pathwise:
-        np.testing.assert_allclose(metrics["actor/q"], value, rtol=1e-4)
-    assert not same(after.actor.params, state.actor.params)
-    kept = jax.tree.map(lambda a, b: 0.995 * a + 0.005 * b, state.target_actor, after.actor.params)
-    assert_close(after.target_actor, kept)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    pairs = zip(*map(jax.tree.leaves, (state.target_actor, after.actor.params)), strict=True)
+    kept = [0.995 * np.asarray(old) + 0.005 * np.asarray(new) for old, new in pairs]
+    assert_close(jax.tree.leaves(after.target_actor), kept)
 
 
 @pytest.mark.parametrize("anchor", ["policy", "replay"])
@@ -340,25 +357,6 @@ def test_a_delayed_policy_stands_still_between_its_updates():
     assert same(second.actor, first.actor)
     assert not same(third.actor, second.actor)
     assert not same(second.critics, first.critics)
-
-
-@FLOWS
-@pytest.mark.parametrize("pathwise", [0.0, 1.0])
-def test_the_policys_loss_carries_gradients_to_the_flow_and_what_it_is_told_to_climb(settings, pathwise):
-    """Weights and targets carry none: without the pathwise term a group of critics has no gradient at all."""
-    _, cfg, state = tiny("flame", **settings, **{"actor.pathwise": pathwise})
-    data = batch()
-    at = Noised.of(jax.random.key(0), data.action, cfg.actor.equal_rows(16))
-    v, _ = cfg.regression.velocities(bump, HALF, data.obs, at, jax.random.key(1))
-
-    def loss(groups):
-        q = groups["critics"].q(cfg.critic)
-        moved = replace(at, v=v * groups["alpha"])
-        frozen = jax.lax.stop_gradient(moved)
-        return flame.actor_loss(groups["actor"], cfg.actor, q, data.obs, frozen, data.action)[0]
-
-    groups = {"actor": state.actor.params, "critics": state.critics, "alpha": jnp.float32(1.0)}
-    assert reached(loss, groups) == ({"actor", "critics"} if pathwise else {"actor"})
 
 
 # ------------------------------------------------------------------------------------------- acting

@@ -22,7 +22,7 @@ from tests.algos.common import (
     bump,
     changed,
     lower_value,
-    meanflow_loss,
+    meanflow_errors,
     noisy_best,
     program,
     same,
@@ -271,8 +271,9 @@ def test_an_update_learns_the_successors_action_that_its_critics_saw():
     np.testing.assert_allclose(after.q_std, values.std(), rtol=1e-4)
     weight = np.exp(values / (3 * values.std()))
     at = fpmd.Noised.of(use_key(state, fpmd.Use.NOISE), jnp.asarray(nxt), 16)
-    loss = meanflow_loss(state.actor.params, data.next_obs, at.x, at.r, at.t, at.v, weight / weight.mean())
-    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    errors = meanflow_errors(state.actor.params, data.next_obs, at.x, at.r, at.t, at.v)
+    loss = np.mean(weight / weight.mean() * jax.jit(errors)(state.actor.params))
+    np.testing.assert_allclose(metrics["actor/loss"], loss, rtol=1e-4)
 
 
 def test_the_average_policy_acts_and_the_trained_critics_judge():
@@ -305,7 +306,8 @@ def test_an_improvement_is_one_step_to_constant_targets_by_constant_weights(sett
     equal = 3 if settings else 6
     at = jax.jit(fpmd.Noised.of, static_argnums=2)(use_key(state, fpmd.Use.NOISE), data.action, equal)
     weight = np.exp(worth(data.action) / 0.9)
-    loss = meanflow_loss(state.actor.params, data.obs, at.x, at.r, at.t, at.v, weight / weight.mean())
+    errors = meanflow_errors(state.actor.params, data.obs, at.x, at.r, at.t, at.v)
+    loss = lambda actor: jnp.mean(weight / weight.mean() * errors(actor))  # noqa: E731
     np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
     assert_one_step(cfg.actor, state.actor, after.actor, loss)
 

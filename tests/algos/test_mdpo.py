@@ -12,7 +12,20 @@ from fewstep.algos import mdpo, sac
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.shared import tanh_gaussian
 from fewstep.flows import bounds
-from tests.algos.common import SPEC, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    moved,
+    program,
+    same,
+    tiny,
+)
 from tests.critics.reference import expected
 from tests.few import few
 
@@ -219,21 +232,27 @@ def test_every_option_changes_the_update(setting):
     assert program(algorithm.update, cfg, state, batch()) != program(algorithm.update, other, start, batch())
 
 
-def test_the_gradient_map():
-    _, cfg, state = tiny("mdpo")
-    data = batch()
-    noise = jax.random.normal(jax.random.key(1), data.action.shape)
+def test_an_improvement_is_one_step_with_the_old_policy_as_a_constant():
+    """Down k log pi + (lambda - k) log pi_old - Q, pathwise; the log-determinant of tanh written out, too."""
+    _, cfg, state = tiny("mdpo", **{"mirror.kl": 0.7, "mirror.entropy": 0.2})
+    state, obs = apart(state), batch().obs
+    state = replace(state, old=(moved(state.actor.params, 5), ()))
+    after, metrics = jax.jit(lambda st: mdpo.improve(cfg, st, bump, obs))(state)
+    noise = jax.random.normal(use_key(state, mdpo.Use.ACTION), (16, 2))
+    old_mean, old_log_std = jax.jit(jax.vmap(state.old[0]))(obs)
 
-    def loss(groups):
-        q = groups["critics"].q(cfg.critic)
-        return mdpo.actor_loss(groups["actor"], cfg, (), (groups["old"], ()), q, data.obs, noise)[0]
+    def loss(actor):
+        mean, log_std = jax.vmap(actor)(obs)
+        z = mean + jnp.exp(log_std) * noise
+        squashing = jnp.log(1 - jnp.tanh(z) ** 2)
+        normal = lambda m, w: -0.5 * ((z - m) / jnp.exp(w)) ** 2 - w - 0.5 * jnp.log(2 * jnp.pi)  # noqa: E731
+        own, other = normal(mean, log_std) - squashing, normal(old_mean, old_log_std) - squashing
+        value = -jnp.sum((jnp.tanh(z) - TARGET) ** 2, axis=1)
+        return jnp.mean(0.7 * own.sum(1) + (0.2 - 0.7) * other.sum(1) - value)
 
-    groups = {"actor": state.actor.params, "old": state.actor.params, "critics": state.critics}
-    assert reached(lambda g: loss(groups | g), {"actor": state.actor.params}) == {"actor"}
-    improved, _ = mdpo.improve(cfg, state, bump, data.obs)
-    assert same(improved.critics, state.critics)
-    assert same(improved.old, state.old)
-    assert not same(improved.actor, state.actor)
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    assert same((after.critics, after.old), (state.critics, state.old))
 
 
 def ended(updates, q, **settings):

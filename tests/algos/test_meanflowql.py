@@ -12,7 +12,18 @@ from fewstep.algos import meanflowql
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.meanflowql import Alpha, AlphaConfig, Noises, RegressionConfig
 from fewstep.errors import UsageError
-from tests.algos.common import SPEC, TARGET, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    program,
+    same,
+    tiny,
+)
 from tests.critics.reference import expected
 from tests.few import few
 
@@ -146,20 +157,34 @@ def test_outside_of_the_box_only_the_penalty_has_a_gradient(g, slope):
     assert float(jax.grad(loss)(g)) == pytest.approx(slope, rel=1e-5)
 
 
-def test_an_improvement_moves_the_policy_alone():
-    _, cfg, state = tiny("meanflowql")
-    data = batch()
-    improve = jax.jit(lambda st: meanflowql.improve(cfg, st, st.critics.q(cfg.critic), data.obs, data.action))
-    improved, _ = improve(state)
-    assert same(improved.critics, state.critics)
-    assert not same(improved.actor.params, state.actor.params)
+def test_an_improvement_is_one_step_up_the_value_and_to_constant_targets_by_constant_weights():
+    _, cfg, state = tiny("meanflowql", **{"actor.max_grad_norm": 0.0, "actor.bound_weight": 0.7})
+    state, data = apart(state), batch()
+    after, metrics = jax.jit(lambda st: meanflowql.improve(cfg, st, bump, data.obs, data.action))(state)
+    normal = lambda use: jax.random.normal(use_key(state, use), (16, 2))  # noqa: E731
+    first, e = normal(meanflowql.Use.ACTION), normal(meanflowql.Use.NOISE)
+    t = 1.0 - jax.random.uniform(use_key(state, meanflowql.Use.TIME), (16,))
+    x, v, one = (1 - t)[:, None] * data.action + t[:, None] * e, e - data.action, jnp.ones(16)
+    at = lambda actor, x, t: jax.vmap(actor)(data.obs, x, t)  # noqa: E731
 
-    def loss(groups, alpha):
-        q = state.critics.q(cfg.critic)
-        return meanflowql.actor_loss(groups["actor"], cfg, q, alpha, data.obs, data.action, noises())[0]
+    @jax.jit
+    def constants(actor):
+        g, slope = jax.jvp(lambda x, t: at(actor, x, t), (x, t), (v, one))
+        target = jnp.clip(x + (t - 1)[:, None] * v - t[:, None] * slope, -5, 5)
+        return target, (jnp.mean((g - target) ** 2, axis=1) + 1e-4) ** -0.2
 
-    for alpha in (0.0, 10.0):  # by the critics' slope alone, too
-        assert reached(partial(loss, alpha=alpha), {"actor": state.actor.params}) == {"actor"}
+    target, weight = constants(state.actor.params)
+
+    def loss(actor):
+        error = jnp.mean((at(actor, x, t) - target) ** 2, axis=1)
+        g = at(actor, first, one)
+        value = -jnp.sum((jnp.clip(g, -1, 1) - TARGET) ** 2, axis=1)
+        return jnp.mean(10 * weight * error - value + 0.7 * jax.nn.relu(jnp.abs(g) - 1).mean(axis=1))
+
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(state.actor.params), rtol=1e-4)
+    assert float(metrics["actor/bound"]) > 0
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
+    assert same(after.critics, state.critics)
 
 
 # ------------------------------------------------------------------------------------------- an update

@@ -13,7 +13,20 @@ from fewstep.algos import mpo
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.algos.mpo import Duals
 from fewstep.algos.shared import clipped_gaussian as cg
-from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    moved,
+    program,
+    same,
+    tiny,
+)
 from tests.critics.reference import expected
 from tests.few import few
 
@@ -281,21 +294,49 @@ def test_every_option_changes_the_update(setting):
     assert program(algorithm.update, cfg, state, batch()) != program(algorithm.update, other, start, batch())
 
 
-def test_the_gradient_map():
-    _, cfg, state = tiny("mpo")
-    actions, weight = samples()
-    obs = batch(6).obs
+def test_an_improvement_is_one_step_of_the_policy_and_one_of_the_multipliers():
+    """Multipliers and target policy are constants of the policy's; its KL and all values are of theirs."""
+    settings = {"actor.max_grad_norm": 0.0, "dual.max_grad_norm": 0.0, "improvement.samples": 4}
+    _, cfg, state = tiny("mpo", **settings, **{"dual.initial_temperature": 0.5, "dual.initial_std": 3.0})
+    state, obs = apart(state), batch(6).obs
+    state = replace(state, duals=replace(state.duals, params=moved(state.duals.params, 5)))
+    after, _ = jax.jit(lambda st: mpo.improve(cfg, st, bump, obs))(state)
+    mean, log_std = jax.jit(jax.vmap(state.target_actor))(obs)
+    std = np.exp(log_std)
+    noise = jax.random.normal(use_key(state, mpo.Use.ACTION), (6, 4, 2))
+    actions = np.asarray(mean[:, None] + std[:, None] * noise)
+    inside = np.clip(actions, -1, 1)
+    values = -((inside - np.asarray(TARGET)) ** 2).sum(-1), -np.linalg.norm(actions - inside, axis=-1)
+    positive = jax.tree.map(lambda x: np.log1p(np.exp(np.asarray(x))), state.duals.params)
+    weight = 0.0
+    for each, eta in zip(values, positive.temperature, strict=True):
+        e = np.exp(each / eta)
+        weight += e / e.sum(1, keepdims=True)
+    assert np.abs(values[1]).max() > 0
 
-    def actor_loss(groups):
-        target = jax.vmap(state.target_actor)(obs)
-        return mpo.actor_loss(groups["actor"], state.duals.params.positive, target, obs, actions, weight)[0]
+    def of_moments(m, w):
+        """The weighted log-density, decoupled, and both KL, by dimension."""
+        normal = lambda m, s: -0.5 * ((actions - m[:, None]) / s[:, None]) ** 2 - jnp.log(s)[:, None]  # noqa: E731
+        density = (normal(m, std) + normal(mean, jnp.exp(w))).sum(-1)
+        kl_mean = jnp.mean((m - mean) ** 2 / (2 * std**2), axis=0)
+        kl_std = jnp.mean(w - log_std + std**2 / (2 * jnp.exp(2 * w)) - 0.5, axis=0)
+        return jnp.sum(weight * density, axis=1).mean(), kl_mean, kl_std
 
-    assert reached(actor_loss, {"actor": state.actor.params, "duals": state.duals.params}) == {"actor"}
-    after, _ = mpo.improve(cfg, state, bump, obs)
+    def of_policy(actor):
+        density, kl_mean, kl_std = of_moments(*jax.vmap(actor)(obs))
+        return positive.mean @ kl_mean + positive.std @ kl_std - density
+
+    _, kl_mean, kl_std = of_moments(*jax.jit(jax.vmap(state.actor.params))(obs))
+
+    def of_duals(duals):
+        at, total = jax.tree.map(jax.nn.softplus, duals), 0.0
+        for eta, each, epsilon in zip(at.temperature, values, (0.1, 0.001), strict=True):
+            total += eta * (epsilon + jnp.log(jnp.exp(each / eta).mean(axis=1)).mean())
+        return total + at.mean @ (0.01 - kl_mean) + at.std @ (1e-6 - kl_std)
+
+    assert_one_step(cfg.actor, state.actor, after.actor, of_policy)
+    assert_one_step(cfg.dual, state.duals, after.duals, of_duals)
     assert same((after.critics, after.target_actor), (state.critics, state.target_actor))
-    assert not same(after.actor.params, state.actor.params)
-    for old, new in zip(*(jax.tree.leaves(st.duals.params) for st in (state, after)), strict=True):
-        assert np.all(old != new)
 
 
 def test_it_begins_with_the_deviation_of_its_setting_and_acts_clipped():

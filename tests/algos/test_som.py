@@ -12,7 +12,20 @@ from fewstep.algos import som
 from fewstep.algos.contract import ActionMode, use_key
 from fewstep.errors import UsageError
 from fewstep.flows import vp
-from tests.algos.common import SPEC, TARGET, assert_close, batch, bump, changed, program, reached, same, tiny
+from tests.algos.common import (
+    SPEC,
+    TARGET,
+    apart,
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    meanflow_errors,
+    program,
+    same,
+    tiny,
+)
 from tests.few import few
 
 SLOPE = jnp.array([0.6, -0.2])
@@ -313,17 +326,20 @@ def test_a_delayed_policy_stands_still_between_its_updates():
     assert not same(second.critics, first.critics)
 
 
-def test_the_policys_loss_reaches_the_flow_alone():
-    _, cfg, state = tiny("som")
-    data = batch()
-    at = som.Noised.of(jax.random.key(0), data.action, 4)
-
-    def loss(groups):
-        q = groups["critics"].q(cfg.critic)
-        v = jax.lax.stop_gradient(cfg.score.velocities(q, data.obs, at, jax.random.key(1))[0])
-        return som.regression(groups["actor"], 4, data.obs, at, v)[0]
-
-    assert reached(loss, {"actor": state.actor.params, "critics": state.critics}) == {"actor"}
+def test_an_improvement_is_one_step_to_constant_velocities_and_targets_by_constant_weights():
+    """Neither what a row's weight is the inverse of nor the network's own derivative is differentiated."""
+    _, cfg, state = tiny("som", **{"actor.equal_share": 0.5})
+    state, data = apart(state), batch(6)
+    after, metrics = jax.jit(lambda st: som.improve(cfg, st, bump, data.obs, data.action))(state)
+    at = jax.jit(som.Noised.of, static_argnums=2)(use_key(state, som.Use.NOISE), data.action, 3)
+    velocities = jax.jit(partial(cfg.score.velocities, bump))
+    v, _ = velocities(data.obs, at, use_key(state, som.Use.CANDIDATES))
+    errors = meanflow_errors(state.actor.params, data.obs, at.x, at.r, at.t, v)
+    found = np.asarray(jax.jit(errors)(state.actor.params))
+    weight = 1 / (found + 1e-3)
+    np.testing.assert_allclose(metrics["actor/loss"], np.mean(found * weight), rtol=1e-3)
+    loss = lambda actor: jnp.mean(weight * errors(actor))  # noqa: E731
+    assert_one_step(cfg.actor, state.actor, after.actor, loss)
 
 
 def test_an_odd_number_of_time_features_is_refused():
