@@ -14,9 +14,20 @@ from fewstep.algos.mfpo import ALGORITHM, learner, losses, policy, targets
 from fewstep.algos.mfpo.config import DivergenceConfig, MFPOConfig
 from fewstep.config import settings
 from fewstep.errors import UsageError
+from fewstep.flows.times import TimeRows, sample_times
 from fewstep.nets.frozen import frozen
 from fewstep.types import Spec
-from tests.algos.common import assert_close, batch, changed, program, reached, same
+from tests.algos.common import (
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    meanflow_errors,
+    program,
+    reached,
+    same,
+)
 from tests.critics.reference import expected
 from tests.few import slow
 
@@ -116,32 +127,51 @@ def groups_of(s):
     }
 
 
-@jax.jit
-def estimates(s, b, t):
-    q = s.critics.q(TINY.critic)
-    keys = jax.random.split(jax.random.key(5), len(t))
-    found = jax.vmap(
-        lambda o, t, k: targets.estimate_velocity(TINY, *nets(s), q, s.temperature.alpha, o, t, k)
-    )(b.obs, t[:, None], keys)
-    return found._replace(x=found.x[:, 0], v=found.v[:, 0], sample=found.sample[:, 0])
-
-
-def test_gradient_flow_of_every_loss():
-    """Only what each docstring names is differentiated, whatever else enters the loss."""
+def test_the_divergences_regression_differentiates_the_divergence_alone():
+    """Not the actor, whose velocity and divergence it regresses on."""
     s, b = warm(), batch()
     t = jnp.linspace(0.1, 0.9, 16)
     r = jnp.where(jnp.arange(16) < 12, t, 0.5 * t)
-    found = estimates(s, b, t)
-
-    def actor(g):
-        return losses.actor_regression(g["actor"], 12, b.obs, found.x, found.v, r, t)[0]
 
     def divergence(g):
         probes = jnp.ones((16, 2, 2))
-        return losses.divergence_regression(g["divergence"], g["actor"], 12, b.obs, found.x, probes, r, t)[0]
+        return losses.divergence_regression(g["divergence"], g["actor"], 12, b.obs, b.action, probes, r, t)[0]
 
-    assert reached(actor, groups_of(s)) == {"actor"}
-    assert reached(divergence, groups_of(s)) == {"divergence"}
+    groups = {"actor": s.actor.params, "divergence": s.divergence.params}
+    assert reached(divergence, groups) == {"divergence"}
+
+
+def test_the_actors_step_is_one_to_constant_targets_of_the_velocities_that_were_estimated():
+    """By the MeanFlow identity in all rows, of which those with r = t come first; critics stand still."""
+    s, obs = warm(), batch().obs
+    after, found, metrics = jax.jit(lambda s: learner.update_actor(TINY, s, bump, obs))(s)
+    rows, times = TimeRows.split(16, 0.75, 0.5), TINY.times
+    r, t = sample_times(
+        use_key(s, learner.Use.ACTOR_TIMES), rows, mean=times.mean, std=times.std, clamp=times.clamp, steps=2
+    )
+    assert (r == t).sum() == 12
+    errors = meanflow_errors(s.actor.params, obs, found.x[:, 0], r, t, found.v[:, 0])
+    loss = lambda actor: errors(actor).mean()  # noqa: E731
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(s.actor.params), rtol=1e-4)
+    assert_one_step(TINY.actor, s.actor, after.actor, loss)
+    assert same((after.critics, after.divergence), (s.critics, s.divergence))
+
+
+@pytest.mark.parametrize(("target", "sign"), [(50.0, 1), (-50.0, -1)])
+def test_alpha_rises_while_the_entropy_is_below_its_target(target, sign):
+    """One step down alpha (H - target), H by the log-densities of the old policy's candidates."""
+    aimed = changed(TINY, {"temperature.target_entropy_per_dim": target})
+    s = warm()
+
+    @jax.jit
+    def step(s):
+        after, metrics = learner.improve(aimed, s, bump, batch().obs)
+        return after.temperature, metrics["policy/entropy"]
+
+    after, entropy = step(s)
+    assert np.sign(float(after.alpha - s.temperature.alpha)) == sign
+    loss = lambda log: jnp.exp(log) * (entropy - 2 * target)  # noqa: E731
+    assert_one_step(aimed.temperature, s.temperature.log, after.log, loss)
 
 
 def test_rewards_times_a_factor_leave_the_velocity():

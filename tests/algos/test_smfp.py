@@ -17,7 +17,18 @@ from fewstep.errors import UsageError
 from fewstep.flows import semi_implicit
 from fewstep.nets.trained import Trained, descend
 from fewstep.types import Spec
-from tests.algos.common import assert_close, batch, changed, program, reached, same
+from tests.algos.common import (
+    TARGET,
+    assert_close,
+    assert_one_step,
+    batch,
+    bump,
+    changed,
+    moved,
+    program,
+    reached,
+    same,
+)
 from tests.critics.reference import expected
 from tests.few import few
 
@@ -193,25 +204,58 @@ def test_a_soft_backup_pays_for_entropy():
 # --------------------------------------------------------------------------------------------- gradient flow
 
 
-@pytest.mark.parametrize("cfg", [TINY, SOFT], ids=["hinge", "semi_implicit"])
-def test_gradient_flow_of_every_loss(cfg):
-    """The losses as ``update`` calls them: only what each docstring names is differentiated."""
-    s, b = updated(cfg, 2)[0], batch()
-    groups = {"actor": s.actor, "nets": s.critics.online.params, "alpha": s.temperature.log.params}
-    e, eps = jax.random.normal(jax.random.key(0), (2, 16, 4, 2))
-    q = s.critics.q(cfg.critic)
-    found = targets.candidates(cfg, s.actor, q, b.obs, jax.random.normal(jax.random.key(1), (16, 3, 2, 2)))
-    pairs = targets.mirror_pairs(cfg.mirror, q, b.obs, b.action, found)
-    weight = targets.mirror_weights(cfg.mirror, pairs.advantage) + 0.1
+@pytest.mark.parametrize(
+    ("base", "source"), [(TINY, "best"), (SOFT, "replay")], ids=["hinge", "semi_implicit"]
+)
+def test_an_improvement_is_one_step_down_the_three_losses_with_constant_targets_and_weights(base, source):
+    """Pathwise in value, entropy and bound; in mirror descent only in what is regressed."""
+    cfg = changed(base, {"entropy.target_std": 0.05, "actor.samples": 2, "mirror.source": source})
+    s, b = state(cfg), batch()
+    s = replace(s, nets=replace(s.nets, params=moved(s.nets.params, size=0.3)))
+    after, metrics = jax.jit(lambda s: learner.improve(cfg, s, bump, b.obs, b.action))(s)
+    drawn = learner.samples(cfg, s, 16, 2)
+    found, _ = jax.jit(lambda s: learner.candidates(cfg, s, bump, b.obs))(s)
+    best = np.asarray(found.action)[np.arange(16), found.q.argmax(1)]
+    a = jnp.asarray(best) if source == "best" else b.action
+    weight = np.maximum(-np.sum((a - TARGET) ** 2, axis=1) - np.mean(found.q, axis=1), 0)
+    assert np.ptp(weight) > 0.02
+    t = 1.0 - jax.random.uniform(use_key(s, learner.Use.MIRROR_TIMES), (16, 1))[:, 0]
+    e = jax.random.normal(use_key(s, learner.Use.MIRROR_NOISE), (16, 1, 2))[:, 0]
+    x, v = (1 - t)[:, None] * a + t[:, None] * e, e - a
+    gaussian = jax.vmap(partial(policy.gaussian, cfg), (None, 0, 0, 0, 0))
+    zero, one = jnp.zeros(16), jnp.ones(16)
+    path = lambda actor, x, t: gaussian(actor, b.obs, x, zero, t)  # noqa: E731
 
-    def improvement(g):
-        return losses.improvement(g["actor"], cfg, q, s.temperature.alpha, b.obs, e, eps[:, :1])[0]
+    @jax.jit
+    def constants(actor):
+        g, slope = jax.jvp(lambda x, t: path(actor, x, t).mean, (x, t), (v, one))
+        target = jnp.clip(x + (t - 1)[:, None] * v - t[:, None] * slope, -5, 5)
+        return target, (jnp.mean((g - target) ** 2, axis=1) + 1e-4) ** -0.2
 
-    def mirror(g):
-        return losses.mirror(g["actor"], cfg, b.obs, pairs.action, weight, e[:, :1], jnp.full((16, 1), 0.7))
+    target, adaptive = constants(s.actor)
 
-    assert reached(improvement, groups) == {"actor"}
-    assert reached(mirror, groups) == {"actor"}
+    def loss(nets):
+        actor = nets.actor
+        parts = [gaussian(actor, b.obs, drawn.e[:, n], zero, one) for n in range(drawn.e.shape[1])]
+        value = uncertainty = outside = 0.0
+        for m in range(2):
+            z = parts[m].mean + jnp.exp(parts[m].log_std) * drawn.eps[:, m]
+            value -= jnp.sum((jnp.clip(z, -1, 1) - TARGET) ** 2, axis=1) / 2
+            outside += jax.nn.relu(jnp.abs(z) - 1).mean(axis=1) / 2
+            if cfg.entropy.kind == "hinge":
+                uncertainty += jax.nn.relu(np.log(0.05) - parts[m].log_std).sum(1) / 2
+            else:
+                normal = [-0.5 * ((z - p.mean) / jnp.exp(p.log_std)) ** 2 - p.log_std for p in parts]
+                densities = jnp.stack([n.sum(1) - np.log(2 * np.pi) for n in normal])
+                uncertainty += (jax.nn.logsumexp(densities, axis=0) - np.log(len(parts))) / 2
+        g = path(actor, x, t)
+        error = jnp.mean((g.mean - target) ** 2, axis=1) + jnp.mean(jnp.exp(2 * g.log_std), axis=1)
+        return jnp.mean(-value + 0.2 * uncertainty + outside + 3.0 * weight * adaptive * error)
+
+    np.testing.assert_allclose(metrics["actor/loss"], jax.jit(loss)(s.nets.params), rtol=1e-4)
+    assert float(metrics["actor/bound"]) > 0
+    assert_one_step(cfg.actor, s.nets, after.nets, loss)
+    assert same((after.critics, after.temperature), (s.critics, s.temperature))
 
 
 def test_who_moves_in_which_part_of_the_update():
@@ -329,29 +373,6 @@ def test_rectified_weights_are_the_first_order_of_the_mirror_descent_weights():
     for lam in (1e2, 1e4):
         exact = lam * np.expm1(np.asarray(ADVANTAGE[3:, 0]) / lam)
         np.testing.assert_allclose(weights("raw")[3:], exact, rtol=2.0 / lam)
-
-
-def test_the_composite_target_is_what_entropy_and_mirror_descent_ask_for_together():
-    """E_pi Q + a H(pi) - l KL(pi | pi_k) = const - (a + l) KL(pi | pi*), pi* ~ pi_k^(l/(a+l)) e^(Q/(a+l))."""
-    x = np.linspace(-1, 1, 201)
-    q, old = np.cos(7 * x), np.exp(-4 * (x - 0.3) ** 2)
-    old /= old.sum()
-    rng = np.random.default_rng(0)
-    for a, lam in ((0.2, 3.0), (0.5, 0.0), (0.0, 1.0)):
-        best = old ** (lam / (a + lam)) * np.exp(q / (a + lam))
-        best /= best.sum()
-
-        def objective(p, a=a, lam=lam):
-            return p @ q - a * p @ np.log(p) - lam * p @ np.log(p / old)
-
-        constants = []
-        for _ in range(5):
-            p = rng.random(201) + 0.01
-            p /= p.sum()
-            constants.append(objective(p) + (a + lam) * p @ np.log(p / best))
-        np.testing.assert_allclose(constants, objective(best), rtol=1e-10)
-        if a + lam < 1:  # pi* inherits the two bumps of Q inside the box: no single Gaussian is close
-            assert np.sum((best[1:-1] > best[:-2]) & (best[1:-1] > best[2:])) >= 2
 
 
 @pytest.mark.parametrize("source", ["replay", "candidates", "best"])
