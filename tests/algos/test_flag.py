@@ -376,14 +376,6 @@ def test_the_successor_is_one_action_of_the_local_policy():
         np.testing.assert_allclose(log_prob[i], expected, rtol=1e-3)
 
 
-def test_alpha_rises_while_the_cross_entropy_is_below_its_target():
-    _, cfg, state = tiny("flag")
-    for target, sign in ((50.0, 1), (-50.0, -1)):
-        aimed = changed(cfg, {"temperature.target_entropy_per_dim": target})
-        after = jax.jit(lambda st, aimed=aimed: flag.improve(aimed, st, bump, batch().obs)[0])(state)
-        assert np.sign(float(after.temperature.alpha - state.temperature.alpha)) == sign
-
-
 def test_the_policy_climbs_a_bump():
     settings = {
         "actor.learning_rate": 3e-3,
