@@ -132,7 +132,7 @@ def test_updates_that_are_due_for_some_only_are_refused():
     """One of the two has lost its replay and must collect again first."""
     first, second = trainers(TINY, 2)
     cohort = Cohort([first, second])
-    second.experience.restart(5)
+    second.experience.restart(5, second.experience.snapshot()[1])
     for _ in range(19):
         cohort.advance()
     with pytest.raises(FewstepError, match="updates are due for 1 of 2 seeds"):
