@@ -316,6 +316,7 @@ def test_unknown_preset_names_the_nearest(root):
         ("[critic\n", "not valid TOML"),
         ("[critic]\natomz = 3\n", "mine.toml: unknown setting 'critic.atomz'"),
         ('algo = "other"\n', "is for 'other', not for 'algo'"),
+        ("seed = 3\n", "seed is an argument of its own and no setting; take it out"),
         ("for = 3\n", "holds tables named by environment"),
         ("[for]\nx = 3\n", "holds tables named by environment"),
         ('[for."Zzz".critic]\natomz = 3\n', "for 'Zzz': unknown setting"),

@@ -113,7 +113,8 @@ def _print_table(env: str, rows: list[dict[str, Any]]) -> None:
         columns.append("highest reward of a step")
     for column in columns:
         justify = "left" if column == "actions" else "right"
-        table.add_column(column, justify=justify, overflow="fold")  # in a narrow window no digit is left out
+        whole = column in ("actions", "episodes")
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)  # no digit is left out
     for row in rows:
         returns = np.array(row["returns"])
         deviation = sample_std(row["returns"])

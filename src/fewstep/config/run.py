@@ -241,7 +241,7 @@ def resolve(
         seed: run seed.
         preset: name of a preset of the algorithm.
         file: a TOML file of settings, or the ``config.toml`` of another run (its env, seed and preset are not
-            taken; its algo must be this one).
+            taken, which a file of settings must not have; its algo must be this one).
         sets: ``name=value`` texts, the last layer but one.
         overrides: settings with Python values, the last layer.
         origin: what to call ``overrides`` in messages.
@@ -254,7 +254,11 @@ def resolve(
         tree = _read_file(file)
         if tree.get("algo", algo) != algo:
             raise UsageError(f"{file} is for {tree['algo']!r}, not for {algo!r}")
-        for name in ("algo", "env", "seed", "preset"):
+        whole = {"algo", "env", "seed", "preset"} <= tree.keys()  # of a run: this one has its own of each
+        own = [name for name in ("env", "seed", "preset") if name in tree]
+        if own and not whole:
+            raise UsageError(f"{file}: {own[0]} is an argument of its own and no setting; take it out")
+        for name in ("algo", *own):
             tree.pop(name, None)
         flat |= _layer(tree, env, known, str(file))
     flat |= settings.assignments(sets, known)
