@@ -20,6 +20,7 @@ from fewstep.config.settings import Count, Range, Section, Whole
 from fewstep.errors import UsageError, shown
 
 FROM_PYTHON = "training.device_env=none steps the environment from Python"
+"""What to do where the device cannot."""
 RESERVED = ("algo", "env", "seed", "preset", "training", "for")
 """Top-level names of ``config.toml`` and of presets that no algorithm may use for a section of its own."""
 

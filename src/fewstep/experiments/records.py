@@ -24,7 +24,7 @@ from fewstep.experiments.plan import Job
 from fewstep.experiments.schedule import Standing, Tracked
 from fewstep.runs.files import read_json, replace_folder, write_text
 from fewstep.runs.layout import RANDOM_RETURN, RunDir
-from fewstep.runs.metrics import last_row
+from fewstep.runs.metrics import last_step
 
 LEFT_BEHIND = 3600.0
 """Seconds after which an unfinished copy is no other process's that is still at it."""
@@ -153,4 +153,4 @@ def _placeless(provenance: Path, folder: Path) -> str:
 
 def evaluated(folder: Path) -> int:
     """Environment steps at the last evaluation of a run or record, 0 without one."""
-    return int(last_row(RunDir(folder).evaluations).get("env_steps") or 0)
+    return last_step(RunDir(folder).evaluations)

@@ -114,3 +114,8 @@ def last_row(path: Path) -> dict[str, Any]:
                 tail *= 2
     except OSError:
         return {}
+
+
+def last_step(path: Path) -> int:
+    """Environment steps of the last row, 0 without one."""
+    return int(last_row(path).get("env_steps") or 0)

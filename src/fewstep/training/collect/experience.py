@@ -91,7 +91,7 @@ class Experience(Protocol):
         ...
 
 
-def from_steps(learning_starts: int, began: int) -> tuple[int, str]:
+def first_update(learning_starts: int, began: int) -> tuple[int, str]:
     """``first_update`` of a replay buffer that was empty at ``began`` steps (below 0: not empty at 0)."""
     cause = "replay.learning_starts" + (f", counted from {began:,} on" if began > 0 else "")
     return max(0, began + learning_starts), cause
@@ -222,7 +222,7 @@ class Replay:
         """``learning_starts`` after it began empty; 0 with updates on recorded data."""
         if self._cfg.dataset.updates:
             return 0, "replay.dataset.updates"
-        return from_steps(self._cfg.learning_starts, self._began)
+        return first_update(self._cfg.learning_starts, self._began)
 
     def example(self) -> Transition:
         """One batch of B transitions."""

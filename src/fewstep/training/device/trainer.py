@@ -21,7 +21,7 @@ from fewstep.errors import FewstepError, NonFiniteError, UsageError
 from fewstep.runs.checkpoint import Checkpoint, Group
 from fewstep.runs.segments import Part, Rows
 from fewstep.training import donation, seeds, state_io
-from fewstep.training.collect.experience import Replay, from_steps
+from fewstep.training.collect.experience import Replay, first_update
 from fewstep.training.device import env as device_env
 from fewstep.training.device import loop, ring
 from fewstep.training.learner import Learner
@@ -121,7 +121,7 @@ class DeviceTrainer:
     def first_update(self) -> tuple[int, str]:
         """The step before which no update can happen, and what it is that decides it."""
         began = self._began * self.config.training.envs
-        return from_steps(self.config.algorithm.replay.learning_starts, began)
+        return first_update(self.config.algorithm.replay.learning_starts, began)
 
     def advance(self, iterations: int | None = None) -> None:
         """Iterations in one dispatch: so many, or as many as there are to the next thing that is due.

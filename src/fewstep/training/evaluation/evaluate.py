@@ -202,7 +202,7 @@ class Evaluator:
         info: EnvInfo | None = None,
     ) -> "Evaluator":
         """What evaluates as a config says; ``env`` builds environments that ``config.env`` only names, or
-        (``elsewhere``) is another one, of the sizes and bounds of ``info`` or of those ``beside``."""
+        (``elsewhere``) is another one, which must have the sizes and bounds of ``info``."""
         training = config.training
         return Evaluator(
             algorithm,
@@ -218,7 +218,7 @@ class Evaluator:
             timeout=training.env_timeout if training.env_process else None,
             beside=beside,
             elsewhere=elsewhere,
-            info=beside.info if info is None and beside is not None else info,
+            info=info,
         )
 
     def evaluate(

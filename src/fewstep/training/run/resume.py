@@ -14,7 +14,7 @@ from fewstep.runs import checkpoint, provenance
 from fewstep.runs.checkpoint import Checkpoint
 from fewstep.runs.files import read_json, write_text
 from fewstep.runs.layout import RunDir
-from fewstep.runs.metrics import last_row, truncate_rows
+from fewstep.runs.metrics import last_step, truncate_rows
 from fewstep.training.device import trainer as device
 from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.run import loop
@@ -157,7 +157,8 @@ def _refuse_results_alone(run: RunDir, config: RunConfig) -> None:
     """A run that was fetched, a record of one, or one whose checkpoints are gone: to start it from step 0
     would erase what it has. One that was killed before its first checkpoint has a log and no end."""
     record = run.metrics.is_file() and not run.log.is_file()
-    gone = not run.checkpoints.exists() and _evaluated(run) >= _steps_asked_for(run)
+    asked = read_config(run)[0].training.steps  # on disk: ``resume --steps`` has not changed it yet
+    gone = not run.checkpoints.exists() and last_step(run.evaluations) >= asked
     if not (run.sums.is_file() or record or gone):
         return
     how = "was fetched without" if run.sums.is_file() else "has results and no"
@@ -165,15 +166,6 @@ def _refuse_results_alone(run: RunDir, config: RunConfig) -> None:
         f"{run.path} {how} checkpoints and cannot go on; train anew with --config "
         f"{shlex.quote(str(run.config))} --seed {config.seed} --out DIR"
     )
-
-
-def _evaluated(run: RunDir) -> int:
-    return int(last_row(run.evaluations).get("env_steps") or 0)
-
-
-def _steps_asked_for(run: RunDir) -> int:
-    """Those of the config on disk: ``resume --steps`` has not changed it yet."""
-    return read_config(run)[0].training.steps
 
 
 def drop_later_rows(run: RunDir, marks: Marks, updates: int) -> None:
