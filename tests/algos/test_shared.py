@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from fewstep.algos import registry
 from fewstep.algos.shared import temperature
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import PLACES, delayed, nothing_held
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config import resolve
 from fewstep.errors import UsageError
@@ -23,7 +23,7 @@ from fewstep.errors import UsageError
 class State(eqx.Module):
     value: Array
     updates: Array
-    held: dict[str, Array]
+    held: Array
 
 
 def improve(state):
@@ -32,7 +32,7 @@ def improve(state):
 
 
 def start():
-    return with_held(State(jnp.float32(1.0), jnp.int32(0), {}), improve)
+    return State(jnp.float32(1.0), jnp.int32(0), nothing_held())
 
 
 @pytest.mark.parametrize("delay", [1, 3])
@@ -50,7 +50,7 @@ def test_an_improvement_is_due_at_every_nth_update_from_the_first_on(delay):
     assert [float(metrics["actor/value"]) for metrics in seen] == [
         2.0 ** (1 + count // delay) for count in range(7)
     ]
-    assert all(metrics.keys() == states[0].held.keys() for metrics in seen)
+    assert all(metrics.keys() == {"actor/value", "actor/count"} for metrics in seen)
 
 
 def test_what_is_not_due_is_not_computed():
@@ -68,18 +68,12 @@ def test_what_is_not_due_is_not_computed():
     assert len(ran) == 2
 
 
-def test_the_names_of_held_metrics_are_found_without_computing_anything():
-    def refused(state):
-        jax.debug.callback(lambda: pytest.fail("computed"))
-        return improve(state)
+def test_more_metrics_than_can_be_held_are_refused():
+    def many(state):
+        return state, {f"actor/{i}": state.value for i in range(PLACES + 1)}
 
-    held = with_held(State(jnp.float32(1.0), jnp.int32(0), {}), refused).held
-    jax.effects_barrier()
-    assert {name: (value.shape, value.dtype) for name, value in held.items()} == {
-        "actor/value": ((), jnp.float32),
-        "actor/count": ((), jnp.int32),
-    }
-    assert not any(map(float, held.values()))
+    with pytest.raises(UsageError, match=f"has {PLACES + 1} metrics, {PLACES} can be held"):
+        delayed(2, start(), many)
 
 
 def test_a_delayed_improvement_keeps_the_types_of_the_state():

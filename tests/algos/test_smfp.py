@@ -523,7 +523,6 @@ def test_every_option_changes_the_networks(base, changes):
     ours, theirs = ((s.nets, s.critics.online, s.temperature) for s in (plain, other))
     assert len(jax.tree.leaves(ours)) != len(jax.tree.leaves(theirs)) or not same(ours, theirs)
     assert all(np.isfinite(float(m)) for m in metrics.values())
-    assert metrics.keys() >= other.held.keys()
 
 
 @pytest.mark.parametrize("scale", [0.005, 30.0])

@@ -23,7 +23,7 @@ from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, us
 from fewstep.algos.shared import added_noise
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import NoiseTemperatureConfig, NoisyPolicy
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
@@ -145,23 +145,21 @@ class State(eqx.Module):
     entropy: Scalar
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: DACERConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, cfg.actor.create(k_actor, spec)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         entropy=jnp.float32(0.0),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def update(cfg: DACERConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

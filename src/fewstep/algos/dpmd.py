@@ -22,7 +22,7 @@ from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, us
 from fewstep.algos.shared import added_noise
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import BestOfConfig, NoiseTemperatureConfig, NoisyPolicy
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.diffusion_policy import Noised
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
@@ -99,14 +99,14 @@ class State(eqx.Module):
     q_std: Scalar
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: DPMDConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target networks start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = cfg.actor.create(k_actor, spec)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         target_actor=copied(actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),
@@ -115,10 +115,8 @@ def init(cfg: DPMDConfig, spec: Spec, key: PRNGKeyArray) -> State:
         q_std=jnp.float32(1.0),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), *one))
 
 
 def update(cfg: DPMDConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import flow_regression
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.flow_policy import FlowConfig
 from fewstep.algos.shared.guidance import Guidance, GuidanceConfig, Guides
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
@@ -184,7 +184,7 @@ class State(eqx.Module):
     guidance: Guidance
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 class Policy(eqx.Module):
@@ -198,17 +198,15 @@ class Policy(eqx.Module):
 def init(cfg: FLAGConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes, an empty ring."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, cfg.actor.create(k_actor, spec)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         guidance=Guidance.create(cfg.guidance, spec),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def update(cfg: FLAGConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import flow_regression
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig, act_size
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config import ReplayConfig
@@ -182,7 +182,7 @@ class State(eqx.Module):
     temperature: Temperature
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 class Policy(eqx.Module):
@@ -196,17 +196,15 @@ def init(cfg: FLAMEConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target networks start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = cfg.actor.create(k_actor, spec)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         target_actor=copied(actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), *one))
 
 
 def update(cfg: FLAMEConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

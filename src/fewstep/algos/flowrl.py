@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import flow_regression
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.flow_policy import FlowConfig
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share, Sizes
@@ -199,7 +199,7 @@ class State(eqx.Module):
     behaviour: Behaviour
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: FlowRLConfig, spec: Spec, key: PRNGKeyArray) -> State:
@@ -207,16 +207,14 @@ def init(cfg: FlowRLConfig, spec: Spec, key: PRNGKeyArray) -> State:
     k_actor, k_behaviour, *k_critics = jax.random.split(
         jax.random.fold_in(key, Use.INIT), 2 + cfg.critic.ensemble
     )
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, cfg.actor.create(k_actor, spec)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         behaviour=Behaviour.create(cfg.behaviour, spec, k_behaviour),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    obs, one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), obs, one, jnp.zeros(1)))
 
 
 def update(cfg: FlowRLConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -23,7 +23,7 @@ from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, us
 from fewstep.algos.shared import added_noise, flow_regression
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import NoiseTemperatureConfig
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig, act_size
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
@@ -117,7 +117,7 @@ class State(eqx.Module):
     q_std: Scalar
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 class Policy(eqx.Module):
@@ -132,7 +132,7 @@ def init(cfg: FPMDConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target networks start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = cfg.actor.create(k_actor, spec)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         target_actor=copied(actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),
@@ -140,10 +140,8 @@ def init(cfg: FPMDConfig, spec: Spec, key: PRNGKeyArray) -> State:
         q_std=jnp.float32(1.0),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), *one))
 
 
 def update(cfg: FPMDConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import tanh_gaussian
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.tanh_gaussian import GaussianPolicy, TanhGaussian
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Section, Share
@@ -104,7 +104,7 @@ class State(eqx.Module):
     critics: Critics
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: MDPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
@@ -112,17 +112,15 @@ def init(cfg: MDPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = TanhGaussian.create(k_actor, spec, cfg.actor, cfg.actor.log_std_min)
     stats = trunks.empty_stats(actor.net)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         stats=stats,
         old=copied((actor, stats)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, climbed(cfg, st.critics), one))
 
 
 def update(cfg: MDPOConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

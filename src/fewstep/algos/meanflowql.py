@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import diffusion_policy as dp
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
@@ -197,7 +197,7 @@ class State(eqx.Module):
     alpha: Alpha
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 class Policy(eqx.Module):
@@ -218,16 +218,14 @@ class Noises(NamedTuple):
 def init(cfg: MeanFlowQLConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target networks start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, cfg.actor.create(k_actor, spec)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         alpha=Alpha.create(cfg.alpha),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), *one))
 
 
 def update(cfg: MeanFlowQLConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

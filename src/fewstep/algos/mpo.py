@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import clipped_gaussian as cg
 from fewstep.algos.shared.clipped_gaussian import KL, ClippedPolicy, Gaussian, GaussianConfig, Moments
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
@@ -172,24 +172,22 @@ class State(eqx.Module):
     critics: Critics
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: MPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; the target policy starts as a copy."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = Gaussian.create(k_actor, spec, cfg.actor)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         target_actor=copied(actor),
         duals=Trained.start(cfg.dual, Duals.create(cfg, spec.act_size)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.target_q(cfg.critic), one))
 
 
 def update(cfg: MPOConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

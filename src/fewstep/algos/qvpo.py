@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import diffusion_policy as dp
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.diffusion_policy import DiffusionConfig, DiffusionPolicy, Noised
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Whole
@@ -114,23 +114,21 @@ class State(eqx.Module):
     critics: Critics
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: QVPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target networks start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = cfg.actor.create(k_actor, spec)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         target_actor=copied(actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def update(cfg: QVPOConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import tanh_gaussian
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.tanh_gaussian import ActorConfig, GaussianPolicy, TanhGaussian
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config import ReplayConfig
@@ -70,24 +70,22 @@ class State(eqx.Module):
     temperature: Temperature
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: SACConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = TanhGaussian.create(k_actor, spec, cfg.actor, cfg.actor.log_std_min)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         stats=trunks.empty_stats(actor.net),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -21,7 +21,7 @@ from fewstep.algos.shared import added_noise
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import BestOfConfig, NoiseTemperatureConfig, NoisyPolicy
 from fewstep.algos.shared.boltzmann_noise import BoltzmannNoiseConfig
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.diffusion_policy import Noised
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
@@ -86,24 +86,22 @@ class State(eqx.Module):
     temperature: Temperature
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: SDACConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target networks start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = cfg.actor.create(k_actor, spec)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, actor),
         target_actor=copied(actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def update(cfg: SDACConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

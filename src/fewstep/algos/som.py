@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import flow_regression
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.flow_actor import FlowActorConfig
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, Positive, Range, Section, Share, Whole
@@ -153,7 +153,7 @@ class State(eqx.Module):
     critics: Critics
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 class Policy(eqx.Module):
@@ -196,15 +196,13 @@ def draw(actor: FlowNet, s: Obs, noise: Vector) -> Vector:
 def init(cfg: SOMConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes; target critics start as copies."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, cfg.actor.create(k_actor, spec)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), *one))
 
 
 def update(cfg: SOMConfig, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -78,11 +78,13 @@ def sample_with_log_prob(
         ``(x, log_prob)``: the sample and its log-density in nats. Exact in the limit of exact ``u``, ``d``;
         for the few-step map itself see ``exact_log_prob``.
     """
-    x, log_prob = noise, normal_log_density(noise)
-    for r, t in grid(steps):
-        r_, t_ = jnp.asarray(r, x.dtype), jnp.asarray(t, x.dtype)
-        x, log_prob = x - (t - r) * u(x, r_, t_), log_prob + (t - r) * d(x, r_, t_)
-    return x, log_prob
+
+    def step(now: tuple[Vector, Scalar], times: Vector) -> tuple[tuple[Vector, Scalar], None]:
+        (x, log_prob), (r, t) = now, times
+        return (x - (t - r) * u(x, r, t), log_prob + (t - r) * d(x, r, t)), None
+
+    start = noise, normal_log_density(noise)
+    return lax.scan(step, start, jnp.asarray(grid(steps), noise.dtype))[0]
 
 
 def exact_log_prob(u: AverageVelocity, noise: Vector, steps: int) -> tuple[Vector, Scalar]:

@@ -15,7 +15,7 @@ from fewstep.algos.mfpo import losses
 from fewstep.algos.mfpo.config import MFPOConfig
 from fewstep.algos.mfpo.policy import Policy, draw
 from fewstep.algos.mfpo.targets import Estimate, estimate_velocity
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.critics.ensemble import Critics
 from fewstep.errors import require
@@ -59,7 +59,7 @@ class State(eqx.Module):
     temperature: Temperature
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
@@ -75,17 +75,15 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     made = partial(FlowNet.create, network=a.network)
     actor = made(k_actor, spec.obs_size, spec.act_size, spec.act_size, *sizes)
     divergence = made(k_div, spec.obs_size, spec.act_size, 1, *sizes)
-    state = State(
+    return State(
         actor=Trained.start(a, actor),
         divergence=Trained.start(cfg.divergence, divergence),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def policy(state: State) -> Policy:

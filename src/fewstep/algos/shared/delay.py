@@ -2,15 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 from fewstep.algos.contract import Metrics
+from fewstep.errors import require
 
 S = TypeVar("S")
+Held = Float[Array, "32"]
+"""Metrics of the last improvement in the order of their names, then zeros: a state has their place before
+anybody has traced the improvement to learn their names."""
+PLACES = 32
+
+
+def nothing_held() -> Held:
+    """For a state that no improvement has seen."""
+    return jnp.zeros(PLACES, jnp.float32)
 
 
 def delayed(
@@ -24,18 +34,15 @@ def delayed(
     A condition on ``state.updates``, so what is skipped is not computed. The count of updates goes up by one
     either way. The metrics are those of the last improvement, which ``state.held`` keeps.
     """
+    names: list[str] = []
 
     def go(st: Any) -> Any:
         st, metrics = improve(st)
-        return replace(st, held=metrics)
+        names[:] = sorted(metrics)
+        require(len(names) <= PLACES, f"an improvement has {len(names)} metrics, {PLACES} can be held")
+        values = jnp.stack([metrics[name].astype(jnp.float32) for name in names])
+        return replace(st, held=jnp.pad(values, (0, PLACES - len(names))))
 
     st: Any = state
     st = go(st) if delay == 1 else lax.cond(st.updates % delay == 0, go, between, st)
-    return replace(st, updates=st.updates + 1), st.held
-
-
-def with_held(state: S, improve: Callable[[S], tuple[S, Metrics]]) -> S:
-    """The state with zeros for the metrics that ``improve`` gives, found by evaluating shapes only."""
-    _, metrics = jax.eval_shape(improve, state)
-    zeros = {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
-    return cast(S, replace(cast(Any, state), held=zeros))
+    return replace(st, updates=st.updates + 1), {name: st.held[i] for i, name in enumerate(names)}

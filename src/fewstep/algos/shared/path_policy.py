@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import Metrics, QFunction, use_key
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.critics.ensemble import CriticConfig, Critics, Ensemble
 from fewstep.nets.trained import Trained, descend
@@ -93,22 +93,20 @@ class State(eqx.Module):
     temperature: Temperature
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
 
 def init(cfg: Config, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
-    state = State(
+    return State(
         actor=Trained.start(cfg.actor, cfg.actor.create(k_actor, spec)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), one))
 
 
 def update(cfg: Config, state: State, batch: Transition) -> tuple[State, Metrics]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from fewstep.algos.contract import Metrics, QFunction, use_key
-from fewstep.algos.shared.delay import delayed, with_held
+from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.algos.smfp import losses, targets
 from fewstep.algos.smfp.config import SMFPConfig
@@ -66,7 +66,7 @@ class State(eqx.Module):
     temperature: Temperature
     key: PRNGKeyArray
     updates: Int[Array, ""]
-    held: Metrics
+    held: Held
 
     @property
     def actor(self) -> PolicyNet:
@@ -83,16 +83,14 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
         proposal = Proposal.create(jax.random.fold_in(key, Use.PROPOSAL), spec, a.hidden)
     actor = PolicyNet.create(k_actor, spec, a.backbone, a.hidden, a.head_scale, a.sigma, a.network)
     nets = Nets(actor, proposal)
-    state = State(
+    return State(
         nets=Trained.start(a, nets),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
-        held={},
+        held=nothing_held(),
     )
-    one = jnp.zeros((1, spec.obs_size)), jnp.zeros((1, spec.act_size))
-    return with_held(state, lambda st: improve(cfg, st, st.critics.q(cfg.critic), *one))
 
 
 def policy(state: State) -> Policy:
