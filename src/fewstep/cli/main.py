@@ -120,6 +120,10 @@ def _run(words: list[str]) -> int:
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs between processes, unless the user has decided where (jax's own variable)."""
+    """Keep compiled programs between processes, unless the user has decided otherwise (jax's own variables).
+
+    All of them: jax would leave out those that compile within a second, which for SAC is half of its start.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(root) / "fewstep" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

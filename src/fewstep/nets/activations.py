@@ -25,7 +25,6 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     return value
 
 
-@jax.jit  # traced once and not at every use
 def _half_tanh(y: Array) -> Array:
     """tanh(sqrt(2 / pi) (y + 0.044715 y^3)) / 2 for |y| <= GELU_END."""
     squared = y * y
@@ -33,20 +32,25 @@ def _half_tanh(y: Array) -> Array:
 
 
 @jax.custom_jvp
+@jax.jit  # here and below: traced once and not at every use
 def _rational_gelu(x: Array) -> Array:
     above = jnp.maximum(x, -GELU_END)
     return above * (0.5 + _half_tanh(jnp.minimum(above, GELU_END)))
 
 
-@_rational_gelu.defjvp
-def _rational_gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """With h = tanh(u(x)) / 2 the slope is 1/2 + h + x (1/2 - 2 h^2) u'(x)."""
-    (x,), (dx,) = primals, tangents
+@jax.jit
+def _with_slope(x: Array) -> tuple[Array, Array]:
+    """GELU and its slope: with h = tanh(u(x)) / 2 that is 1/2 + h + x (1/2 - 2 h^2) u'(x)."""
     y = jnp.clip(x, -GELU_END, GELU_END)
     h = _half_tanh(y)
     inner = (2.0 / jnp.pi) ** 0.5 * (1.0 + 0.134145 * y * y)
-    slope = 0.5 + h + y * (0.5 - 2.0 * h * h) * inner
-    return jnp.maximum(x, -GELU_END) * (0.5 + h), slope * dx
+    return jnp.maximum(x, -GELU_END) * (0.5 + h), 0.5 + h + y * (0.5 - 2.0 * h * h) * inner
+
+
+@_rational_gelu.defjvp
+def _rational_gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    value, slope = _with_slope(*primals)
+    return value, slope * tangents[0]
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -16,19 +16,6 @@ from fewstep.flows import bounds, meanflow, noises, velocity
 from fewstep.nets.flow_net import FlowNet
 
 
-class PolicyCandidates(NamedTuple):
-    """K1 policy samples of one state.
-
-    ``points`` are they in the space the flow lives in: the box itself when clipping, the whole space below
-    tanh.
-    """
-
-    points: Float[Array, "K1 act"]
-    q: Float[Array, "K1"]
-    log_prob: Float[Array, "K1"]
-    clipped: Scalar
-
-
 class Estimate(NamedTuple):
     """Velocity estimates ``v`` at points (x, t) of a state and their making.
 
@@ -44,21 +31,6 @@ class Estimate(NamedTuple):
     log_prob: Float[Array, "K1"]
     clipped: Scalar
     q_gap: Scalar
-
-
-def policy_candidates(
-    cfg: MFPOConfig, actor: FlowNet, div: FlowNet, q: QFunction, s: Obs, key: PRNGKeyArray
-) -> PolicyCandidates:
-    """Draw from the policy at one state and judge what was drawn."""
-    act_size = actor.body.head.bias.shape[0]
-    noise = noises.normals(key, cfg.proposals.noise, (cfg.proposals.policy, act_size))
-    draws = jax.vmap(lambda e: draw(cfg, actor, div, s, e))(noise)
-    return PolicyCandidates(
-        points=draws.action if cfg.actor.bound == "clip" else draws.z,
-        q=jax.vmap(lambda a: q(s, a))(draws.action),
-        log_prob=draws.log_prob,
-        clipped=jnp.mean(jnp.abs(draws.z) > 1.0),
-    )
 
 
 def gaussian_candidates(
@@ -91,22 +63,27 @@ def estimate_velocity(
     the policy's estimate is far worse at small t. Nothing here is differentiated.
     """
     k_policy, k_noise, k_gauss = jax.random.split(key, 3)
-    found = policy_candidates(cfg, actor, div, q, s, k_policy)
-    sample = found.points[: t.shape[0]]
+    act_size = actor.body.head.bias.shape[0]
+    noise = noises.normals(k_policy, cfg.proposals.noise, (cfg.proposals.policy, act_size))
+    drawn = jax.vmap(lambda e: draw(cfg, actor, div, s, e))(noise)
+    # In the space that the flow lives in: the box itself when clipping, the whole space below tanh.
+    candidates = drawn.action if cfg.actor.bound == "clip" else drawn.z
+    sample = candidates[: t.shape[0]]
     x = jax.vmap(meanflow.interpolate)(sample, jax.random.normal(k_noise, sample.shape), t)
     t_in = jnp.clip(t, cfg.times.clamp, 1.0 - cfg.times.clamp)
     proposals, base = gaussian_candidates(cfg, x, t_in, k_gauss)
-    actions = bounds.to_action(cfg.actor.bound, proposals)
-    # One evaluation over all points and candidates: the critics see a plain batch.
-    q_gauss = jax.vmap(lambda a: q(s, a))(actions.reshape(-1, x.shape[1])).reshape(base.shape)
+    # One evaluation over all candidates of all points: the critics see a plain batch.
+    gaussian = bounds.to_action(cfg.actor.bound, proposals).reshape(-1, act_size)
+    values = jax.vmap(lambda a: q(s, a))(jnp.concatenate([drawn.action, gaussian]))
+    q_policy, q_gauss = values[: len(noise)], values[len(noise) :].reshape(base.shape)
 
     per_candidate = cfg.proposals.mixing == "ess_per_candidate"
     sizes = (cfg.proposals.policy, cfg.proposals.gaussian) if per_candidate else (1, 1)
 
-    def mixed(x: Vector, t: Scalar, candidates: Array, log_w_g: Array) -> tuple[Array, ...]:
-        log_w = velocity.policy_log_weights(found.q / alpha, found.log_prob, found.points, x, t)
-        v_p, ess_p = velocity.snis_velocity(log_w, found.points, x, t)
-        v_g, ess_g = velocity.snis_velocity(log_w_g, candidates, x, t)
+    def mixed(x: Vector, t: Scalar, proposals: Array, log_w_g: Array) -> tuple[Array, ...]:
+        log_w = velocity.policy_log_weights(q_policy / alpha, drawn.log_prob, candidates, x, t)
+        v_p, ess_p = velocity.snis_velocity(log_w, candidates, x, t)
+        v_g, ess_g = velocity.snis_velocity(log_w_g, proposals, x, t)
         v, rho = velocity.mix_by_ess(v_p, ess_p / sizes[0], v_g, ess_g / sizes[1])
         if cfg.proposals.mixing == "policy":
             v, rho = v_p, jnp.ones_like(rho)
@@ -122,7 +99,7 @@ def estimate_velocity(
         ess_policy=ess_p,
         ess_gaussian=ess_g,
         rho=rho,
-        log_prob=found.log_prob,
-        clipped=found.clipped,
-        q_gap=found.q.max() - found.q.mean(),
+        log_prob=drawn.log_prob,
+        clipped=jnp.mean(jnp.abs(drawn.z) > 1.0),
+        q_gap=q_policy.max() - q_policy.mean(),
     )
