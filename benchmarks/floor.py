@@ -20,10 +20,17 @@ from fewstep.bench import peak
 from fewstep.bench.machine import cores
 from fewstep.bench.updates import update_times
 
-ROWS: list[tuple[str, str, str]] = [
-    *(("mfpo", "authors", env) for env in SIZES),
-    *((algo, "small", HALF_CHEETAH) for algo in ("smfp", "sac", "td3", "crossq")),
-    ("smfp", "mujoco", HALF_CHEETAH),
+CATEGORICAL = {"critic.head": "categorical", "critic.target": "polyak"}
+# The small critics of policy_critic.toml under the Gaussian, then XQC's and FlashSAC's own sizes.
+ROWS: list[tuple[str, str, str, dict[str, object]]] = [
+    *(("mfpo", "authors", env, {}) for env in SIZES),
+    *((algo, "small", HALF_CHEETAH, {}) for algo in ("smfp", "sac", "td3", "crossq")),
+    ("smfp", "mujoco", HALF_CHEETAH, {}),
+    ("sac", "crossq-critic", HALF_CHEETAH, {}),
+    ("sac", "crossq-critic", HALF_CHEETAH, {"critic.trunk": "xqc", **CATEGORICAL}),
+    ("sac", "crossq-critic", HALF_CHEETAH, {"critic.trunk": "flash", "critic.hidden": [128], **CATEGORICAL}),
+    ("sac", "xqc", HALF_CHEETAH, {}),
+    ("sac", "flash", HALF_CHEETAH, {}),
 ]
 
 
@@ -37,10 +44,10 @@ def main() -> None:
     columns = ("update", "ms (min)", "ms (median)", "cpu ms", "floor ms", "ratio", "cpu ratio", "temp MB")
     table = Table(*columns)
     for row in ROWS:
-        name = row_name(*row, {})
+        name = row_name(*row)
         if arguments.only not in name:
             continue
-        found = update_times(prepare(*row, {}), arguments.repeats, peak.gemm_peak())
+        found = update_times(prepare(*row), arguments.repeats, peak.gemm_peak())
         del found["compile_seconds"]  # of ``update_speed``; here a warm compilation cache does no harm
         record.update("floor", f"{name}, {cores()} core(s)", found)
         keys = ("min_ms", "median_ms", "cpu_ms", "floor_ms", "ratio", "cpu_ratio", "temporaries_mb")

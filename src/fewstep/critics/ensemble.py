@@ -319,11 +319,16 @@ def _jointly(nets: Nets, critics: Critics, batch: Transition, next_action: NextA
         ]
     )
     count = batch.obs.shape[0]
-    found = [trunks.train(net, stats, rows) for net, stats in zip(nets, critics.stats, strict=True)]
-    ahead = [out for out, _ in found]
+    here, there = slice(None, count), slice(count, None)
+    now = zip(nets, critics.stats, strict=True)
     if critics.target:
+        found = [trunks.train(net, stats, rows, here) for net, stats in now]
+        outs = [out for out, _ in found]
         pairs = zip(critics.target, critics.stats, strict=True)
-        ahead = [trunks.train(net, stats, rows)[0] for net, stats in pairs]
-    nxt = jnp.stack([out[count:] for out in ahead], axis=1)
+        ahead = [trunks.train(net, stats, rows, there)[0] for net, stats in pairs]
+    else:
+        found = [trunks.train(net, stats, rows) for net, stats in now]
+        outs, ahead = [out[here] for out, _ in found], [out[there] for out, _ in found]
+    nxt = jnp.stack(ahead, axis=1)
     nxt = nxt.reshape(*next_action.shape[:-1], *nxt.shape[1:])
-    return Passed([out[:count] for out, _ in found], nxt, tuple(stats for _, stats in found))
+    return Passed(outs, nxt, tuple(stats for _, stats in found))

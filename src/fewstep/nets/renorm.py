@@ -18,6 +18,8 @@ from fewstep.nets.activations import ACTIVATIONS, Activation
 from fewstep.nets.layers import Init, Linear
 
 Form = Literal["ioffe", "crossq", "plain"]
+EVERY = slice(None)
+"""All rows of a batch."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +200,14 @@ class RenormMLP(eqx.Module):
         return self.head(*parts)
 
     def train(
-        self, stats: Sequence[Stats], x: Float[Array, "batch inputs"]
-    ) -> tuple[Float[Array, "batch outputs"], tuple[Stats, ...]]:
-        """A batch by its own statistics, and the running statistics that have seen it."""
+        self, stats: Sequence[Stats], x: Float[Array, "batch inputs"], keep: slice = EVERY
+    ) -> tuple[Float[Array, "kept outputs"], tuple[Stats, ...]]:
+        """The rows ``keep`` of a batch by the statistics of the whole, and the running statistics that have
+        seen it."""
         activate = ACTIVATIONS[self.activation]
         y, first = self.norms[0].train(self.cfg, stats[0], x)
         moved = [first]
         for layer, norm, seen in zip(self.layers, self.norms[1:], stats[1:], strict=True):
             y, after = norm.train(self.cfg, seen, activate(y.through(layer)))
             moved.append(after)
-        return y.through(self.head), tuple(moved)
+        return y._replace(rows=y.rows[keep]).through(self.head), tuple(moved)

@@ -20,7 +20,7 @@ from fewstep.nets.encoder import FEATURES, Encoder, Image
 from fewstep.nets.layers import Init, Linear
 from fewstep.nets.mlp import MLP
 from fewstep.nets.own import OwnNet
-from fewstep.nets.renorm import Form, RenormConfig, RenormMLP, Stats
+from fewstep.nets.renorm import EVERY, Form, RenormConfig, RenormMLP, Stats
 from fewstep.nets.trained import AdamConfig
 from fewstep.nets.unit_nets import FlashNet, XQCNet
 
@@ -160,14 +160,15 @@ def evaluate(net: Net, stats: NetStats, *parts: Float[Array, "_"]) -> Float[Arra
 
 
 def train(
-    net: Net, stats: NetStats, x: Float[Array, "batch inputs"]
-) -> tuple[Float[Array, "batch outputs"], NetStats]:
-    """A batch by its own statistics, and the running statistics that have seen it."""
+    net: Net, stats: NetStats, x: Float[Array, "batch inputs"], keep: slice = EVERY
+) -> tuple[Float[Array, "kept outputs"], NetStats]:
+    """The rows ``keep`` of a batch by the statistics of the whole, and the running statistics that have seen
+    it."""
     if isinstance(net, Encoded):
         size = prod(net.encoder.image)
         x = jnp.concatenate([jax.vmap(net.encoder)(x[:, :size]), x[:, size:]], axis=1)
         net = net.net
-    return (jax.vmap(net)(x), ()) if isinstance(net, MLP | OwnNet) else net.train(stats, x)
+    return (jax.vmap(net)(x[keep]), ()) if isinstance(net, MLP | OwnNet) else net.train(stats, x, keep)
 
 
 def projected(net: Net) -> Net:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from fewstep.nets.activations import ACTIVATIONS, Activation
 from fewstep.nets.layers import Init, Kernel, Linear, RMSNorm
-from fewstep.nets.renorm import BatchRenorm, RenormConfig, Stats
+from fewstep.nets.renorm import EVERY, BatchRenorm, RenormConfig, Stats
 
 XQC = RenormConfig(momentum=0.99, epsilon=1e-3, form="plain")
 FLASH = RenormConfig(momentum=0.99, epsilon=1e-5, form="plain", unbiased=True)
@@ -114,9 +114,10 @@ class XQCNet(eqx.Module):
         return self.head(*parts)
 
     def train(
-        self, stats: Sequence[Stats], x: Float[Array, "batch inputs"]
-    ) -> tuple[Float[Array, "batch outputs"], tuple[Stats, ...]]:
-        """A batch by its own statistics, and the running statistics that have seen it."""
+        self, stats: Sequence[Stats], x: Float[Array, "batch inputs"], keep: slice = EVERY
+    ) -> tuple[Float[Array, "kept outputs"], tuple[Stats, ...]]:
+        """The rows ``keep`` of a batch by the statistics of the whole, and the running statistics that have
+        seen it."""
         activate = ACTIVATIONS[self.activation]
         y, after = self.first.train(XQC, stats[0], x)
         x, moved = y.computed(), [after]
@@ -124,7 +125,7 @@ class XQCNet(eqx.Module):
             x, after = layer.train(XQC, seen, x)
             x = activate(x)
             moved.append(after)
-        return jax.vmap(self.head)(x), tuple(moved)
+        return jax.vmap(self.head)(x[keep]), tuple(moved)
 
     def projected(self) -> "XQCNet":
         """Columns of all kernels to norm 1."""
@@ -209,9 +210,10 @@ class FlashNet(eqx.Module):
         return self.head(self.last(x))
 
     def train(
-        self, stats: Sequence[Stats], x: Float[Array, "batch inputs"]
-    ) -> tuple[Float[Array, "batch outputs"], tuple[Stats, ...]]:
-        """A batch by its own statistics, and the running statistics that have seen it."""
+        self, stats: Sequence[Stats], x: Float[Array, "batch inputs"], keep: slice = EVERY
+    ) -> tuple[Float[Array, "kept outputs"], tuple[Stats, ...]]:
+        """The rows ``keep`` of a batch by the statistics of the whole, and the running statistics that have
+        seen it."""
         activate = ACTIVATIONS[self.activation]
         y, after = self.first.train(FLASH, stats[0], x)
         x, moved = y.computed() @ self.embed.weight, [after]
@@ -220,7 +222,7 @@ class FlashNet(eqx.Module):
             back, afterwards = narrow.train(FLASH, then, activate(inner))
             x = x + activate(back)
             moved += [after, afterwards]
-        return jax.vmap(self.head)(self.last(x)), tuple(moved)
+        return jax.vmap(self.head)(self.last(x[keep])), tuple(moved)
 
     def projected(self) -> "FlashNet":
         """Columns of all kernels to norm 1; the (scale, bias) of each batch norm as one vector, and the scale
