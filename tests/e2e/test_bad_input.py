@@ -38,6 +38,10 @@ FAULTY = "tests.e2e.faulty_envs"
         (["train", TINY, "toy/bandit", "--set", "replay.batch_size=-8"], ["replay.batch_size"]),
         (["train", TINY, "toy/bandit", "--set", "training.envs=0"], ["training.envs must be at least 1"]),
         (["train", TINY, "toy/bandit", "--set", "training.eval_modes=best"], ["unknown action mode 'best'"]),
+        (
+            ["train", TINY, "toy/bandit", "--set", "training.eval_modes=sample,sample"],
+            ["names one twice: sample, sample"],
+        ),
         (["train", TINY, "CartPole-v1"], ["Discrete action space", "Box"]),
         (["train", TINY, f"{FAULTY}:Unbounded-v0"], ["infinite bounds"]),
         (["train", TINY, f"{FAULTY}:NanObservation-v0"], ["observation[1] is nan", "environment 0", "seed "]),

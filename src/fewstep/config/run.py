@@ -89,6 +89,8 @@ class TrainingConfig(Section):
             self._refuse_on_device()
         if not self.eval_modes:
             raise UsageError("training.eval_modes must name at least one action mode (native, sample, ...)")
+        if len(set(self.eval_modes)) < len(self.eval_modes):
+            raise UsageError(f"training.eval_modes names one twice: {', '.join(self.eval_modes)}")
 
     def _refuse_on_device(self) -> None:
         for name in ("max_episode_steps", "action_repeat", "env_process", "eval_env"):
