@@ -177,18 +177,18 @@ def _curves(item: Item, runs: Sequence[Run]) -> Figure:
 
 
 def _finals(item: Item, runs: Sequence[Run]) -> Figure:
-    """The score of each variant: a dot per seed, a line through the means; a panel per task."""
+    """The score of each variant: a dot per seed, a bar at their mean; a panel per task."""
     name, score = _score(runs)
     figure, panels = _panels(_envs(runs), heights=name)
     for env, axes in panels.items():
-        means = []
         for place, label in enumerate(item.labels):
-            scores = np.array([score(run) for run in _of(runs, env, label)])
-            axes.plot(np.full(len(scores), place), scores, "o", color=style.SERIES[1], ms=4, alpha=0.8)
-            means.append(scores.mean() if len(scores) else np.nan)
-        axes.plot(range(len(means)), means, color=style.SERIES[0], lw=1.4)
-        axes.set_xticks(range(len(means)), item.labels, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_xlim(-0.5, len(means) - 0.5)
+            scores = [score(run) for run in _of(runs, env, label)]
+            axes.plot([place] * len(scores), scores, "o", color=style.SERIES[1], ms=4, alpha=0.8)
+            if scores:
+                axes.hlines(np.mean(scores), place - 0.25, place + 0.25, color=style.SERIES[0], lw=1.6)
+        places = range(len(item.labels))
+        axes.set_xticks(places, item.labels, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_xlim(-0.5, len(places) - 0.5)
     return figure
 
 
