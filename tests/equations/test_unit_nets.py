@@ -103,6 +103,19 @@ def test_a_batch_is_the_one_written_out_by_hand(make):
 
 
 @NETS
+@pytest.mark.parametrize("keep", [slice(None, 5), slice(5, None)])
+def test_rows_that_are_kept_are_those_of_the_whole_batch(make, keep):
+    net = moved(make())
+    stats = stats_of(net)
+    out, after = jax.jit(lambda net, x: net.train(stats, x, keep))(net, ROWS)
+    wanted, afters = BY_HAND[make](net, stats, ROWS, train=True)
+    np.testing.assert_allclose(out, wanted[keep], rtol=2e-4, atol=2e-4)
+    for found, (mean, variance) in zip(after, afters, strict=True):
+        np.testing.assert_allclose(found.mean, mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.variance, variance, rtol=1e-4)
+
+
+@NETS
 def test_a_sample_is_evaluated_by_the_running_statistics_in_whatever_parts_it_comes(make):
     net = moved(make())
     stats = stats_of(net)
