@@ -1,5 +1,6 @@
 """The suites beyond Gymnasium's own: what is listed is there, and an episode is its seed and actions."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -44,6 +45,16 @@ def test_the_suites_packages_are_there():
     silently."""
     missing = [suite.name for suite in SUITES if suite.modules and not suite.installed]
     assert set(missing) <= {"pusht", "hb", "brax", "gymnax", "mjx"}
+
+
+@pytest.mark.parametrize(
+    "suite", [s for s in SUITES if s.entry_point.startswith("fewstep.envs")], ids=lambda s: s.name
+)
+def test_gymnasium_takes_the_entry_point(suite):
+    """Version 1.3, which gymnax asks for, refuses one whose ``metadata`` is a property: a wrapper's class."""
+    module, name = suite.entry_point.split(":")
+    entry = getattr(importlib.import_module(module), name)
+    assert isinstance(getattr(entry, "metadata", {}), dict)
 
 
 def test_control_tasks_are_those_of_the_package_but_for_the_unbounded_ones():

@@ -83,6 +83,6 @@ SUITE = Suite(
         "pip install --no-deps -e humanoid-bench, or set FEWSTEP_HUMANOID_BENCH to that folder"
     ),
     folder="FEWSTEP_HUMANOID_BENCH",
-    entry_point="fewstep.envs.suites.humanoid_bench:HumanoidBench",
+    entry_point="fewstep.envs.suites.humanoid_bench:make",
     limits={env_id: _TASKS[task][1] for (_, task), env_id in _PAIRS.items()},
 )

@@ -16,7 +16,7 @@ SUITE = Suite(
     packages=("gym-pusht", "pymunk"),
     modules=("gym_pusht",),
     install="pip install 'fewstep[pusht]'",
-    entry_point="fewstep.envs.suites.pusht:PushT",
+    entry_point="fewstep.envs.suites.pusht:make",
     limits={"pusht/state": 300, "pusht/keypoints": 300},
     peaks=True,
 )

@@ -23,8 +23,8 @@ class Suite:
         modules: what must be importable; empty where fewstep's own installation has it.
         install: the commands that bring it.
         folder: environment variable that may name a folder to import the first of ``modules`` from.
-        entry_point: ``module:function`` that builds a task from its name behind the prefix; empty where the
-            ids are registered elsewhere.
+        entry_point: ``module:function`` that builds a task from its name behind the prefix (or a class, but
+            no wrapper's: Gymnasium 1.3 refuses it); empty where the ids are registered elsewhere.
         limits: steps per episode of each task with an ``entry_point``, by id.
         peaks: whether the highest reward of a step says how near an episode came to success, where its
             return does not.

@@ -22,6 +22,11 @@ from fewstep.errors import UsageError
 from fewstep.suites.humanoid_bench import SUITE
 
 
+def make(name: str, render_mode: str | None = None) -> "HumanoidBench":
+    """The task of that name."""
+    return HumanoidBench(name, render_mode)
+
+
 class HumanoidBench(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One task, its episode a function of the seed of its reset and its actions.
 

@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 PIXELS = 512.0
 
 
+def make(name: str, render_mode: str | None = None) -> "PushT":
+    """The task of that name."""
+    return PushT(name, render_mode)
+
+
 class PushT(gymnasium.ObservationWrapper[NDArray[np.float64], Any, Any]):
     """The task with observations of order 1."""
 
