@@ -23,6 +23,23 @@ def test_alpha_goes_to_where_the_noise_has_the_target_entropy():
     assert float(added_noise.noise_entropy(0.1 * temperature.alpha, 3)) == pytest.approx(-2.7, abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("objective", "alphas"), [("alpha", [1.99, 1.37, 1.05]), ("log_alpha", [1.65, 1.08, 0.984])]
+)
+def test_the_schedule_of_alpha_depends_on_its_objective(objective, alphas):
+    """After 200, 400 and 800 of its steps: in alpha, Adam's memory of the start makes later ones small."""
+    cfg = NoiseTemperatureConfig(delay=1, objective=objective)
+    last = lambda t, n: (follow := cfg.follow(t, n, 6)[0], follow.alpha)  # noqa: E731
+    _, found = jax.lax.scan(last, Temperature.create(cfg), jnp.arange(800))
+    np.testing.assert_allclose(found[jnp.array([199, 399, 799])], alphas, atol=0.006)
+    target, log_alpha, first, second = np.log(0.1 * np.sqrt(2 * np.pi * np.e)) + 0.9, np.log(5.0), 0.0, 0.0
+    for n in range(1, 801):  # Adam of Kingma and Ba, in float64; the entropy is linear in log alpha
+        slope = 6 * (log_alpha + target) * (np.exp(log_alpha) if objective == "alpha" else 1.0)
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        log_alpha -= 7e-3 * first / (1 - 0.9**n) / (np.sqrt(second / (1 - 0.999**n)) + 1e-8)
+    assert float(found[-1]) == pytest.approx(np.exp(log_alpha), rel=1e-3)
+
+
 def test_alpha_moves_at_every_so_manyth_update_only():
     cfg = NoiseTemperatureConfig(delay=4)
     temperature = Temperature.create(cfg)

@@ -109,6 +109,14 @@ def test_its_loss_differentiates_log_alpha_alone():
     np.testing.assert_allclose(grads, 0.3 * 1.4, rtol=1e-6)
 
 
+def test_the_loss_in_log_alpha_has_the_same_slope_without_the_factor_alpha():
+    slope = jax.grad(lambda x: temperature.log_loss(x, jnp.float32(0.4), -1.0)[0])(jnp.log(jnp.float32(0.3)))
+    np.testing.assert_allclose(slope, 1.4, rtol=1e-6)
+    cfg = TemperatureConfig(initial=0.3, objective="log_alpha", target_entropy_per_dim=-0.5)
+    _, metrics = Temperature.create(cfg).adjusted(cfg, jnp.float32(0.4), act_size=2)
+    np.testing.assert_allclose(metrics["temperature/loss"], 1.4 * np.log(0.3), rtol=1e-5)
+
+
 def test_one_step_is_one_of_adam_in_log_alpha():
     cfg = TemperatureConfig(initial=0.2, learning_rate=0.01)
     after, _ = Temperature.create(cfg).step(cfg, jnp.float32(-9.0), -1.0)

@@ -155,6 +155,6 @@ def controlled(
 
 
 def cosine_widths(steps: int) -> Float[Array, "steps"]:
-    """Relative step sizes cos^2 that fall from 1 near the noise to 0.001 towards the action (DIME's code)."""
+    """Relative step sizes cos^2, 1 near the noise, falling towards the action, at least 0.001 (DIME)."""
     phase = (jnp.arange(steps) / steps + 0.008) / 1.008
     return jnp.maximum(jnp.cos(0.5 * jnp.pi * phase) ** 2, 1e-3)

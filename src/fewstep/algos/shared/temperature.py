@@ -1,6 +1,7 @@
 """The temperature alpha of maximum-entropy methods: its hyper-parameters and its update."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,6 +29,8 @@ class TemperatureConfig(AdamConfig):
         minimum: lower bound of alpha, at most ``maximum``. Without bounds a bad entropy estimate drives alpha
             anywhere.
         maximum: upper bound of alpha, at least ``minimum``.
+        objective: what Adam on log alpha descends: ``alpha``, the dual alpha (H - H_target); ``log_alpha``,
+            log alpha (H - H_target), whose slope does not shrink as alpha falls. Both vanish at the target.
     """
 
     initial: float = 0.01
@@ -35,6 +38,7 @@ class TemperatureConfig(AdamConfig):
     target_entropy_per_dim: float = -0.5
     minimum: Positive = 1e-4
     maximum: Positive = 10.0
+    objective: Literal["alpha", "log_alpha"] = "alpha"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +55,14 @@ def loss(log_alpha: Scalar, entropy: Scalar, target: Scalar | float) -> tuple[Sc
     Differentiates: log_alpha. Haarnoja et al. 2018 (arXiv 1812.05905), equation 18, in log alpha.
     """
     return jnp.exp(log_alpha) * (entropy - target), None
+
+
+def log_loss(log_alpha: Scalar, entropy: Scalar, target: Scalar | float) -> tuple[Scalar, None]:
+    """log alpha (H - H_target), the form of many codes: its gradient is ``loss``'s divided by alpha.
+
+    Differentiates: log_alpha.
+    """
+    return log_alpha * (entropy - target), None
 
 
 class Temperature(eqx.Module):
@@ -72,7 +84,8 @@ class Temperature(eqx.Module):
         self, cfg: TemperatureConfig, entropy: Scalar, target: Scalar | float
     ) -> tuple["Temperature", Metrics]:
         """One step towards the target entropy, inside the bounds, and its loss."""
-        log, value, _ = descend(cfg, self.log, loss, entropy, target)
+        objective = loss if cfg.objective == "alpha" else log_loss
+        log, value, _ = descend(cfg, self.log, objective, entropy, target)
         bounded = jnp.clip(log.params, jnp.log(cfg.minimum), jnp.log(cfg.maximum))
         return Temperature(replace(log, params=bounded)), {"temperature/loss": value}
 
