@@ -1,6 +1,8 @@
 """Results as JSON: one file per benchmark, one entry per row, each with where and how it was measured."""
 
+import fcntl
 import json
+import os
 import platform
 import shlex
 import sys
@@ -10,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fewstep.bench.machine import cores, processor
+from fewstep.runs.files import write_text
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -38,8 +41,13 @@ def refuse_unlike(runs: Sequence[Path]) -> None:
 def update(benchmark: str, row: str, result: dict[str, object], folder: Path = FOLDER) -> None:
     """Print one row and write it into the benchmark's file, keeping the other rows."""
     path = folder / f"{benchmark}.json"
-    table = json.loads(path.read_text()) if path.exists() else {}
-    table[row] = {**result, "command": command(), "machine": machine()}
     folder.mkdir(exist_ok=True)
-    path.write_text(json.dumps(table, indent=1) + "\n")
+    alone = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX)  # another benchmark may be adding a row
+        table = json.loads(path.read_text()) if path.exists() else {}
+        table[row] = {**result, "command": command(), "machine": machine()}
+        write_text(path, json.dumps(table, indent=1) + "\n")
+    finally:
+        os.close(alone)
     print(f"{benchmark} | {row} | " + ", ".join(f"{k} {v}" for k, v in result.items()), flush=True)

@@ -29,7 +29,7 @@ ARROWS = {
     "training": {"algos", "envs", "suites", "data", "replay", "runs"},
     "analysis": {"runs", "envs", "suites"},
     "experiments": {"algos", "envs", "runs"},
-    "papers": {"algos", "analysis", "runs", "envs", "flows", "nets", "training"},
+    "papers": {"algos", "analysis", "runs", "envs", "flows", "nets", "training", "bench"},
     "tuning": {"experiments", "analysis", "algos", "runs"},
     "sharing": {"analysis", "runs"},
     "sinks": {"runs"},

@@ -12,7 +12,7 @@ from fewstep.analysis.report.files import export
 from fewstep.analysis.report.report import arrange
 from fewstep.analysis.report.sheets import Sheet, to_csv, to_latex
 from fewstep.analysis.runs.reading import read_run
-from fewstep.analysis.runs.summary import group_runs
+from fewstep.analysis.runs.summary import Group, group_runs
 from fewstep.analysis.statistics import comparison as cmp
 from fewstep.analysis.statistics.aggregates import Estimate
 from fewstep.analysis.statistics.normalised_scores import RANDOM
@@ -86,6 +86,17 @@ def test_mujoco_versions_are_not_pooled(tmp_path):
     ]
     assert any("measured under MuJoCo 3.17.0, the runs under MuJoCo 2.3.7" in note for note in found[2].notes)
     assert compare(tmp_path / "x", MFPO + old[6:]) == []
+
+
+def test_action_repeats_are_not_pooled_where_there_is_no_simulator():
+    plain, other, repeated = (
+        Group("Pendulum-v1", None, ()),
+        Group("my:Env-v0", None, ()),
+        Group("Pendulum-v1", "action repeat 2", ()),
+    )
+    assert cmp._fitting([plain, other]) == [(None, [plain, other])]
+    assert cmp._fitting([repeated, other]) == [("action repeat 2", [repeated, other])]
+    assert cmp._fitting([plain, repeated, other]) == [("action repeat 2", [repeated]), (None, [plain, other])]
 
 
 def test_settings_tell_variants_apart_on_every_task(tmp_path):

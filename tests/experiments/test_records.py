@@ -62,6 +62,38 @@ def test_a_finished_run_is_kept_without_checkpoints_and_without_the_folder_of_th
     assert (tmp_path / "keep/toy_bandit/random_return.json").exists()
 
 
+def test_the_newest_samples_of_a_toy_are_kept(tmp_path):
+    job = jobs_of(tmp_path / "runs")[0]
+    finish(job)
+    samples = RunDir(job.path).samples
+    samples.mkdir()
+    for name in ("actions-000000020.npy", "actions-000000040.npy", "trajectories-000000040.npz", "other.npy"):
+        (samples / name).write_bytes(name.encode())
+    records = Records(tmp_path / "runs", tmp_path / "keep")
+    records.take([Tracked(job, Standing.FINISHED)])
+    kept = records.path(job) / "samples"
+    assert sorted(file.name for file in kept.iterdir()) == [
+        "actions-000000040.npy",
+        "trajectories-000000040.npz",
+    ]
+
+
+def test_a_run_without_evaluations_is_whole_by_its_metrics(tmp_path):
+    text = SPEC + 'set = {"training.eval_every" = 0}\n'
+    job = jobs_of(tmp_path / "runs", text)[0]
+    finish(job)
+    RunDir(job.path).evaluations.write_text("")
+    records = Records(tmp_path / "runs", tmp_path / "keep")
+    RunDir(job.path).metrics.write_text('{"env_steps": 40}\n')
+    records.take([Tracked(job, Standing.FINISHED)])
+    assert records.holds(job)
+
+
+def test_records_are_not_kept_among_the_runs(tmp_path):
+    with pytest.raises(UsageError, match="is the folder of the runs"):
+        Records(tmp_path / "runs", tmp_path / "x/../runs")
+
+
 def test_the_record_of_a_run_that_was_moved_says_no_folder_of_a_machine_either(tmp_path):
     finish(jobs_of(tmp_path / "a folder of before")[0])
     (tmp_path / "a folder of before").rename(tmp_path / "runs")

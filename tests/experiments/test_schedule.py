@@ -17,7 +17,7 @@ from fewstep.experiments.schedule import Standing
 from fewstep.experiments.status import is_finished, progress
 from fewstep.runs import checkpoint
 from fewstep.runs.layout import RunDir
-from fewstep.runs.metrics import last_row
+from fewstep.runs.metrics import last_row, last_step
 from tests.e2e.helpers import process
 from tests.experiments.common import assert_same_end, run_of, steps_saved, wait_for
 
@@ -239,6 +239,13 @@ def test_the_last_row_is_found_however_long_it_is(tmp_path):
     assert last_row(file) == row
     file.write_text("no row\n" * 20_000)
     assert last_row(file) == {}
+
+
+@pytest.mark.parametrize("broken", ['{"env_steps": "x"}', '{"env_steps": Infinity}', "[1]", "{}", "torn"])
+def test_a_line_that_is_no_row_is_passed_over(broken, tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(f'{{"env_steps": 3}}\n{broken}\n')
+    assert last_step(file) == 3
 
 
 def test_a_run_that_another_process_has_begun_first_has_not_failed(tmp_path):

@@ -1,7 +1,10 @@
 """The papers' figures: every file is an experiment at every scale; what drawings and tables say."""
 
 import csv
+import dataclasses
+import json
 import re
+import shutil
 
 import pytest
 from matplotlib.figure import Figure
@@ -12,8 +15,9 @@ from fewstep.analysis.runs.reading import read_run
 from fewstep.cli import main
 from fewstep.config import resolve
 from fewstep.errors import UsageError
-from fewstep.experiments import spec
-from fewstep.papers import catalogue, computed, figure
+from fewstep.experiments import plan, spec
+from fewstep.papers import catalogue, computed, figure, timing
+from fewstep.runs.layout import RunDir
 from tests.analysis.fabricate import Made, make, mean_return
 from tests.few import few
 
@@ -25,7 +29,7 @@ COMPUTED = [each for each in ITEMS if each not in TRAINED]
 @pytest.mark.parametrize(("paper", "name"), TRAINED)
 def test_every_item_is_a_whole_experiment_at_every_scale(paper, name):
     item = catalogue.item(paper, name)
-    assert item.draw in figure.DRAWINGS
+    assert item.draw in {*figure.DRAWINGS, "costs"}
     assert len(set(item.labels)) == len(item.labels)
     for scale in catalogue.SCALES:
         experiment = spec.parse(catalogue.experiment(item, scale), name)
@@ -86,7 +90,8 @@ def test_every_item_runs_and_draws_at_the_smallest_scale(paper, name, tmp_path, 
     file.write_text(last.replace(f'"env_steps": {catalogue.TINY_STEPS},', '"env_steps": 3,'))
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 0
     assert f"evaluated at 3 of {catalogue.TINY_STEPS} steps" in capsys.readouterr().err
-    assert "Unfinished runs are left out" in (out / f"{name}.md").read_text()
+    made = sum(1 for _ in out.glob("*/*/seed-*"))
+    assert f"from {made - 1} of {made} runs" in (out / f"{name}.md").read_text()
     config = file.with_name("config.toml")
     config.write_text(re.sub(r"(?m)^discount = .*", "discount = 0.5", config.read_text(), count=1))
     assert main(["paper", paper, name, "--scale", "tiny", "--out", str(out), "--draw"]) == 2
@@ -148,19 +153,89 @@ def test_the_table_has_the_seeds_mean_and_the_published_number(runs):
     assert row["last, samples"].value == pytest.approx(sum(samples) / 2)
 
 
-@pytest.mark.parametrize("draw", [draw for draw in figure.DRAWINGS if draw not in ("densities", "evolution")])
-def test_each_drawing(draw, runs, tmp_path):
-    import dataclasses
-
+@pytest.mark.parametrize("draw", ["curves", "finals", "metrics", "costs"])
+def test_each_drawing(draw, runs, tmp_path, monkeypatch):
     item = dataclasses.replace(
         catalogue.item("smfp", "critic-reduce"), draw=draw, metrics=("critic/loss", "actor/loss")
     )
+    monkeypatch.setattr(figure.timing, "milliseconds", lambda found: dict.fromkeys(found, 0.25))
     left_out = ["sac Hopper-v4 seed 2, evaluated at 5 of 10 steps"]
     svg, _, text = figure.write(item, "small", runs, left_out, tmp_path / "drawn")
     assert svg.read_text().startswith("<?xml")
     assert "4 runs" not in text.read_text()
-    assert "from 8 runs at scale `small`, seeds 0 and 1" in text.read_text()
-    assert f"Unfinished runs are left out: {left_out[0]}." in text.read_text()
+    assert "from 8 of 9 runs at scale `small`, seeds 0 and 1" in text.read_text()
+    assert f"Left out: {left_out[0]}." in text.read_text()
+    assert ("| 0.250 |" in text.read_text()) == (draw == "costs")
+
+
+@pytest.mark.parametrize(("draw", "kind"), [("densities", "actions"), ("goals", "trajectories")])
+def test_a_drawing_of_samples_says_which_run_has_none(draw, kind, runs, tmp_path):
+    item = dataclasses.replace(catalogue.item("smfp", "critic-reduce"), draw=draw)
+    with pytest.raises(UsageError, match=f"seed-0 has no samples/{kind}-"):
+        figure.write(item, "small", runs, [], tmp_path / "drawn")
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_an_action_is_timed_as_the_policy_is_evaluated(tmp_path):
+    """MFPO collects by single samples and is evaluated by the best of ten, which takes longer."""
+    run = resolve("mfpo", registry.get("mfpo").config, "toy/bandit", preset="small")
+    found = {}
+    for actions in ("sample", "best-of-10"):
+        folder = tmp_path / actions
+        (folder / "policy").mkdir(parents=True)
+        (folder / "config.toml").write_text(run.to_toml())
+        (folder / "policy/policy.json").write_text(json.dumps({"native_actions": actions}))
+        rows = [{"env_steps": 9, "actions": actions, "returns": [0.0], "lengths": [1]}]
+        (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found[actions] = read_run(folder)
+    times = timing.milliseconds(found)
+    assert 0.0 < times["sample"] < 100.0
+    assert times.keys() == found.keys()
+
+
+def test_what_is_not_whole_is_left_out_and_named(tmp_path, capsys):
+    """A run with a damaged row, one without its native evaluation at the end, one that never began."""
+    out = tmp_path / "out"
+    item = catalogue.item("smfp", "sigma")
+    experiment = spec.parse(catalogue.experiment(item, "tiny"), "it")
+    first, second = plan.expand(experiment, out)
+    for job in (first, second):
+        run = RunDir(job.path)
+        run.path.mkdir(parents=True)
+        run.config.write_text(job.config.to_toml())
+        run.provenance.write_text("{}")
+        run.metrics.write_text(json.dumps({"env_steps": catalogue.TINY_STEPS}) + "\n")
+        rows = [
+            {"env_steps": catalogue.TINY_STEPS, "actions": mode, "returns": [1.0], "lengths": [9]}
+            for mode in ("best-of-8", "sample", "mode")
+        ]
+        run.evaluations.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["paper", "smfp", "sigma", "--scale", "tiny", "--draw", "--out", str(out)]
+    assert main(asked) == 0
+    assert "left out" not in capsys.readouterr().err
+    rows = RunDir(second.path).evaluations.read_text().splitlines()
+    for broken, why in (
+        (["{", *rows[1:]], "line 1 is not JSON"),
+        ([rows[1]], "evaluated at"),
+        (rows[1:], "its last evaluation has no best-of-8"),
+    ):
+        text = "\n".join(broken) + "\n"
+        if why == "evaluated at":
+            text = text.replace(f": {catalogue.TINY_STEPS},", ": 1,")
+        RunDir(second.path).evaluations.write_text(text)
+        assert main(asked) == 0
+        assert why in capsys.readouterr().err
+        assert "from 1 of 2 runs" in (out / "sigma.md").read_text()
+    shutil.rmtree(second.path)
+    assert main(asked) == 0
+    assert "not begun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], ["--jobs", "0"], ["--known", "."]])
+def test_drawing_starts_no_runs_and_says_so(more, tmp_path, capsys):
+    assert main(["paper", "smfp", "sigma", "--draw", "--out", str(tmp_path), *more]) == 2
+    assert f"--draw starts no runs: leave out {more[0]}" in capsys.readouterr().err
+    assert main(["paper", "smfp", "composite", "--jobs", "0", "--out", str(tmp_path)]) == 2
 
 
 @pytest.mark.parametrize(

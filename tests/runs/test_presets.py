@@ -44,6 +44,7 @@ AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in
     "temperature.initial": 0.01,
     "temperature.maximum": 1e12,
     "temperature.minimum": 1e-12,
+    "temperature.objective": "alpha",
     "temperature.target_entropy_per_dim": -0.5,
     "times.clamp": 1e-6,
     "times.equal_share": 0.75,

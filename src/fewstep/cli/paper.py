@@ -1,12 +1,14 @@
 """Make a figure or table of the SMFP or MFPO paper from our own runs; interrupted, it goes on."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewstep.cli.common import rooted, tell, whole
 from fewstep.cli.experiment import add_known
+from fewstep.errors import UsageError
 from fewstep.papers.catalogue import SCALES
 
 if TYPE_CHECKING:
@@ -52,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _compute(item, arguments, out)
     experiment = spec.parse(catalogue.experiment(item, arguments.scale), f"{item.paper} {item.name}")
     status = 0
-    if not arguments.draw:
+    if item.draw == "evolution" and arguments.records:
+        raise UsageError(f"{item.paper} {item.name} needs its policies, which records do not keep")
+    if arguments.draw:
+        _refuse(arguments, ("dry_run", "jobs", "known"), "--draw starts no runs")
+    else:
         status = _train(item, experiment, arguments, out)
         if arguments.dry_run:
             return status
@@ -65,36 +71,47 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _finished(experiment: "Spec", out: Path, records: Path | None) -> "tuple[list[Run], list[str]]":
-    """The runs, or records of them, that reached their last step, and a line on each that has begun but not.
+    """The runs, or records of them, that are whole, and a line on each that is not.
 
     Raises:
         UsageError: a folder holds a run of another configuration.
     """
+    from fewstep.algos import registry
+    from fewstep.algos.contract import mode_name
+    from fewstep.analysis.numbers import listing
     from fewstep.analysis.runs.reading import read_run
     from fewstep.experiments import plan
     from fewstep.experiments.records import evaluated
 
     runs, left_out = [], []
     for job in plan.expand(experiment, out):
-        places = [root / job.path.relative_to(out) for root in (records, out) if root is not None]
+        places = [root / job.path.relative_to(out) for root in (out, records) if root is not None]
         there = [place for place in places if place.is_dir()]
         for place in there:
             plan.refuse_other(job, place)
         best = max(there, key=evaluated, default=None)
         if best is None:
+            left_out.append(f"{job.name}, not begun")
             continue
         steps, wanted = evaluated(best), job.config.training.steps
-        if steps >= wanted:
-            runs.append(read_run(best))
-        else:
+        if steps < wanted:
             left_out.append(f"{job.name}, evaluated at {steps:,} of {wanted:,} steps")
+            continue
+        run = read_run(best)
+        last = {each.actions for each in run.evaluations if each.env_steps >= wanted}
+        algorithm, cfg = registry.get(job.config.algo), job.config.algorithm
+        asked = {mode_name(algorithm.mode(cfg, mode)) for mode in job.config.training.eval_modes}
+        if run.problems or not asked <= last:
+            lacking = listing(sorted(asked - last))
+            left_out.append(f"{job.name}, {listing(run.problems) or f'its last evaluation has no {lacking}'}")
+        else:
+            runs.append(run)
     return runs, left_out
 
 
 def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out: Path) -> int:
     """Run what is not finished; in stages with samples after each where actions along training are drawn."""
     from fewstep.cli.experiment import carry_out
-    from fewstep.errors import UsageError
     from fewstep.experiments import plan
 
     def carried(asked: "Spec") -> int:
@@ -102,8 +119,6 @@ def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out:
 
     if item.draw != "evolution" or arguments.dry_run:
         return carried(experiment)
-    if arguments.records:
-        raise UsageError(f"{item.paper} {item.name} needs its policies, which records do not keep")
     from fewstep.papers import evolution
 
     obs, status = evolution.states(), 0
@@ -121,19 +136,29 @@ def _train(item: "Item", experiment: "Spec", arguments: argparse.Namespace, out:
 
 
 def _compute(item: "Item", arguments: argparse.Namespace, out: Path) -> int:
-    from fewstep.errors import UsageError
     from fewstep.papers import figure
 
-    options = ("jobs", "records", "known", "draw")
-    given = [name for name in options if getattr(arguments, name) not in (None, [], False)]
-    if given:
-        raise UsageError(f"{item.paper} {item.name} is computed and has no runs: leave out --{given[0]}")
+    _refuse(
+        arguments,
+        ("jobs", "records", "known", "draw"),
+        f"{item.paper} {item.name} is computed and has no runs",
+    )
     if arguments.dry_run:
         print(f"to be computed: {_amounts(item, arguments.scale)}")
         return 0
     for path in figure.compute(item, arguments.scale, out):
         print(path)
     return 0
+
+
+def _refuse(arguments: argparse.Namespace, options: Sequence[str], why: str) -> None:
+    """Raise a UsageError if one of the options is given."""
+    values = {name: getattr(arguments, name) for name in options}
+    given = [
+        name for name, value in values.items() if value is not None and value is not False and value != []
+    ]
+    if given:
+        raise UsageError(f"{why}: leave out --{given[0].replace('_', '-')}")
 
 
 def _amounts(item: "Item", scale: "Scale") -> str:

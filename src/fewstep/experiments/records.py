@@ -1,15 +1,16 @@
 """The records of finished runs, without checkpoints: small enough for a repository, and enough for a report.
 
-``KEEP/<env>/<label>/seed-<S>`` holds the configuration, the provenance, the metrics and every evaluation of
-one run. What is recorded is not run again, so an experiment that takes longer than a machine lasts goes on
-elsewhere. A run that another experiment has made already, under whatever label, is the same run where its
-configuration is the same: a run is a function of its configuration.
+``KEEP/<env>/<label>/seed-<S>`` holds the configuration, the provenance, the metrics, every evaluation and, of
+a toy, the last samples of one run. What is recorded is not run again, so an experiment that takes longer than
+a machine lasts goes on elsewhere. A run that another experiment has made already, under whatever label, is
+the same run where its configuration is the same: a run is a function of its configuration.
 """
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,8 @@ from fewstep.runs.metrics import last_step
 
 LEFT_BEHIND = 3600.0
 """Seconds after which an unfinished copy is no other process's that is still at it."""
+SAMPLES = ("actions-*.npy", "trajectories-*.npz")
+"""What figures of the toys draw: of each the newest file is kept."""
 
 
 class Records:
@@ -37,9 +40,14 @@ class Records:
         root: folder of the experiment's runs.
         keep: folder of the records; it need not exist.
         known: folders with runs or records of other experiments, at any depth.
+
+    Raises:
+        UsageError: the records would lie among the runs.
     """
 
     def __init__(self, root: Path, keep: Path, known: Sequence[Path] = ()) -> None:
+        if keep.resolve() == root.resolve():
+            raise UsageError(f"{keep} is the folder of the runs; choose another --records")
         self._root = root
         self._keep = keep
         self._known = known
@@ -59,23 +67,27 @@ class Records:
             raise UsageError(
                 f"cannot write to {self._keep}: {error.strerror}; choose another --records"
             ) from error
-        for left in self._keep.rglob(".seed-*.tmp*"):
-            with suppress(OSError):  # another process may be removing it
-                if time.time() - left.stat().st_mtime > LEFT_BEHIND:
-                    shutil.rmtree(left)
+        for folder, inside, _ in os.walk(self._keep):
+            for left in [
+                Path(folder, name) for name in inside if name.startswith(".seed-") and ".tmp" in name
+            ]:
+                with suppress(OSError):  # another process may be removing it
+                    if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+                        shutil.rmtree(left)
 
     def path(self, job: Job) -> Path:
         """Where the job's record is or will be."""
         return self._keep / job.path.relative_to(self._root)
 
     def holds(self, job: Job) -> bool:
-        """Whether the job need not run: its record holds the last evaluation that it asks for.
+        """Whether the job need not run: its record holds the last evaluation that it asks for, or where it
+        asks for none, the last metrics.
 
         Raises:
             UsageError: the record is of another configuration, or of more steps.
         """
         plan.refuse_other(job, self.path(job))
-        return evaluated(self.path(job)) >= job.config.training.steps
+        return is_whole(self.path(job), job.config)
 
     def twin(self, job: Job) -> Path | None:
         """A finished run of exactly the job's configuration, steps and seed included, in the known folders.
@@ -84,7 +96,7 @@ class Records:
             UsageError: a known folder does not exist.
         """
         for config, folder in self._runs:
-            if config == job.config and evaluated(folder) >= config.training.steps:
+            if config == job.config and is_whole(folder, config):
                 return folder
         return None
 
@@ -107,9 +119,9 @@ class Records:
         for folder in self._known:
             if not folder.is_dir():
                 raise UsageError(f"{folder} is no folder; --known names folders with runs or records")
-            for path in sorted(folder.rglob("seed-*/config.toml")):
+            for run in sorted(_run_folders(folder)):
                 with suppress(UsageError):  # of an earlier fewstep, say: no run of today's is the same
-                    found.append((plan.config_of(path), path.parent))
+                    found.append((plan.config_of(run / "config.toml"), run))
         return found
 
     def _copy(self, job: Job, folder: Path) -> None:
@@ -121,6 +133,10 @@ class Records:
             new.mkdir(parents=True)
             for file in (run.config, run.metrics, run.evaluations):
                 shutil.copyfile(file, new / file.name)
+            for pattern in SAMPLES:
+                for newest in sorted(run.samples.glob(pattern))[-1:]:
+                    (new / run.samples.name).mkdir(exist_ok=True)
+                    shutil.copyfile(newest, new / run.samples.name / newest.name)
             write_text(new / run.provenance.name, told)
             aside = replace_folder(new, final)
             if aside is not None:
@@ -151,6 +167,22 @@ def _placeless(provenance: Path, folder: Path) -> str:
     return json.dumps(told | {"command": join(words)}, indent=1) + "\n"
 
 
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """The folders ``seed-*`` below it that hold a run. What vanishes meanwhile, because another process is
+    writing there, is passed over."""
+    for path, inside, files in os.walk(folder):
+        if "config.toml" in files and Path(path).name.startswith("seed-"):
+            yield Path(path)
+            inside.clear()
+        inside[:] = [name for name in inside if not name.startswith(".")]
+
+
 def evaluated(folder: Path) -> int:
     """Environment steps at the last evaluation of a run or record, 0 without one."""
     return last_step(RunDir(folder).evaluations)
+
+
+def is_whole(folder: Path, config: RunConfig) -> bool:
+    """Whether a run or record of that configuration reached its last step."""
+    run = RunDir(folder)
+    return last_step(run.evaluations if config.training.eval_every else run.metrics) >= config.training.steps

@@ -131,6 +131,8 @@ def entry_of(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
     steps = run.get("steps", tree.get("steps"))
     if steps is not None:
         steps = number_of(steps, int, 1, f"{source}: steps")
+        if "training.steps" in chosen:
+            raise UsageError(f"{source}: steps and training.steps in set say the same; leave one out")
     seeds = _seeds(run.get("seeds", tree.get("seeds", [0])), source)
     for name, values in (("envs", envs), ("seeds", seeds)):
         if len(set(values)) < len(values):

@@ -29,7 +29,7 @@ def progress(job: Job) -> Progress:
     row, evaluation = last_row(run.metrics), last_row(run.evaluations)
     returns = evaluation.get("returns") or []
     return Progress(
-        int(row.get("env_steps") or 0),
+        row.get("env_steps", 0),
         row.get("wall_env_steps_per_second"),
         sum(returns) / len(returns) if returns else None,
     )

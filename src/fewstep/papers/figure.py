@@ -1,7 +1,7 @@
 """A paper's figure from our own runs, or computed: the drawing, the table behind it, and what must be said
 with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +23,15 @@ from fewstep.analysis.runs.summary import LAST, Curve, Result, common_mean, cost
 from fewstep.analysis.statistics.aggregates import Estimate
 from fewstep.analysis.statistics.comparison import Entry, native_mode
 from fewstep.errors import FewstepError, UsageError
-from fewstep.papers import computed, evolution
+from fewstep.papers import computed, evolution, timing
 from fewstep.papers.catalogue import Item, Scale
+from fewstep.runs.files import write_bytes
 
 WIDTH, COLUMNS, DENSITY_COLUMNS = 9.6, 3, 4
 HEIGHT = 2.9
 """Of a panel with variants below it, in inches."""
+Times = Mapping[tuple[str, str], float]
+"""Milliseconds of an action, by environment and variant."""
 
 
 def write(item: Item, scale: str, runs: Sequence[Run], left_out: Sequence[str], folder: Path) -> list[Path]:
@@ -42,7 +45,15 @@ def write(item: Item, scale: str, runs: Sequence[Run], left_out: Sequence[str], 
     if not runs:
         raise UsageError(f"no run of {item.paper} {item.name} is finished yet")
     assert item.draw is not None
-    sheet, draw = table(item, runs), partial(DRAWINGS[item.draw], item, runs)
+    for run in runs:
+        if item.draw in SAMPLED and not getattr(run, SAMPLED[item.draw]):
+            raise UsageError(f"{run.path} has no samples/{SAMPLED[item.draw]}-*, which {item.name} draws")
+    if item.draw == "costs":
+        firsts = {(env, label): _of(runs, env, label)[:1] for env in _envs(runs) for label in item.labels}
+        times = timing.milliseconds({name: found[0] for name, found in firsts.items() if found})
+        sheet, draw = table(item, runs, times), partial(_costs, item, runs, times)
+    else:
+        sheet, draw = table(item, runs), partial(DRAWINGS[item.draw], item, runs)
     return _files(item, draw, page(item, scale, runs, left_out, sheet), sheet, folder)
 
 
@@ -66,14 +77,15 @@ def _files(item: Item, draw: Callable[[], Figure], text: str, sheet: Sheet, fold
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, data in zip(paths, (drawn, to_csv(sheet).encode(), text.encode()), strict=True):
-            path.write_bytes(data)
+            write_bytes(path, data)
     except OSError as error:
         raise FewstepError(f"cannot write to {folder}: {error.strerror}") from error
     return paths
 
 
-def table(item: Item, runs: Sequence[Run]) -> Sheet:
-    """Returns of every variant on every task, over seeds, with the published number beside them."""
+def table(item: Item, runs: Sequence[Run], times: Times | None = None) -> Sheet:
+    """Returns of every variant on every task, over seeds, with the published number beside them; ``times``
+    are of the actions that were evaluated, in place of those that collected experience."""
     published = {(each.label, each.env): each.value for each in item.published}
     rows: list[Sequence[Cell]] = []
     for env in _envs(runs):
@@ -97,13 +109,14 @@ def table(item: Item, runs: Sequence[Run]) -> Sheet:
                     float(np.median([each.env_steps for each in spent])),
                     float(np.median([each.minutes for each in spent])),
                     float(np.median([each.update_ms for each in spent])),
-                    float(np.median([each.act_ms for each in spent])),
+                    times[env, label] if times else float(np.median([each.act_ms for each in spent])),
                     _goals_reached(found),
                     published.get((label, env)),
                 )
             )
     head = ("environment", "variant", "actions", "seeds", "mean of last 10", "last", "best")
-    head += ("last, samples", "env steps", "minutes", "ms / update", "ms / action")
+    head += ("last, samples", "env steps", "minutes", "ms / update")
+    head += ("ms / action" if times else "ms / action, collecting",)
     head += ("goals reached", "published")
     caption = "Mean return over seeds [lowest seed, highest seed]; the mean of the last 10 is of all where "
     caption += "there are fewer; times are medians"
@@ -130,12 +143,15 @@ def page(item: Item, scale: str, runs: Sequence[Run], left_out: Sequence[str], s
         (run.simulator or "no simulator", f"jax {run.version('jax')}", str(run.provenance.get("device", "")))
         for run in runs
     }
+    made = count(len(runs), "run")
+    if left_out:
+        made = f"{len(runs)} of {count(len(runs) + len(left_out), 'run')}"
     said = (
-        f"{sheet.caption}, from {count(len(runs), 'run')} at scale `{scale}`, "
+        f"{sheet.caption}, from {made} at scale `{scale}`, "
         f"seed{'s' if len(seeds) > 1 else ''} {listing(seeds)}."
     )
     if left_out:
-        said += f" Unfinished runs are left out: {'; '.join(left_out)}."
+        said += f" Left out: {'; '.join(left_out)}."
     under = "; ".join(", ".join(filter(None, each)) for each in sorted(versions))
     return _page(item, scale, said, sheet, under)
 
@@ -209,9 +225,9 @@ def _metrics(item: Item, runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _costs(item: Item, runs: Sequence[Run]) -> Figure:
-    """The score of each variant, mean and from lowest to highest seed, over the time of one action; a panel
-    per task."""
+def _costs(item: Item, runs: Sequence[Run], times: Times) -> Figure:
+    """The score of each variant, mean and from lowest to highest seed, over the time of one such action; a
+    panel per task."""
     name, score = _score(runs)
     figure, panels = _panels(_envs(runs), heights=name)
     for env, axes in panels.items():
@@ -221,7 +237,7 @@ def _costs(item: Item, runs: Sequence[Run]) -> Figure:
             if not found:
                 continue
             colour = style.SERIES[place % len(style.SERIES)]
-            x = float(np.median([cost(run).act_ms for run in found]))
+            x = times[env, label]
             scores = [score(run) for run in found]
             names.append((label, x, float(np.mean(scores)), colour))
             axes.vlines(x, min(scores), max(scores), color=colour, lw=1.2, alpha=0.6)
@@ -231,7 +247,7 @@ def _costs(item: Item, runs: Sequence[Run]) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.15)
-        axes.set_xlabel("ms per action while collecting")
+        axes.set_xlabel("ms per action, as it is evaluated")
         style.point_labels(axes, names)
     return figure
 
@@ -267,11 +283,12 @@ DRAWINGS = {
     "curves": _curves,
     "finals": _finals,
     "metrics": _metrics,
-    "costs": _costs,
     "densities": _densities,
     "goals": _goals,
     "evolution": _evolution,
 }
+SAMPLED = {"densities": "actions", "goals": "trajectories"}
+"""What a drawing needs beside the rows of a run."""
 
 
 def _panels(titles: Sequence[str], heights: str = "") -> tuple[Figure, dict[str, Axes]]:

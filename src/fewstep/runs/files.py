@@ -11,13 +11,18 @@ LARGEST_JSON = 64 * 2**20
 
 
 def write_text(path: Path, text: str) -> None:
+    """``write_bytes`` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Replace the file's content in one step: write a hidden sibling, flush it to disk, rename it."""
     # Of this process alone: another one may be writing the same file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "x", encoding="utf-8") as file:  # "x" never writes through a link
-            file.write(text)
+        with open(temporary, "xb") as file:  # "x" never writes through a link
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

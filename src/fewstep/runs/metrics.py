@@ -95,7 +95,7 @@ def truncate_rows(path: Path, env_steps: int, updates: int) -> None:
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """The last complete line that is a JSON object, empty if there is none."""
+    """The last complete line that is a row, which has whole ``env_steps``; empty if there is none."""
     try:
         with open(path, "rb") as file:
             size, tail = file.seek(0, 2), TAIL
@@ -107,7 +107,7 @@ def last_row(path: Path) -> dict[str, Any]:
                         row = json.loads(line)
                     except (ValueError, RecursionError):
                         continue
-                    if isinstance(row, dict):
+                    if isinstance(row, dict) and type(row.get("env_steps")) is int:
                         return row
                 if tail >= size:
                     return {}
@@ -118,4 +118,4 @@ def last_row(path: Path) -> dict[str, Any]:
 
 def last_step(path: Path) -> int:
     """Environment steps of the last row, 0 without one."""
-    return int(last_row(path).get("env_steps") or 0)
+    return last_row(path).get("env_steps", 0)

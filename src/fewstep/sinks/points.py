@@ -56,7 +56,7 @@ def points(run: RunDir) -> list[Point]:
             try:
                 step, seconds = int(row["env_steps"]), float(row.get("wall_seconds", 0.0))
                 found.setdefault(step, Point(step, seconds, {})).values.update(values_of(row))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
                 raise FewstepError(f"{path}, line {number} is not a row of a run: {error!r}") from error
     return [found[step] for step in sorted(found)]
 

@@ -136,16 +136,31 @@ def comparisons(groups: Sequence[Group], score: str = DEFAULT_SCORE) -> list[Com
     if score not in SCORES:
         raise unknown("score", score, SCORES)
     found = []
-    versions = list(dict.fromkeys(group.simulator for group in groups if group.simulator is not None))
-    for place, simulator in enumerate(versions or [None]):
-        # Tasks without one are compared once, together with the runs under the first version.
-        fitting = (simulator, None) if place == 0 else (simulator,)
-        contenders = assemble([group for group in groups if group.simulator in fitting])
+    for simulator, fitting in _fitting(groups):
+        contenders = assemble(fitting)
         both = [_compare(contenders, mode, simulator, score) for mode in (NATIVE, SAMPLE)]
         here = [comparison for comparison in both if comparison]
         if len(here) == 2 and all(entry.actions == (SAMPLE,) for entry in here[0].entries):
             here = here[1:]  # everyone's native way is the single sample
         found += here
+    return found
+
+
+def _fitting(groups: Sequence[Group]) -> list[tuple[str | None, list[Group]]]:
+    """By simulator, the groups whose runs may be compared.
+
+    Tasks without one are compared once, together with the runs under the first version; not those which that
+    version has, too (an action repeat is part of it): these are apart.
+    """
+    versions = dict.fromkeys(group.simulator for group in groups if group.simulator is not None)
+    found: list[tuple[str | None, list[Group]]] = [
+        (version, [group for group in groups if group.simulator == version]) for version in versions
+    ]
+    without = [group for group in groups if group.simulator is None]
+    first = {group.env for group in found[0][1]} if found else set[str]()
+    if not found or any(group.env in first for group in without):
+        return [*found, (None, without)]
+    found[0][1].extend(without)
     return found
 
 
