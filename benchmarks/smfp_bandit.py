@@ -30,7 +30,7 @@ from fewstep.types import Spec
 
 RESULTS = record.FOLDER / "smfp_bandit.json"
 SAMPLES = 40_000
-"""Actions a policy is judged by; exact samples would have a total variation of about 0.05."""
+"""Actions a policy is judged by; exact samples would have a total variation of about 0.06."""
 CHUNK = 250
 """Updates per dispatch."""
 

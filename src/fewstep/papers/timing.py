@@ -20,7 +20,7 @@ from fewstep.runs.layout import RunDir
 from fewstep.training import compiled
 from fewstep.training.acting import Acting, bind
 
-ROUNDS, CALLS = 9, 50
+ROUNDS, CALLS = 41, 50
 Name = TypeVar("Name", bound=Hashable)
 
 
