@@ -16,7 +16,7 @@ ARROWS = {
     "interrupts": set(),
     "printing": set(),
     "habits": set(),
-    "config": set(),
+    "config": {"habits"},
     "suites": set(),
     "envs": {"suites"},
     "data": {"envs"},

@@ -69,6 +69,12 @@ class NoSuchAttribute(UsageError, AttributeError):
     """An attribute of Stable-Baselines3's models that ours lack; ``hasattr`` says no."""
 
 
+def named_here(name: str, known: Container[str]) -> list[str]:
+    """The settings, those that are ``known``, that are or decide what other libraries call ``name``."""
+    longer = f"{name[:-3]}.learning_rate" if name.endswith(".lr") else ""
+    return [each for each in (*SETTINGS.get(name, ()), *OTHERS.get(name, ()), longer) if each in known]
+
+
 def refuse_settings(given: Mapping[str, Any], known: Container[str]) -> None:
     """Raise UsageError for the first of ``given`` that is Stable-Baselines3's word and no setting here."""
     for name, value in given.items():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewstep import habits
 from fewstep.config import (
     ReplayConfig,
     RunConfig,
@@ -131,10 +132,19 @@ def test_text_is_read_by_the_type_of_its_setting(text, value):
     assert type(got) is type(value)
 
 
+def test_the_words_of_other_libraries_are_known():
+    known = ("actor.learning_rate", "critic.learning_rate", "discount")
+    assert habits.named_here("actor.lr", known) == ["actor.learning_rate"]
+    assert habits.named_here("learning_rate", known) == ["actor.learning_rate", "critic.learning_rate"]
+    assert habits.named_here("atoms", known) == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("critic.atom=51", "unknown setting 'critic.atom'; did you mean 'critic.atoms'?"),
+        ("gamma=0.9", "unknown setting 'gamma'; here it is discount"),
+        ("gradient_steps=2", "unknown setting 'gradient_steps'; here it is replay.updates_per_step"),
         ("training.step=5", "did you mean 'training.steps'?"),
         ("critic.atoms=many", "critic.atoms must be a whole number; got 'many'"),
         ("critic.atoms=1.5", "must be a whole number; got 1.5"),

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
+from fewstep import habits
 from fewstep.errors import FewstepError, UsageError, shown, unknown
 
 T = TypeVar("T")
@@ -245,6 +246,8 @@ def known_name(name: str, known: Mapping[str, Any], source: str) -> str:
             raise UsageError(f"{source}: {name} is a section, whose settings are {own} and others")
         if name in ("algo", "env", "seed", "preset"):
             raise UsageError(f"{source}: {name} is no setting but an argument of its own")
+        if ours := habits.named_here(name, known):
+            raise UsageError(f"{source}: unknown setting {name!r}; here it is {' or '.join(ours)}")
         raise UsageError(f"{source}: {unknown('setting', name, known)}")
     return name
 
