@@ -96,6 +96,7 @@ def test_action_repeats_are_not_pooled_where_there_is_no_simulator():
     )
     assert cmp._fitting([plain, other]) == [(None, [plain, other])]
     assert cmp._fitting([repeated, other]) == [("action repeat 2", [repeated, other])]
+    assert cmp._fitting([other, repeated]) == [("action repeat 2", [other, repeated])], "as they were given"
     assert cmp._fitting([plain, repeated, other]) == [("action repeat 2", [repeated]), (None, [plain, other])]
 
 

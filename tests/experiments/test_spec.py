@@ -166,6 +166,10 @@ def test_settings_may_be_nested_and_numbers_written_as_anywhere(tmp_path):
             NESTED.replace("actor.hidden = [16]", '"critic.hidden" = [9]'),
             r"set: critic.hidden is given twice",
         ),
+        (
+            NESTED.replace("actor.hidden = [16]", "training.steps = 9"),
+            r"set: training.steps is not set here; write steps at the top",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_with_file_and_run(text, message, tmp_path):

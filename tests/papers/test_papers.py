@@ -18,7 +18,7 @@ from fewstep.errors import UsageError
 from fewstep.experiments import plan, spec
 from fewstep.papers import catalogue, computed, figure, timing
 from fewstep.runs.layout import RunDir
-from tests.analysis.fabricate import Made, make, mean_return
+from tests.analysis.fabricate import Made, add_trajectories, make, mean_return
 from tests.few import few
 
 ITEMS = [(paper, item.name) for paper in catalogue.PAPERS for item in catalogue.items(paper)]
@@ -176,8 +176,24 @@ def test_a_drawing_of_samples_says_which_run_has_none(draw, kind, runs, tmp_path
     assert not (tmp_path / "drawn").exists()
 
 
-def test_an_action_is_timed_as_the_policy_is_evaluated(tmp_path):
-    """MFPO collects by single samples and is evaluated by the best of ten, which takes longer."""
+def test_goals_are_drawn_and_counted_from_the_last_trajectories(tmp_path):
+    for label, goals in (("min", [0, 1, 2, 3]), ("mean", [0, 0, 0, 0])):
+        folder = tmp_path / "toy_multigoal" / label / "seed-0"
+        make(folder, Made(env="toy/multigoal", algo="smfp", seed=0))
+        add_trajectories(folder, 1, [2] * 4)
+        add_trajectories(folder, 2, goals)
+    runs = [read_run(path) for path in sorted(tmp_path.glob("*/*/seed-*"))]
+    item = dataclasses.replace(catalogue.item("smfp", "critic-reduce"), draw="goals")
+    svg, sheet, _ = figure.write(item, "small", runs, [], tmp_path / "drawn")
+    assert svg.read_text().startswith("<?xml")
+    rows = {row["variant"]: row for row in csv.DictReader(sheet.open())}
+    assert [float(rows[label]["goals reached"]) for label in ("min", "mean")] == [4.0, 1.0]
+
+
+def test_an_action_is_timed_as_the_policy_is_evaluated(tmp_path, monkeypatch):
+    """MFPO collects by single samples and is evaluated by the best of ten."""
+    modes, bind = [], timing.bind
+    monkeypatch.setattr(timing, "bind", lambda *given: (modes.append(given[3]), bind(*given))[1])
     run = resolve("mfpo", registry.get("mfpo").config, "toy/bandit", preset="small")
     found = {}
     for actions in ("sample", "best-of-10"):
@@ -189,8 +205,9 @@ def test_an_action_is_timed_as_the_policy_is_evaluated(tmp_path):
         (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         found[actions] = read_run(folder)
     times = timing.milliseconds(found)
-    assert 0.0 < times["sample"] < 100.0
+    assert [mode.candidates for mode in modes] == [1, 10]
     assert times.keys() == found.keys()
+    assert all(0.0 < each < 100.0 for each in times.values())
 
 
 def test_what_is_not_whole_is_left_out_and_named(tmp_path, capsys):

@@ -143,8 +143,8 @@ def test_the_words_of_other_libraries_are_known():
     ("text", "message"),
     [
         ("critic.atom=51", "unknown setting 'critic.atom'; did you mean 'critic.atoms'?"),
-        ("gamma=0.9", "unknown setting 'gamma'; here it is discount"),
-        ("gradient_steps=2", "unknown setting 'gradient_steps'; here it is replay.updates_per_step"),
+        ("gamma=0.9", "unknown setting 'gamma'; here that is set by discount"),
+        ("gradient_steps=2", "unknown setting 'gradient_steps'; here that is set by replay.updates_per_step"),
         ("training.step=5", "did you mean 'training.steps'?"),
         ("critic.atoms=many", "critic.atoms must be a whole number; got 'many'"),
         ("critic.atoms=1.5", "must be a whole number; got 1.5"),

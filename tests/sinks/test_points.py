@@ -88,7 +88,9 @@ def test_following_waits_with_the_newest_step_until_the_writer_has_left(run):
     assert "evaluation/sample/return" in sink.points[1].values
 
 
-@pytest.mark.parametrize("row", [{"updates": 1}, {"env_steps": "x"}, [1], {"env_steps": None}])
+@pytest.mark.parametrize(
+    "row", [{"updates": 1}, {"env_steps": "x"}, [1], {"env_steps": None}, {"env_steps": float("inf")}]
+)
 def test_a_row_that_is_none_is_one_line(run, row):
     add(run.metrics, row)
     with pytest.raises(FewstepError, match=r"metrics\.jsonl, line 3 is not a row"):

@@ -247,7 +247,7 @@ def known_name(name: str, known: Mapping[str, Any], source: str) -> str:
         if name in ("algo", "env", "seed", "preset"):
             raise UsageError(f"{source}: {name} is no setting but an argument of its own")
         if ours := habits.named_here(name, known):
-            raise UsageError(f"{source}: unknown setting {name!r}; here it is {' or '.join(ours)}")
+            raise UsageError(f"{source}: unknown setting {name!r}; here that is set by {' or '.join(ours)}")
         raise UsageError(f"{source}: {unknown('setting', name, known)}")
     return name
 

@@ -122,6 +122,10 @@ def entry_of(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
     if not isinstance(preset, str):
         raise UsageError(f"{source}: preset must be a name, got {preset!r}")
     chosen = _set(tree, source) | _set(run, source)
+    if "training.steps" in chosen:
+        raise UsageError(
+            f"{source}: set: training.steps is not set here; write steps at the top of the file or in the run"
+        )
     label = run.get("label", algo if preset == "default" else f"{algo}-{preset}")
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", label):
         raise UsageError(f"{source}: label must be letters, digits and . _ + -, got {label!r}")
@@ -131,8 +135,6 @@ def entry_of(run: Any, tree: Mapping[str, Any], source: str) -> Entry:
     steps = run.get("steps", tree.get("steps"))
     if steps is not None:
         steps = number_of(steps, int, 1, f"{source}: steps")
-        if "training.steps" in chosen:
-            raise UsageError(f"{source}: steps and training.steps in set say the same; leave one out")
     seeds = _seeds(run.get("seeds", tree.get("seeds", [0])), source)
     for name, values in (("envs", envs), ("seeds", seeds)):
         if len(set(values)) < len(values):

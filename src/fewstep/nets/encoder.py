@@ -69,6 +69,14 @@ class Encoder(eqx.Module):
         dense = Linear.create(k_dense, height * width * CHANNELS, FEATURES, "lecun_normal")
         return Encoder(layers, dense, LayerNorm.create(FEATURES), image)
 
+    @staticmethod
+    def before(key: PRNGKeyArray, image: Image | None) -> "tuple[Encoder | None, PRNGKeyArray]":
+        """The encoder before a network, None where observations are no images, and the network's own key."""
+        if image is None:
+            return None, key
+        k_encoder, key = jax.random.split(key)
+        return Encoder.create(k_encoder, image), key
+
     def __call__(self, s: Float[Array, "pixels"] | UInt8[Array, "pixels"]) -> Float[Array, "features"]:
         """The features of one image of values from 0 to 255."""
         x = s.astype(jnp.float32).reshape(self.image) / 255.0

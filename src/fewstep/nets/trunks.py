@@ -109,12 +109,11 @@ class TrunkConfig(AdamConfig):
             unit_head: whether the last kernel of ``xqc`` and ``flash`` is brought back to unit norm, too.
             image: the first ``prod(image)`` inputs are an image, which an encoder of its own is put before.
         """
-        if image is not None:
-            k_encoder, key = jax.random.split(key)
-            behind = inputs - prod(image) + FEATURES
-            layers = self._layers(key, behind, outputs, head_init, unit_head)
-            return Encoded(Encoder.create(k_encoder, image), layers)
-        return self._layers(key, inputs, outputs, head_init, unit_head)
+        encoder, key = Encoder.before(key, image)
+        if encoder is not None:
+            inputs += FEATURES - prod(encoder.image)
+        layers = self._layers(key, inputs, outputs, head_init, unit_head)
+        return layers if encoder is None else Encoded(encoder, layers)
 
     def _layers(
         self, key: PRNGKeyArray, inputs: int, outputs: int, head_init: Init, unit_head: bool

@@ -147,8 +147,6 @@ def _refuse_task(found: Mapping[str, Domain], fixed: Mapping[str, Any], source: 
             )
         if name in fixed:
             raise UsageError(f"{source}: {name} is both set and searched; leave one of them out")
-    if "training.steps" in fixed:
-        raise UsageError(f"{source}: set: training.steps is not set here; write steps at the top of the file")
 
 
 def _rungs(value: Any, base: RunConfig, source: str) -> tuple[int, ...]:

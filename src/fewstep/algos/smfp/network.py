@@ -122,10 +122,7 @@ class PolicyNet(eqx.Module):
         network: str | None = None,
     ) -> "PolicyNet":
         """Fresh parameters; the head's weights are multiplied by ``head_scale``, its bias is zero."""
-        encoder = None
-        if spec.image is not None:
-            k_encoder, key = jax.random.split(key)
-            encoder = Encoder.create(k_encoder, spec.image)
+        encoder, key = Encoder.before(key, spec.image)
         inputs = encoded_size(spec.obs_size, spec.image) + spec.act_size
         outputs = 2 * spec.act_size
         if network is None and backbone == "dit":

@@ -26,10 +26,7 @@ class Proposal(eqx.Module):
     @staticmethod
     def create(key: PRNGKeyArray, spec: Spec, hidden: tuple[int, ...]) -> "Proposal":
         """It starts near e = z, which is right for a policy that starts as the identity (``residual``)."""
-        encoder = None
-        if spec.image is not None:
-            k_encoder, key = jax.random.split(key)
-            encoder = Encoder.create(k_encoder, spec.image)
+        encoder, key = Encoder.before(key, spec.image)
         inputs, outputs = encoded_size(spec.obs_size, spec.image) + spec.act_size, 2 * spec.act_size
         body = MLP.create(key, inputs, hidden, outputs, init="lecun_uniform", activation="silu", norm=False)
         body = eqx.tree_at(lambda net: net.head.weight, body, replace_fn=lambda w: 0.1 * w)

@@ -152,16 +152,14 @@ def _fitting(groups: Sequence[Group]) -> list[tuple[str | None, list[Group]]]:
     Tasks without one are compared once, together with the runs under the first version; not those which that
     version has, too (an action repeat is part of it): these are apart.
     """
-    versions = dict.fromkeys(group.simulator for group in groups if group.simulator is not None)
-    found: list[tuple[str | None, list[Group]]] = [
-        (version, [group for group in groups if group.simulator == version]) for version in versions
-    ]
-    without = [group for group in groups if group.simulator is None]
-    first = {group.env for group in found[0][1]} if found else set[str]()
-    if not found or any(group.env in first for group in without):
-        return [*found, (None, without)]
-    found[0][1].extend(without)
-    return found
+    versions = list(dict.fromkeys(group.simulator for group in groups if group.simulator is not None))
+    first = {group.env for group in groups if versions and group.simulator == versions[0]}
+    kinds: list[tuple[str | None, ...]] = [(version,) for version in versions]
+    if versions and not any(group.env in first for group in groups if group.simulator is None):
+        kinds[0] = (versions[0], None)
+    else:
+        kinds.append((None,))
+    return [(kind[0], [group for group in groups if group.simulator in kind]) for kind in kinds]
 
 
 def assemble(groups: Sequence[Group]) -> list[Contender]:
