@@ -5,9 +5,12 @@
 
 One environment, one gradient step per environment step, batch 256, two hidden layers of 256, Adam at 3e-4,
 discount 0.99, tau 0.005, 5000 random steps first; evaluations on an environment of their own with the
-deterministic action. TD3 explores with noise 0.1. CrossQ, which SBX alone has, keeps SBX's own settings (its
-published ones) but for the random steps. Nothing of fewstep is imported. Each evaluation is a line
-of ``OUT/LIBRARY-ALGO-ENV-seed-N.jsonl``: env_steps, the returns, seconds spent so far outside evaluations.
+deterministic action. TD3 explores with noise 0.1. CrossQ, which SBX alone has, keeps SBX's own settings
+(critics of 2 x 1024) but for the random steps; ``--critic-width 256`` makes them as wide as ours, and the
+algorithm is then called ``crossq256``. ``--minutes`` ends a run at the first evaluation after that much
+training.
+Nothing of fewstep is imported. Each evaluation is a line of ``OUT/LIBRARY-ALGO-ENV-seed-N.jsonl``:
+env_steps, the returns, seconds spent so far outside evaluations.
 """
 
 import argparse
@@ -25,10 +28,17 @@ SMALL = {"learning_rate": 3e-4, "batch_size": 256, "gamma": 0.99, "tau": 0.005, 
 PACKAGE = {"sb3": "stable_baselines3", "sbx": "sbx"}
 
 
-def model(library: str, algo: str, env: gym.Env, seed: int, learning_starts: int):
+def model(library: str, algo: str, env: gym.Env, seed: int, learning_starts: int, critic_width: int | None):
     found = getattr(importlib.import_module(PACKAGE[library]), {"crossq": "CrossQ"}.get(algo, algo.upper()))
     if algo == "crossq":
-        return found("MlpPolicy", env, learning_starts=learning_starts, seed=seed)
+        sizes = {"pi": [256, 256], "qf": [critic_width] * 2} if critic_width else None
+        return found(
+            "MlpPolicy",
+            env,
+            learning_starts=learning_starts,
+            seed=seed,
+            policy_kwargs={"net_arch": sizes},
+        )
     settings = SMALL | {
         "learning_starts": learning_starts,
         "seed": seed,
@@ -41,12 +51,12 @@ def model(library: str, algo: str, env: gym.Env, seed: int, learning_starts: int
 
 
 class Evaluations(BaseCallback):
-    """Writes a line per evaluation, and keeps its time out of the clock."""
+    """Writes a line per evaluation without counting its time; ends training after ``limit`` seconds."""
 
-    def __init__(self, env: gym.Env, every: int, episodes: int, seed: int, path: Path) -> None:
+    def __init__(self, env: gym.Env, every: int, episodes: int, seed: int, path: Path, limit: float) -> None:
         super().__init__()
         self.env, self.every, self.episodes, self.first_seed, self.path = env, every, episodes, seed, path
-        self.spent, self.resumed = 0.0, time.perf_counter()
+        self.limit, self.spent, self.resumed = limit, 0.0, time.perf_counter()
 
     def _on_step(self) -> bool:
         if self.num_timesteps % self.every == 0:
@@ -56,7 +66,7 @@ class Evaluations(BaseCallback):
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             self.resumed = time.perf_counter()
-        return True
+        return self.spent < self.limit
 
     def episode(self, seed: int) -> float:
         observation, _ = self.env.reset(seed=seed)
@@ -75,17 +85,25 @@ def main() -> None:
     parser.add_argument("env")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--critic-width", type=int, help="of CrossQ alone")
     parser.add_argument("--learning-starts", type=int, default=5000)
     parser.add_argument("--eval-every", type=int, default=5000)
     parser.add_argument("--eval-episodes", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
     chosen = parser.parse_args()
+    if chosen.critic_width and chosen.algo != "crossq":
+        parser.error("--critic-width is CrossQ's")
     chosen.out.mkdir(parents=True, exist_ok=True)
-    path = chosen.out / f"{chosen.library}-{chosen.algo}-{chosen.env}-seed-{chosen.seed}.jsonl"
+    name = f"{chosen.algo}{chosen.critic_width or ''}"
+    path = chosen.out / f"{chosen.library}-{name}-{chosen.env}-seed-{chosen.seed}.jsonl"
     path.write_text("")
-    learner = model(chosen.library, chosen.algo, gym.make(chosen.env), chosen.seed, chosen.learning_starts)
-    test = gym.make(chosen.env)
-    watch = Evaluations(test, chosen.eval_every, chosen.eval_episodes, 10_000 + 100 * chosen.seed, path)
+    env, test = gym.make(chosen.env), gym.make(chosen.env)
+    learner = model(
+        chosen.library, chosen.algo, env, chosen.seed, chosen.learning_starts, chosen.critic_width
+    )
+    first_seed, limit = 10_000 + 100 * chosen.seed, 60 * chosen.minutes
+    watch = Evaluations(test, chosen.eval_every, chosen.eval_episodes, first_seed, path, limit)
     learner.learn(chosen.steps, callback=watch)
 
 
