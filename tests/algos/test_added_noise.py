@@ -1,5 +1,6 @@
 """Noise on chosen actions and the temperature behind it (DACER, DPMD, FPMD, SDAC)."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,8 +67,9 @@ def test_collecting_adds_the_noise_and_evaluating_does_not(name):
     np.testing.assert_allclose(algorithm.explore(cfg, policy, TARGET, noise), TARGET + 0.6 * noise, rtol=1e-6)
     obs, key = batch(4).obs, jax.random.key(0)
     evaluated = algorithm.act(cfg, policy, obs, key, algorithm.behaviour(cfg))
-    collected = algorithm.collect(cfg, policy, obs, key)
-    assert not same(evaluated, collected)
+    assert not same(evaluated, algorithm.collect(cfg, policy, obs, key))
+    still = eqx.tree_at(lambda policy: policy.alpha, policy, jnp.float32(0.0))
+    assert same(evaluated, algorithm.act(cfg, still, obs, key, algorithm.behaviour(cfg)))
 
 
 @pytest.mark.parametrize("name", ["dpmd", "fpmd", "sdac"])

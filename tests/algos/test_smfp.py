@@ -609,9 +609,10 @@ def test_no_two_uses_share_a_key():
         {
             "entropy.noise": "antithetic",
             "entropy.kind": "semi_implicit",
-            "entropy.components": 7,
-            "actor.samples": 9,
+            "entropy.components": 2,
+            "actor.samples": 3,
         },
+        {"entropy.components": 2, "entropy.kind": "semi_implicit", "actor.samples": 4},
         {"entropy.soft_backup": True},
         {"entropy.proposal": "learned"},
         {"temperature.anneal_factor": 0.0},

@@ -472,6 +472,7 @@ def test_the_spread_of_a_gaussian_head_is_a_running_mean_per_member():
         ("reward_scale", 0.0),
         ("atoms", 1),
         ("v_min", 5.0),
+        ("v_max", np.inf),
         ("momentum", 1.0),
         ("warm_up", -1),
         ("b1", 1.0),
@@ -482,6 +483,12 @@ def test_impossible_settings_are_refused_by_name(name, value):
     with pytest.raises(UsageError, match=name) as caught:
         config(**{name: value})
     assert "\n" not in str(caught.value)
+
+
+def test_a_narrow_start_around_zero_needs_a_grid_with_zero():
+    with pytest.raises(UsageError, match="origin needs a grid that holds the return 0"):
+        config(head="categorical", head_init="origin", v_min=1.0)
+    assert config(head="categorical", head_init="zeros", v_min=1.0).v_min == 1.0
 
 
 def test_the_grid_of_a_categorical_head_is_that_of_its_settings():

@@ -364,6 +364,19 @@ def test_a_replay_buffer_by_itself(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pickle", ".npy")]
 
 
+def test_trained_critics_keep_the_scale_of_their_rewards(tmp_path):
+    divided = {"replay.reward": "bounded"}
+    giver, taker, fresh = (tiny("Pendulum-v1", **divided) for _ in range(3))
+    giver.learn(30).save_replay(tmp_path / "replay")
+    taker.learn(45)
+    before = taker._trainer.experience.metrics()
+    taker.load_replay(tmp_path / "replay")
+    fresh.load_replay(tmp_path / "replay")
+    given = giver._trainer.experience.metrics()
+    assert taker._trainer.experience.metrics() == before != given
+    assert fresh._trainer.experience.metrics() == given
+
+
 def test_a_replay_buffer_that_does_not_fit_is_refused(tmp_path):
     tiny("toy/multigoal").learn(30).save_replay(tmp_path / "replay")
     with pytest.raises(FewstepError, match="saved replay field"):

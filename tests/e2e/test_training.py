@@ -323,6 +323,15 @@ def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
     assert other["seeds"] != kept[0]["seeds"]
 
 
+def test_atoms_that_are_far_wider_than_divided_returns_are_named(tmp_path):
+    divided = ["replay.reward=std", "critic.head=categorical"]
+    grid = ["critic.v_min=-5", "critic.v_max=5"]
+    for name, sets in (("wide", divided), ("fits", divided + grid), ("raw", divided[1:])):
+        assert train(tmp_path / name, steps=40, sets=sets, algo="sac") == 0
+        text = (tmp_path / name / "log.txt").read_text()
+        assert ("set critic.v_min=-5 critic.v_max=5" in text) == (name == "wide")
+
+
 def test_a_run_too_short_to_learn_says_so(tmp_path):
     assert train(tmp_path / "run", steps=40) == 0
     text = (tmp_path / "run" / "log.txt").read_text()

@@ -29,3 +29,9 @@ def test_descent_from_outside_finds_a_minimum_inside_and_stops_outside_where_it_
 
     assert abs(descended(0.25) - 0.25) < 1e-5
     assert descended(1.5) == 3.0
+
+
+def test_the_edge_is_where_clipping_or_the_slope_of_tanh_leaves_nothing():
+    np.testing.assert_array_equal(bounds.at_the_edge("clip", Z), np.abs(Z) > 1.0)
+    z = jnp.array([-2.7, -2.6, 0.0, 2.6, 2.7])  # tanh of 2.6467 is 0.99
+    np.testing.assert_array_equal(bounds.at_the_edge("tanh", z), [True, False, False, False, True])

@@ -46,12 +46,16 @@ def test_it_is_the_deviation_of_all_returns_so_far(steps):
     assert played("raw", *steps).divisor == 1.0
 
 
-def test_bounded_keeps_every_return_within_five():
-    """A constant reward: its return of 1 / (1 - discount) lies five deviations out and more."""
+def test_bounded_keeps_every_sum_within_five():
+    """A constant reward: its return of 1 / (1 - discount) lies five deviations out and more. What is bounded
+    sums up what has been; the return of a first state, which is to come, may be 1 + discount times that."""
     rewards, ended = np.ones((1000, 1)), np.zeros((1000, 1), bool)
     g = returns(rewards, ended, 0.99)
     assert (g / played("bounded", rewards, ended, 0.99).divisor).max() == pytest.approx(BOUND)
     assert (g / played("std", rewards, ended, 0.99).divisor).max() > 5.0
+    rewards[1:] = 0.01
+    ahead = float(rewards[:, 0] @ 0.99 ** np.arange(1000.0))
+    assert ahead / played("bounded", rewards, ended, 0.99).divisor == pytest.approx(1.99 * BOUND, rel=1e-2)
 
 
 @pytest.mark.parametrize("how", ["std", "bounded"])

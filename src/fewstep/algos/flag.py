@@ -58,7 +58,7 @@ class ActorConfig(FlowConfig):
     """The velocity network, Adam on it, the solver, and how the flow is used.
 
     Attributes:
-        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        batch_size: most states of the batch that a policy update uses; 0 means all. At least 0.
         evaluation_candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 

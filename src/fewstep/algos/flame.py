@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fewstep.algos.contract import ActionMode, Algorithm, Metrics, QFunction, use_key
 from fewstep.algos.shared import flow_regression
 from fewstep.algos.shared.delay import Held, delayed, nothing_held
-from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig, act_size
+from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig
 from fewstep.algos.shared.temperature import Temperature, TemperatureConfig
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share
@@ -226,13 +226,13 @@ def update(cfg: FLAMEConfig, state: State, batch: Transition) -> tuple[State, Me
 
 def drawn(cfg: FLAMEConfig, state: State, obs: ObsRows, use: Use) -> ActRows:
     """One action of each state, by the policy that is trained."""
-    noise = jax.random.normal(use_key(state, use), (obs.shape[0], act_size(state.actor.params)))
+    noise = jax.random.normal(use_key(state, use), (obs.shape[0], state.actor.params.outputs))
     return jax.vmap(partial(cfg.actor.draw, state.actor.params))(obs, noise)
 
 
 def entropies(cfg: FLAMEConfig, state: State, obs: ObsRows) -> Rows:
     """The policy's entropy in each state, nats."""
-    actor, size = state.actor.params, act_size(state.actor.params)
+    actor, size = state.actor.params, state.actor.params.outputs
     noise = jax.random.normal(use_key(state, Use.ENTROPY), (obs.shape[0], size))
     shape = (obs.shape[0], cfg.entropy.probes, size)
     probes = jax.random.rademacher(use_key(state, Use.PROBES), shape, jnp.float32)
@@ -285,7 +285,7 @@ ALGORITHM = Algorithm(
     init=init,
     update=update,
     policy=lambda state: Policy(state.target_actor, state.critics.online_ensemble),
-    noise=lambda cfg, policy: (act_size(policy.actor),),
+    noise=lambda cfg, policy: (policy.actor.outputs,),
     draw=lambda cfg, policy, s, noise: cfg.actor.draw(policy.actor, s, noise),
     value=lambda cfg, policy: policy.critics.q(cfg.critic),
     explore=lambda cfg, policy, action, noise: action + cfg.actor.noise * noise,

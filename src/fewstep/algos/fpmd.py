@@ -24,7 +24,7 @@ from fewstep.algos.shared import added_noise, flow_regression
 from fewstep.algos.shared import diffusion_policy as dp
 from fewstep.algos.shared.added_noise import NoiseTemperatureConfig
 from fewstep.algos.shared.delay import Held, delayed, nothing_held
-from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig, act_size
+from fewstep.algos.shared.straight_flow import Noised, StraightFlowConfig
 from fewstep.algos.shared.temperature import Temperature
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Positive, Range, Section, Share
@@ -217,7 +217,7 @@ ALGORITHM = Algorithm(
     init=init,
     update=update,
     policy=lambda state: Policy(state.target_actor, state.critics.online_ensemble, state.temperature.alpha),
-    noise=lambda cfg, policy: (act_size(policy.actor),),
+    noise=lambda cfg, policy: (policy.actor.outputs,),
     draw=lambda cfg, policy, s, noise: cfg.actor.draw(policy.actor, s, noise),
     value=lambda cfg, policy: policy.critics.q(cfg.critic),
     explore=added_noise.explore,

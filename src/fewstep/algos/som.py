@@ -57,7 +57,7 @@ class ActorConfig(FlowActorConfig):
     Attributes:
         equal_share: share of the rows with r = t, where the network learns the velocity itself.
         delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        batch_size: most states of the batch that a policy update uses; 0 means all. At least 0.
         evaluation_candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 
@@ -250,7 +250,7 @@ ALGORITHM = Algorithm(
     init=init,
     update=update,
     policy=lambda state: Policy(state.actor.params, state.critics.target_ensemble),
-    noise=lambda cfg, policy: policy.actor.body.head.bias.shape,
+    noise=lambda cfg, policy: (policy.actor.outputs,),
     draw=lambda cfg, policy, s, noise: draw(policy.actor, s, noise),
     value=lambda cfg, policy: policy.critics.q(cfg.critic),
     native=lambda cfg: ActionMode(candidates=cfg.actor.evaluation_candidates),

@@ -16,6 +16,7 @@ from fewstep.algos.shared.delay import Held, delayed, nothing_held
 from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Section, Share, Sizes
 from fewstep.critics.ensemble import CriticConfig, Critics
+from fewstep.flows import bounds
 from fewstep.nets import own
 from fewstep.nets.activations import Activation
 from fewstep.nets.mlp import MLP
@@ -27,9 +28,6 @@ Scalar = Float[Array, ""]
 Obs = Float[Array, "obs"]
 Vector = Float[Array, "act"]
 ObsRows = Float[Array, "batch obs"]
-
-SATURATED = 0.99
-"""Coordinates beyond +-this count as saturated: tanh passes under 2 % of the critic's gradient there."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ def improve(cfg: TD3Config, state: State, q: QFunction, obs: ObsRows) -> tuple[S
     """
     actor, loss, actions = descend(cfg.actor, state.actor, actor_loss, q, obs)
     target_actor = polyak(state.target_actor, actor.params, cfg.critic.tau)
-    saturated = jnp.mean(jnp.abs(actions) > SATURATED, dtype=jnp.float32)
+    saturated = jnp.mean(jnp.abs(actions) > bounds.SATURATED, dtype=jnp.float32)
     metrics = {"actor/loss": loss, "actor/q": -loss, "policy/saturated_share": saturated}
     return replace(state, actor=actor, target_actor=target_actor), metrics
 

@@ -46,7 +46,8 @@ class ReplayConfig(Section):
             is taken, so the policy that acts is that of one dispatch ago. As repeatable as without.
         reward: what updates are given: ``raw``, the environment's own; ``std``, divided by the running
             standard deviation of discounted returns; ``bounded``, by that or by a fifth of the largest
-            return so far, whichever is more, so that returns stay within 5. Values and the
+            return so far, whichever is more, so that returns are within 5 (a return here is the discounted
+            sum of the rewards since the episode began: that of a state can be larger). Values and the
             temperature are logged in the environment's own units; losses and the settings of the critic's
             grid and of the temperature are in units of ``reward/divisor``.
         noise_repeat: while experience is collected the noise behind the policy's actions, and what is added

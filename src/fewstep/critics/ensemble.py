@@ -7,7 +7,7 @@ Polyak averages of the networks, or none. An actor sees values (``q``, ``target_
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -79,8 +79,13 @@ class CriticConfig(TrunkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.v_min < self.v_max,
-            f"critic.v_min must be below critic.v_max, got {self.v_min} and {self.v_max}",
+            -inf < self.v_min < self.v_max < inf,
+            f"critic.v_min must be below critic.v_max and both be finite, got {self.v_min} and {self.v_max}",
+        )
+        require(
+            self.head_init != "origin" or self.v_min <= 0 <= self.v_max,
+            "critic.head_init origin needs a grid that holds the return 0, got critic.v_min = "
+            f"{self.v_min} and critic.v_max = {self.v_max}",
         )
 
     def scaled(self, batch: Transition) -> Transition:

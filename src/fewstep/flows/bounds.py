@@ -4,15 +4,24 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from fewstep.flows.meanflow import Scalar, Vector
 
 Bound = Literal["clip", "tanh"]
 
+SATURATED = 0.99
+"""Squashed coordinates beyond +-this count as saturated: tanh passes under 2 % of a gradient there."""
+
 
 def to_action(bound: Bound, z: Vector) -> Vector:
     """Map the flow's end point ``z`` (any real vector) into [-1, 1]^act."""
     return clip(z) if bound == "clip" else jnp.tanh(z)
+
+
+def at_the_edge(bound: Bound, z: Vector) -> Bool[Array, "act"]:
+    """Which coordinates are clipped, or with ``tanh`` saturated."""
+    return jnp.abs(z) > 1.0 if bound == "clip" else jnp.abs(jnp.tanh(z)) > SATURATED
 
 
 def clip(z: Vector) -> Vector:

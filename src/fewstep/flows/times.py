@@ -13,9 +13,9 @@ Times = Float[Array, "rows"]
 class TimeRows:
     """How many rows of a batch get which kind of time pair; they stand in this order.
 
-    ``equal`` rows have r = t (the target is the velocity itself), of which the last ``equal_grid`` lie on the
-    sampler's grid; ``apart`` rows have r < t, of which the last ``apart_grid`` are exact pairs of the
-    sampler's grid.
+    ``equal`` rows have r = t (the target is the velocity itself), of which the last ``equal_grid`` have t
+    uniform on (0, 1]; ``apart`` rows have r < t, of which in the last ``apart_grid`` r is the start of one of
+    the sampler's intervals and t uniform in it.
     """
 
     equal: int

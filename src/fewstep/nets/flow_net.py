@@ -51,6 +51,11 @@ class FlowNet(eqx.Module):
             body,
         )
 
+    @property
+    def outputs(self) -> int:
+        """Length of what it gives: the action size for a velocity, 1 for a divergence."""
+        return self.body.head.bias.shape[0]
+
     def __call__(
         self, s: Float[Array, "obs"], x: Float[Array, "act"], r: Float[Array, ""], t: Float[Array, ""]
     ) -> Float[Array, "outputs"]:

@@ -40,7 +40,8 @@ def load(trainer: AnyTrainer, path: Any) -> None:
         raise FewstepError(f"{path} is damaged: it holds no transitions")
     saved = checkpoint.load(newest)
     try:
-        replay.take_over(saved.groups[Replay.group], saved.meta[Replay.group], trainer.env_steps)
+        rows, meta = saved.groups[Replay.group], saved.meta[Replay.group]
+        replay.take_over(rows, meta, trainer.env_steps, trainer.updates)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise FewstepError(f"{path} does not make sense: {type(error).__name__}: {error}") from error
 

@@ -24,7 +24,7 @@ ALGORITHM = Algorithm(
     init=learner.init,
     update=learner.update,
     policy=learner.policy,
-    noise=lambda cfg, policy: (policy.actor.body.head.bias.shape[0],),
+    noise=lambda cfg, policy: (policy.actor.outputs,),
     draw=policy.draw_action,
     value=lambda cfg, policy: policy.critics.q(cfg.critic),
     native=lambda cfg: ActionMode(candidates=cfg.actor.candidates),

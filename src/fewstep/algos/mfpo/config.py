@@ -31,7 +31,7 @@ class ActorConfig(AdamConfig):
         bound: how actions are kept in [-1, 1]: ``clip`` (authors) or ``tanh`` with the change of density
             accounted for.
         delay: one policy update per this many critic updates. At least 1.
-        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        batch_size: most states of the batch that a policy update uses; 0 means all. At least 0.
         candidates: N of the native best-of-N evaluation. From 1 to 1024.
     """
 

@@ -63,7 +63,7 @@ def estimate_velocity(
     the policy's estimate is far worse at small t. Nothing here is differentiated.
     """
     k_policy, k_noise, k_gauss = jax.random.split(key, 3)
-    act_size = actor.body.head.bias.shape[0]
+    act_size = actor.outputs
     noise = noises.normals(k_policy, cfg.proposals.noise, (cfg.proposals.policy, act_size))
     drawn = jax.vmap(lambda e: draw(cfg, actor, div, s, e))(noise)
     # In the space that the flow lives in: the box itself when clipping, the whole space below tanh.
@@ -100,6 +100,6 @@ def estimate_velocity(
         ess_gaussian=ess_g,
         rho=rho,
         log_prob=drawn.log_prob,
-        clipped=jnp.mean(jnp.abs(drawn.z) > 1.0),
+        clipped=jnp.mean(bounds.at_the_edge(cfg.actor.bound, drawn.z)),
         q_gap=q_policy.max() - q_policy.mean(),
     )

@@ -37,7 +37,7 @@ class DiffusionConfig(AdamConfig):
         steps: T, network evaluations per action.
         schedule: how the share of noise grows over the steps, see ``flows.diffusion.alphas_bar``.
         delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        batch_size: most states of the batch that a policy update uses; 0 means all. At least 0.
     """
 
     hidden: Sizes = (256, 256, 256)

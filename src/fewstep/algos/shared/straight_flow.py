@@ -36,7 +36,7 @@ class StraightFlowConfig(FlowActorConfig):
         equal_share: share of a MeanFlow's rows with r = t, where it learns the velocity itself (authors: 0).
             A rectified flow has r = t in all.
         delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all. At least 0.
+        batch_size: most states of the batch that a policy update uses; 0 means all. At least 0.
         tau: Polyak rate of the policy that acts. The policy that is trained draws the successor's action.
         candidates: N of the best-of-N behaviour and evaluation. From 1 to 1024.
     """
@@ -64,7 +64,7 @@ class StraightFlowConfig(FlowActorConfig):
         self, actor: FlowNet, obs: Float[Array, "batch obs"], key: PRNGKeyArray
     ) -> Float[Array, "batch N act"]:
         """``candidates`` actions of each state."""
-        noise = jax.random.normal(key, (obs.shape[0], self.candidates, act_size(actor)))
+        noise = jax.random.normal(key, (obs.shape[0], self.candidates, actor.outputs))
         return jax.vmap(lambda s, each: jax.vmap(partial(self.draw, actor, s))(each))(obs, noise)
 
     def equal_rows(self, rows: int) -> int:
@@ -87,8 +87,3 @@ class Noised(eqx.Module):
         r, t = times.uniform_pairs(k_t, actions.shape[0], equal, grid, steps)
         e = jax.random.normal(k_e, actions.shape)
         return Noised(jax.vmap(meanflow.interpolate)(actions, e, t), e - actions, r, t)
-
-
-def act_size(actor: FlowNet) -> int:
-    """Size of an action."""
-    return actor.body.head.bias.shape[0]

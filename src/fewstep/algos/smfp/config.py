@@ -36,7 +36,7 @@ class ActorConfig(AdamConfig):
         log_std_min: lower end of log sigma, below ``log_std_max``; no gradient flows beyond the ends.
         log_std_max: upper end of log sigma, above ``log_std_min``.
         delay: one policy update per this many critic updates.
-        batch_size: states of the batch used by a policy update; 0 means all.
+        batch_size: most states of the batch that a policy update uses; 0 means all.
         samples: actions drawn per state in a policy update. They share their mixture components, so more of
             them on fewer states is the cheap way to the semi-implicit entropy.
         candidates: N of the best-of-N behaviour; the TD target takes half as many, at least one.
@@ -84,7 +84,7 @@ class MirrorConfig(Section):
         weights: ``raw``, (Q - V)_+; ``uniform``, its batch mean for every pair (no re-weighting at equal
             strength).
         candidates: actions per state whose mean Q is V.
-        batch_size: states of the policy's batch that are regressed on; 0 means all.
+        batch_size: most states of the policy's batch that are regressed on; 0 means all.
         gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma); 1 switches it off.
         limit: the regression target is clipped to [-limit, limit].
     """
@@ -116,10 +116,11 @@ class EntropyConfig(Section):
             sigma is log target_std; ``semi_implicit``, alpha times H_K of ``flows.semi_implicit``, which
             counts the modes too.
         target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for.
-        components: K, fresh mixture components per state (``semi_implicit``).
-        noise: how the noises of a policy update are drawn; ``antithetic`` needs an even number of them: the
-            larger of actor.samples and, for components of blindly drawn noises, K + 1.
-        proposal: ``prior``, components of blindly drawn noises, shared by the samples of a state;
+        components: K, mixture components per sample beside its own (``semi_implicit``).
+        noise: how the noises of a policy update are drawn; ``antithetic`` needs an even number of them:
+            actor.samples or, for components of blindly drawn noises, K + 1.
+        proposal: ``prior``, K + 1 components of blindly drawn noises, shared by the samples of a state, whose
+            own are among them, so K + 1 is at least actor.samples;
             ``learned``, K of its own for each sample, around a network's guess of the noise it came from.
             Needed where I(a; e) is more than log(K + 1): many modes in several dimensions.
         soft_backup: subtract alpha log q_K from the successor's value (not with ``hinge``).
@@ -197,10 +198,15 @@ class SMFPConfig(Section):
             "temperature.anneal_updates is for a fixed alpha; this one is adjusted",
         )
         require(
+            not self._blind or self.entropy.components + 1 >= self.actor.samples,
+            "entropy.components + 1 must be at least actor.samples, whose components are among them, got "
+            f"{self.entropy.components} and {self.actor.samples}",
+        )
+        require(
             self.entropy.noise != "antithetic" or self.actor_components % 2 == 0,
             "entropy.noise antithetic needs an even number of noises per state, here it is "
-            f"{self.actor_components}: actor.samples, or entropy.components + 1 where that is more and "
-            "entropy.kind is semi_implicit with proposal prior",
+            f"{self.actor_components}: actor.samples, or entropy.components + 1 where entropy.kind is "
+            "semi_implicit with proposal prior",
         )
 
     @property
@@ -216,5 +222,8 @@ class SMFPConfig(Section):
     @property
     def actor_components(self) -> int:
         """Noises drawn per state in a policy update, those of the samples included."""
-        blind = self.entropy.kind == "semi_implicit" and self.entropy.proposal == "prior"
-        return max(self.actor.samples, self.entropy.components + 1 if blind else 1)
+        return self.entropy.components + 1 if self._blind else self.actor.samples
+
+    @property
+    def _blind(self) -> bool:
+        return self.entropy.kind == "semi_implicit" and self.entropy.proposal == "prior"

@@ -86,7 +86,7 @@ VALUES = (
         "policy/clipped_share",
         "Action coordinates clipped to ±1",
         "coordinates (%)",
-        "Near 100 the policy is bang-bang.",
+        "With actor.bound=tanh those beyond ±0.99. Near 100 the policy is bang-bang.",
         100,
         0,
     ),

@@ -265,9 +265,10 @@ class Replay:
             self._data.rng_state = meta["data_rng_state"]
         self._warm_up.bit_generator.state = meta["warm_up_rng"]
 
-    def take_over(self, arrays: Arrays, meta: Mapping[str, Any], steps: int) -> None:
+    def take_over(self, arrays: Arrays, meta: Mapping[str, Any], steps: int, updates: int) -> None:
         """Continue at this many steps with the transitions of a snapshot, of whatever run, in place of the
-        own ones; they count towards ``learning_starts``.
+        own ones; they count towards ``learning_starts``. What rewards are divided by comes with them, unless
+        there were ``updates`` already: then it goes on, as the critics are in its units.
 
         Raises:
             FewstepError: they do not fit, or n-step returns would mix the steps of several environments.
@@ -278,7 +279,8 @@ class Replay:
                 f"the saved replay buffer is of {envs} environments and replay.n_step is {self._cfg.n_step}: "
                 f"it needs training.envs={envs}, here it is {self._envs}"
             )
-        self.restore(arrays, self.snapshot()[1] | {"return_scale": meta["return_scale"]})
+        own = self.snapshot()[1]
+        self.restore(arrays, own if updates else own | {"return_scale": meta["return_scale"]})
         self._scale.forget(self._envs)
         self._last[:] = NONE
         self._stored = []

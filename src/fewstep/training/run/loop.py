@@ -14,6 +14,7 @@ from fewstep.config import RunConfig
 from fewstep.envs.registry import packages_used
 from fewstep.runs import provenance
 from fewstep.runs.layout import RunDir
+from fewstep.training.collect.return_scale import BOUND
 from fewstep.training.device import trainer as device
 from fewstep.training.device.trainer import AnyTrainer
 from fewstep.training.evaluation.evaluate import Evaluator
@@ -122,7 +123,8 @@ def _train(
 
 
 def note_what_is_ahead(trainer: AnyTrainer, reporter: Reporter) -> None:
-    """Say so if the run begins with recorded data, or ends before its first update."""
+    """Say so if the run begins with recorded data, ends before its first update, or divides rewards whose
+    returns then fall between two atoms of the critics."""
     if trainer.clock < 0 and trainer.dataset is not None:
         data = trainer.dataset
         reporter.note(
@@ -133,3 +135,22 @@ def note_what_is_ahead(trainer: AnyTrainer, reporter: Reporter) -> None:
     first, cause = trainer.first_update()
     if first > total:
         reporter.note(f"no update will happen: the first could be at step {first:,} of {total:,} ({cause})")
+    if text := _too_wide(trainer.config):
+        reporter.note(text)
+
+
+def _too_wide(config: RunConfig) -> str:
+    """What to do where a categorical critic's grid is that of raw rewards; empty if it is not."""
+    critic, divided = (
+        getattr(config.algorithm, "critic", None),
+        config.replay and config.replay.reward != "raw",
+    )
+    if not divided or getattr(critic, "head", None) != "categorical":
+        return ""
+    if critic.v_max - critic.v_min <= 10 * 2 * BOUND:
+        return ""
+    return (
+        f"replay.reward divides rewards so that returns are about {BOUND:g} in size, but the critics' atoms "
+        f"lie between {critic.v_min:g} and {critic.v_max:g}: set critic.v_min={-BOUND:g} "
+        f"critic.v_max={BOUND:g}"
+    )
