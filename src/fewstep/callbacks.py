@@ -22,8 +22,11 @@ def stop_on_return(value: float) -> Callback:
     """End ``learn`` once the mean return of an evaluation is at least ``value``.
 
     Of several ways of choosing actions the first of ``training.eval_modes`` counts.
+
+    Raises:
+        UsageError: ``value`` is not a number.
     """
-    counts = _first_of_each()
+    counts, value = _first_of_each(), settings.convert(value, float, "value")
 
     def evaluation(model: Model, row: Row) -> bool:
         return not counts(model, row) or float(np.mean(row["returns"])) < value

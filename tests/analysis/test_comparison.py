@@ -140,6 +140,18 @@ def test_tasks_without_a_scale_count_in_probabilities_only(tmp_path):
     assert "Normalised scores" not in words
 
 
+def test_a_copy_of_a_run_adds_no_seed(tmp_path):
+    first, second, copy = write(tmp_path, [SAC[0], SAC[1], SAC[0]])
+    _, words = report([first, second, copy], tmp_path / "report.html")
+    assert "with 2 seeds" in words
+    assert "Fewer than 3 seeds" in words
+    assert "A seed is there twice" in words
+    (group,) = group_runs([read_run(path) for path in (first, second, copy)])
+    assert [run.path for run in group.variants[0].seeds] == [first, second]
+    with pytest.raises(UsageError, match="is given twice"):
+        report([first, first], tmp_path / "report.html")
+
+
 def test_few_seeds_twins_and_missing_modes_are_said(tmp_path):
     made = [*MFPO[:2], MFPO[0], *SAC[:3]]
     native, _ = compare(tmp_path, made)

@@ -239,8 +239,10 @@ def test_nothing_to_show_is_one_line_and_no_page(tmp_path, capsys):
     assert error.count("\n") == 1
     assert "there is nothing to show" in error
     assert not (run / "report.html").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.toml").write_text("")
     with pytest.raises(UsageError, match="nothing to show"):
-        write_report([run, run], tmp_path / "two.html")
+        write_report([run, tmp_path / "other"], tmp_path / "two.html")
     # Beside a run that has something, it is a line among what is missing.
     _, words = report([run, make(tmp_path / "whole", Made(rows=2))], tmp_path / "report.html")
     assert f"({run}): provenance.json, metrics.jsonl and evaluations.jsonl are missing" in words

@@ -98,9 +98,13 @@ def test_ours_beside_theirs_up_to_where_ours_end(file, tmp_path):
     assert table[-1]["variant"] == "B (theirs.csv)"
 
 
-def test_without_a_task_in_common_there_is_no_section(file, tmp_path):
-    runs = [make(tmp_path / "run", Made(env="Hopper-v4", algo="sac", rows=4))]
-    assert not released.section(group_runs([read_run(path) for path in runs]), [read_curves(file)])
+def test_a_file_without_a_task_in_common_is_named(file, tmp_path):
+    groups = group_runs([read_run(make(tmp_path / "run", Made(env="Hopper-v4", algo="sac", rows=4)))])
+    found = released.section(groups, [read_curves(file)])
+    assert not found.parts
+    (line,) = found.warnings
+    assert line.startswith("theirs.csv has no curve of two evaluations or more on Hopper-v4")
+    assert not released.section(groups, [])
 
 
 def test_the_command(file, tmp_path, capsys):

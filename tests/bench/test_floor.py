@@ -142,3 +142,10 @@ def test_what_has_no_formula_is_refused():
 def test_a_rate_is_a_rate():
     """Between what a scalar loop does and what no core does."""
     assert 1e8 < gemm_rate(64, 64, 64, seconds=0.01) < 1e15
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+def test_layers_of_the_users_own_have_no_count(part):
+    cfg = preset("sac", "small", **{f"{part}__network": "my_nets:make"})
+    with pytest.raises(UsageError, match=f"no count of operations for {part}.network"):
+        floor.operations(cfg, HALF_CHEETAH, 256)

@@ -12,6 +12,7 @@ import pytest
 from fewstep import deploy
 from fewstep.algos import registry
 from fewstep.cli import main
+from fewstep.config import RunConfig
 from fewstep.deploy import export
 from fewstep.deploy.formats import registry as formats
 from fewstep.deploy.formats.numpy.run import NumpyPolicy
@@ -166,11 +167,13 @@ def test_a_policy_that_diverged_is_not_exported_in_any_format():
 
 def test_a_run_is_exported_where_its_environment_cannot_be_imported(tmp_path, capsys, monkeypatch):
     info = dataclasses.replace(surroundings(SPEC, -2.0, 3.0), env="gone_simulator:Gone-v0")
-    directory = RunDir.create(tmp_path / "run", "")
+    config = RunConfig(OWN, info.env, seed=0, preset="default", algorithm=ALGORITHM.config())
+    directory = RunDir.create(tmp_path / "run", config.to_toml())
     saved = saved_policy.SavedPolicy(ALGORITHM, ALGORITHM.config(), info, policy(), 500, 400)
     saved_policy.save(directory.policy, saved, OWN)
     monkeypatch.setitem(sys.modules, "gone_simulator", None)
-    monkeypatch.setattr("fewstep.envs.registry.resolve", _no_environment)
+    for module in ("envs.vector", "training.evaluation.evaluate", "training.device.env", "envs.registry"):
+        monkeypatch.setattr(f"fewstep.{module}.resolve", _no_environment)
     assert saved_policy.load(directory.policy).info == info
     assert main(["export", str(directory.path), "--to", "numpy", "--actions", "native"]) == 0
     exported = deploy.load(capsys.readouterr().out.split()[0], obs_names=info.obs_names)

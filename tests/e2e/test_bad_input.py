@@ -28,6 +28,8 @@ FAULTY = "tests.e2e.faulty_envs"
         (["train", TINY, "toy/bandit", "--config", "absent.toml"], ["cannot read", "/absent.toml"]),
         (["train", TINY, "toy/bandit", "--set", "actor.st=1"], ["'actor.st'", "did you mean 'actor.std'?"]),
         (["train", TINY, "toy/bandit", "--set", "actor.std=wide"], ["actor.std must be a number", "'wide'"]),
+        (["train", TINY, "toy/bandit", "--set", "actor.std=inf"], ["actor.std must be finite"]),
+        (["train", TINY, "toy/bandit", "--set", "actor.std=nan"], ["actor.std must be finite"]),
         (
             ["train", TINY, "toy/bandit", "--set", "actor.learning_rate=-1"],
             ["learning_rate must be positive"],

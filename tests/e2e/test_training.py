@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from fewstep import deploy
 from fewstep.algos import registry
 from fewstep.cli import main
 from fewstep.config import ReplayConfig, resolve
@@ -321,6 +322,16 @@ def test_evaluate_repeats_the_rows_of_training(tmp_path, capsys):
     other = json.loads(capsys.readouterr().out)
     assert other["actions"] == "mode"
     assert other["seeds"] != kept[0]["seeds"]
+
+
+def test_a_corrected_name_of_the_environment_is_exported(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(run, steps=100) == 0
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace('"toy/multigoal"', '"my_tasks:Goals-v0"'))
+    capsys.readouterr()
+    assert main(["export", str(run), "--to", "numpy"]) == 0
+    assert deploy.load(capsys.readouterr().out.split()[0]).description.env == "my_tasks:Goals-v0"
 
 
 def test_atoms_that_are_far_wider_than_divided_returns_are_named(tmp_path):

@@ -66,6 +66,19 @@ def test_a_failure_is_named_and_what_was_learned_is_saved(how, said, tmp_path, c
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000119"]
 
 
+@pytest.mark.parametrize(
+    ("how", "said"), [("Hangs", "gave no answer within 1 s"), ("Exits", "with status 3")]
+)
+def test_evaluate_watches_as_training_does(how, said, tmp_path, capsys):
+    run = tmp_path / "run"
+    shared = ["training.eval_env=shared", "training.max_episode_steps=60"]
+    sets = [*PROCESS, "training.env_timeout=1", *shared]
+    assert train(run, env=f"{BREAKING}:{how}-v0", sets=sets, steps=60) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--episodes", "3", "--actions", "sample"]) == 1
+    one_line(capsys.readouterr().err, said)
+
+
 @pytest.mark.parametrize("how", ["Hangs", "Exits", "Killed"])
 def test_a_replaced_process_costs_its_episode_and_nothing_else(how, tmp_path, monkeypatch):
     monkeypatch.setenv("BREAKS_ONCE", str(tmp_path / "broken"))

@@ -65,3 +65,11 @@ def test_a_damaged_line_in_the_middle_names_itself(path):
     path.write_text('{"env_steps": 1}\nnonsense\n{"env_steps": 3}\n')
     with pytest.raises(FewstepError, match="line 2 is damaged"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("line", ["{}", "[1, 2]", '{"env_steps": "a"}', "3"])
+def test_a_line_that_is_no_row_is_named(line, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"env_steps": 10}\n' + line + "\n")
+    with pytest.raises(FewstepError, match=r"metrics\.jsonl, line 2 is not a row of a run"):
+        truncate_rows(path, 20, 0)

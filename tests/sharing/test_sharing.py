@@ -181,3 +181,17 @@ def test_the_version_of_the_package_is_in_it(runs):
     told = json.loads(bundle.pack(runs[:1], FETCH)["provenance.json"])
     assert told["versions"]["fewstep"] == fewstep.__version__
     assert "command" not in told
+
+
+def test_a_seed_is_shared_once(runs, tmp_path):
+    shutil.copytree(runs[0], tmp_path / "copy")
+    with pytest.raises(UsageError, match="a seed is given twice"):
+        bundle.pack([*runs, tmp_path / "copy"], FETCH, "mit")
+    with pytest.raises(UsageError, match="a seed is given twice"):
+        bundle.pack([runs[0], runs[0]], FETCH, "mit")
+
+
+def test_a_folder_has_no_revision(runs, tmp_path, capsys):
+    assert main(["push", "me/pole", str(runs[0]), "--folder", str(tmp_path / "bundle")]) == 0
+    assert main(["pull", str(tmp_path / "bundle"), "--revision", "main", "--out", str(tmp_path / "out")]) == 2
+    one_line(capsys.readouterr().err, "is a folder here, which has no --revision")

@@ -152,3 +152,17 @@ def test_runs_that_are_called_alike_stay_apart(run, tmp_path, capsys):
     assert len(list((tmp_path / "out").rglob("events.out.tfevents.*"))) == 2
     assert main(["sync", str(run.path), str(run.path), "--to", "tensorboard", "--out", str(tmp_path)]) == 2
     assert "a run is given twice" in capsys.readouterr().err
+
+
+def test_a_service_that_refuses_is_one_line(run, monkeypatch, capsys):
+    def refuse(**settings):
+        raise RuntimeError("api_key not configured\nsecond line")
+
+    for name in ("wandb", "trackio"):
+        fake = types.ModuleType(name)
+        fake.init = refuse  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, fake)
+        assert main(["sync", str(run.path), "--to", name]) == 1
+        error = capsys.readouterr().err
+        assert f"{name} cannot be opened: RuntimeError: api_key not configured" in error
+        assert error.count("\n") == 1

@@ -360,4 +360,7 @@ def operations(cfg: Any, spec: Spec, batch: int) -> float:
     """
     if type(cfg) not in _COUNTS:
         raise UsageError(f"there is no count of operations for {type(cfg).__name__}")
+    for part in ("actor", "critic"):
+        if getattr(getattr(cfg, part, None), "network", None) is not None:
+            raise UsageError(f"there is no count of operations for {part}.network, layers of the user's own")
     return float(_COUNTS[type(cfg)](cfg, spec, batch))

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewstep.cli.common import rooted, whole
@@ -30,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names", metavar="NAME", nargs="*", help="algorithms, or with envs environments (default: all, some)"
     )
     parser.add_argument(
-        "--env", default="HalfCheetah-v4", metavar="ENV", help="whose sizes, or which to step"
+        "--env", metavar="ENV", help="whose sizes, or which to train on (default HalfCheetah-v4)"
     )
-    parser.add_argument("--preset", default="small", metavar="NAME", help="see `fewstep presets ALGO`")
+    parser.add_argument("--preset", metavar="NAME", help="see `fewstep presets ALGO` (default small)")
     parser.add_argument(
         "--set",
         dest="sets",
@@ -53,23 +54,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a table as it fills, and the machine it was measured on."""
-    from fewstep.errors import FewstepError, UsageError
+    from fewstep.errors import UsageError
 
     if arguments.repeats < 1:
         raise UsageError(f"--repeats must be at least 1, got {arguments.repeats}")
     if arguments.all and arguments.what != "act":
         raise UsageError("--all belongs to `fewstep bench act`")
+    if arguments.all and arguments.preset:
+        raise UsageError("--all measures every algorithm at the sizes of its paper; leave --preset out")
+    if arguments.what == "envs" and (arguments.env or arguments.preset or arguments.sets):
+        raise UsageError("bench envs takes names of environments; leave --env, --preset and --set out")
+    arguments.env, arguments.preset = arguments.env or "HalfCheetah-v4", arguments.preset or "small"
+    if arguments.json:
+        _write(arguments.json, "")  # before the time that a measurement takes
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     rows: list[Row] = []
     MEASURES[arguments.what](arguments, lambda row: _show(rows, row))
     if arguments.json:
         content = {"what": arguments.what, "machine": machine, "rows": rows}
-        try:
-            arguments.json.write_text(json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise FewstepError(f"cannot write {arguments.json}: {error.strerror}") from error
+        _write(arguments.json, json.dumps(content, indent=1) + "\n")
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    from fewstep.errors import FewstepError
+
+    try:
+        with path.open("a" if not text else "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise FewstepError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _show(rows: list[Row], row: Row) -> None:

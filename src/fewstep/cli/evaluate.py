@@ -52,31 +52,20 @@ def run(arguments: argparse.Namespace) -> int:
         choose_backend("rgb_array")  # modules of the user's may ask for it at their import
     config, _ = read_config(directory)
     training = config.training
-    saved = saved_policy.load(directory.policy)
-    saved = replace(saved, info=replace(saved.info, env=config.env))  # it may have been corrected
+    saved = saved_policy.load(directory.policy, config.env)
     episodes = training.eval_episodes if arguments.episodes is None else arguments.episodes
     seed = config.seed if arguments.seed is None else arguments.seed
     if episodes < 1:
         raise UsageError(f"--episodes must be at least 1, got {episodes}")
     seed_of(seed, "--seed")
-    modes = arguments.actions or training.eval_modes
+    modes = tuple(dict.fromkeys(arguments.actions or training.eval_modes))
     if arguments.video:
         video.writable(arguments.video)
     folder = None if arguments.save_episodes is None else Folder(arguments.save_episodes)
     with watched() as check:
-        evaluator = Evaluator(
-            saved.algorithm,
-            saved.cfg,
-            saved.env,
-            episodes=episodes,
-            modes=modes,
-            seed=seed,
-            max_episode_steps=training.max_episode_steps,
-            action_repeat=training.action_repeat,
-            longest=training.eval_max_steps,
-            shared=training.eval_env == "shared",
-            info=saved.info,
-        )
+        asked = replace(training, eval_episodes=episodes, eval_modes=modes)
+        played = replace(config, seed=seed, training=asked, algorithm=saved.cfg)
+        evaluator = Evaluator.of(played, saved.algorithm, info=saved.info)
         rows = evaluator.evaluate(saved.policy, saved.env_steps, saved.updates, check, keep=folder)
         evaluator.close()
         if arguments.json:

@@ -55,10 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fewstep.training.run.resume import read_config
 
     directory = RunDir.open(arguments.run)
-    saved = saved_policy.load(directory.policy)
-    fixed = None
-    if arguments.noise == "fixed":
-        fixed = acting.deterministic_key(read_config(directory)[0].seed)
+    config, _ = read_config(directory)
+    saved = saved_policy.load(directory.policy, config.env)
+    fixed = acting.deterministic_key(config.seed) if arguments.noise == "fixed" else None
     exported = pack(
         saved.algorithm,
         saved.cfg,

@@ -101,7 +101,8 @@ def _run(words: list[str]) -> int:
     arguments, more = parser(words[:1] if named else COMMANDS).parse_known_args(words)
     if more:
         own = f"fewstep {words[0]}" if named else "fewstep"
-        raise UsageError(f"unrecognized arguments: {' '.join(more)}; see `{own} --help`")
+        order = "" if more[0].startswith("-") else " (names come before options)"
+        raise UsageError(f"unrecognized arguments: {' '.join(more)}{order}; see `{own} --help`")
     if arguments.version:
         from fewstep import __version__
 

@@ -17,9 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fetch it, check every sum, and print where it is."""
+    from fewstep.errors import UsageError
     from fewstep.sharing import bundle, hub
 
     if Path(arguments.repo).is_dir():
+        if arguments.revision:
+            raise UsageError(f"{arguments.repo} is a folder here, which has no --revision")
         out = arguments.out or Path(f"{Path(arguments.repo).resolve().name}-run").absolute()
         print(bundle.unpack(Path(arguments.repo), out).path)
         return 0

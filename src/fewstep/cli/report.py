@@ -1,18 +1,19 @@
 """Write one self-contained HTML page about one or more runs."""
 
 import argparse
-from pathlib import Path
+
+from fewstep.cli.common import rooted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep report``."""
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run directories")
+    parser.add_argument("runs", metavar="RUN", type=rooted, nargs="+", help="run directories")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: report.html in the (first) run directory"
+        "--out", type=rooted, metavar="FILE", help="default: report.html in the (first) run directory"
     )
     parser.add_argument(
         "--tables",
-        type=Path,
+        type=rooted,
         metavar="DIR",
         help="also write the tables there as CSV and LaTeX, the figures as SVG and PDF",
     )
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--against",
-        type=Path,
+        type=rooted,
         metavar="FILE.csv",
         action="append",
         default=[],

@@ -3,13 +3,15 @@
 import argparse
 from pathlib import Path
 
+from fewstep.cli.common import rooted
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``fewstep sync``."""
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run directories")
+    parser.add_argument("runs", metavar="RUN", type=rooted, nargs="+", help="run directories")
     parser.add_argument("--to", required=True, metavar="SINK", help="tensorboard, trackio or wandb")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the files (default: one in each run directory)"
+        "--out", type=rooted, metavar="DIR", help="folder for the files (default: one in each run directory)"
     )
     parser.add_argument("--project", default="fewstep", metavar="NAME", help="project of Trackio or W&B")
     parser.add_argument(

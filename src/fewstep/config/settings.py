@@ -317,7 +317,9 @@ def convert(value: Any, annotation: Any, name: str) -> Any:
     if expected is bool and isinstance(value, bool):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if int in (expected, type(value)) and LARGEST <= abs(value) < math.inf:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{name} must be finite; got {shown(value)}")
+        if int in (expected, type(value)) and abs(value) >= LARGEST:
             raise UsageError(f"{name} must be smaller than 2**63; got {shown(value)}")
         if expected is int and value % 1 == 0:
             return int(value)

@@ -39,6 +39,7 @@ def read(folder: Path) -> Iterator[tuple[str, Episode]]:
     if not folder.is_dir():
         raise UsageError(
             f"{folder} is not a folder of episodes; `fewstep evaluate --save-episodes` makes one"
+            + ("" if folder.is_absolute() else f" (looked up from {Path.cwd()})")
         )
     files = sorted(folder.glob("*.npz"))
     if not files:

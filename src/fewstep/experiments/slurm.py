@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -165,7 +166,7 @@ class SlurmExecutor:
         if number == 0:
             return ""
         files = logs / "slurm"
-        command = f"{sys.executable} -u -m submitit.core._submit {files}"
+        command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(files)])
         make = importlib.import_module("submitit.slurm.slurm")._make_sbatch_string
         array = {"map_count": number} if number > 1 else {}
         return "\n" + make(command=command, folder=files, **array, **_options(resources, most))

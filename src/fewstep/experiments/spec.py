@@ -170,7 +170,10 @@ def _seeds(value: Any, source: str) -> tuple[int, ...]:
     """``[0, 1, 2]``, or ``"0..2"`` with both ends included."""
     seeds: tuple[int, ...] = ()
     if isinstance(value, str):
-        seeds = seed_range(value)
+        try:
+            seeds = seed_range(value)
+        except UsageError as error:
+            raise UsageError(f"{source}: {error}") from error
     elif isinstance(value, list):
         with suppress(UsageError):
             seeds = tuple(seed_of(settings.convert(seed, int, "seed")) for seed in value)

@@ -88,9 +88,13 @@ def read_rows(path: Path) -> list[Row]:
 def truncate_rows(path: Path, env_steps: int, updates: int) -> None:
     """Drop the rows after ``env_steps`` or ``updates`` and a torn last line, so that a resumed run adds to
     its own past. Rows of updates on recorded data, before the first step, differ in their updates alone."""
-    kept = [
-        row for row in read_rows(path) if row["env_steps"] <= env_steps and row.get("updates", 0) <= updates
-    ]
+    kept = []
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            past = row["env_steps"] <= env_steps and row.get("updates", 0) <= updates
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FewstepError(f"{path}, line {number} is not a row of a run: {error!r}") from error
+        kept += [row] if past else []
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
 

@@ -60,6 +60,8 @@ def pack(paths: Sequence[Path], fetch: str, licence: str | None = None) -> dict[
     groups = group_runs(runs)
     if len(groups) != 1 or len(groups[0].variants) != 1:
         raise UsageError("the runs differ in more than their seeds; share one configuration at a time")
+    if len(groups[0].variants[0].seeds) < len(runs):
+        raise UsageError("a seed is given twice; share every seed once")
     if not runs[0].evaluations:
         raise FewstepError(f"{run.path} has no evaluation; a policy is shared with its returns")
     told = {key: value for key, value in runs[0].provenance.items() if key in KEPT}

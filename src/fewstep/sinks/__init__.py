@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from fewstep.errors import UsageError, unknown
+from fewstep import foreign
+from fewstep.errors import FewstepError, UsageError, unknown
 from fewstep.runs.layout import RunDir
 from fewstep.sinks.points import Sink
 
@@ -39,12 +40,17 @@ def make(name: str, run: RunDir, folder: Path, project: str) -> Sink:
 
     Raises:
         UsageError: there is none of this name, or the package it needs is not installed.
+        FewstepError: the service refuses or cannot be reached, or what it left in ``folder`` is damaged.
     """
     require(name)
     try:
         return SINKS[name](run, folder, project)
     except ImportError as error:
         raise UsageError(f"{name} needs {error.name}: pip install 'fewstep[{name}]'") from error
+    except FewstepError:
+        raise
+    except Exception as error:  # of the service's own classes: nobody is logged in, no network, ...
+        raise FewstepError(f"{name} cannot be opened: {foreign.brief(error)}") from error
 
 
 def require(name: str) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,8 @@ def prepare(folder: Path, saved: SavedPolicy, algo: str) -> Callable[[], None]:
     return write
 
 
-def load(folder: Path) -> SavedPolicy:
-    """Read a policy folder.
+def load(folder: Path, env: str | None = None) -> SavedPolicy:
+    """Read a policy folder. ``env`` is the environment's id where it may have been corrected since.
 
     Raises:
         FewstepError: a file is missing or damaged, or the weights do not fit the description.
@@ -141,6 +141,8 @@ def load(folder: Path) -> SavedPolicy:
     except _DAMAGE as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise FewstepError(f"{folder} is damaged: {reason}") from error
+    if env is not None:
+        info = replace(info, env=env)
     return SavedPolicy(algorithm, cfg, info, policy, steps, updates)
 
 

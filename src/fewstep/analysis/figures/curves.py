@@ -57,7 +57,7 @@ def learning_figure(group: Group, size: tuple[float, float]) -> Figure:
         colour = style.SERIES[place % len(style.SERIES)]
         dash = DASHES[0 if single else names.index(mode) % len(DASHES)]
         _mode_lines(axes, variant, mode, colour, dash, labels[index])
-        shared = common_mean([mode_curve(run, mode) for run in variant.runs])[1]
+        shared = common_mean([mode_curve(run, mode) for run in variant.seeds])[1]
         if len(shared):
             ends.append((labels[index], float(shared[-1]), colour))
     axes.set_title(group.title)
@@ -75,7 +75,7 @@ def learning_figure(group: Group, size: tuple[float, float]) -> Figure:
 
 
 def _mode_lines(axes: Axes, variant: Variant, mode: str, colour: str, dash: object, label: str) -> None:
-    curves = [mode_curve(run, mode) for run in variant.runs]
+    curves = [mode_curve(run, mode) for run in variant.seeds]
     found = [e for run in variant.runs for e in run.evaluations if e.actions == mode]
     steps = np.array([e.env_steps for e in found for _ in e.returns], float)
     returns = np.array([value for e in found for value in e.returns], float)

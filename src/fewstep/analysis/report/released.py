@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fewstep.analysis.figures import comparison_curves, style
+from fewstep.analysis.numbers import listing
 from fewstep.analysis.report.html import Panel, Section
 from fewstep.analysis.report.sheets import Cell, Sheet
 from fewstep.analysis.report.tables import over_seeds
@@ -22,14 +23,22 @@ SHARES = (0.25, 0.5, 1.0)
 
 
 def section(groups: Sequence[Group], files: Sequence[Released]) -> Section:
-    """Ours beside theirs on every task that both have; empty where there is none."""
+    """Ours beside theirs on every task that both have; a line for a file that has nothing to show."""
     parts = [part for index, group in enumerate(groups) if (part := _part(group, files, index))]
-    return Section("Beside released curves", warnings=[WARNING], parts=parts) if parts else Section()
+    unfit = [
+        f"{file.source} has no curve of two evaluations or more on {listing(g.env for g in groups)} within "
+        "the steps of these runs."
+        for file in files
+        if not any(_part(group, [file], 0) for group in groups)
+    ]
+    if not parts and not unfit:
+        return Section()
+    return Section("Beside released curves", warnings=[WARNING] * bool(parts) + unfit, parts=parts)
 
 
 def _part(group: Group, files: Sequence[Released], index: int) -> Section:
     ours = {
-        variant.label: tuple(mode_curve(run, native_mode(run)) for run in variant.runs if run.evaluations)
+        variant.label: tuple(mode_curve(run, native_mode(run)) for run in variant.seeds if run.evaluations)
         for variant in group.variants
         if any(run.evaluations for run in variant.runs)
     }

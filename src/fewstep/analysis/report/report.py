@@ -88,6 +88,9 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
 def _read(paths: Sequence[Path]) -> list[Run]:
     if not paths:
         raise UsageError("a report needs at least one run directory")
+    for place, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            raise UsageError(f"{path} is given twice")
     runs = [read_run(path) for path in paths]
     if all(run.is_blank for run in runs):
         where = listing(str(run.path) for run in runs)
@@ -139,7 +142,7 @@ def _curve(group: Group, index: int, folded: bool) -> Section:
     """Returns over training in one environment; empty without evaluations."""
     if not modes(group.runs):
         return Section()
-    seeds = span(len(variant.runs) for variant in group.variants)
+    seeds = span(len(variant.seeds) for variant in group.variants)
     caption = "Every evaluation. Faint dots: single episodes; line: mean over episodes" + (
         f" and {seeds} seeds; thin lines: each seed." if seeds != "1" else "."
     )

@@ -32,7 +32,7 @@ def lead(groups: Sequence[Group]) -> list[str]:
         return [sentences(*variants[0])]
     runs = [run for group in groups for run in group.runs]
     steps = [int(steps) for run in runs if np.isfinite(steps := cost(run).env_steps)]
-    seeds = _amount((len(variant.runs) for _, variant in variants), "seed")
+    seeds = _amount((len(variant.seeds) for _, variant in variants), "seed")
     known = [f"{count(len(variants), 'variant')} with {seeds} each"]
     known += [f"{_amount(steps, 'environment step')} each"] if steps else []
     versions = dict.fromkeys(run.simulator for run in runs if run.simulator)
@@ -48,7 +48,7 @@ def _amount(values: Iterable[int], noun: str) -> str:
 
 def sentences(group: Group, variant: Variant) -> str:
     """What was run, and what came of it."""
-    runs, several = variant.runs, len(variant.runs) > 1
+    runs, several = variant.seeds, len(variant.seeds) > 1
     seeds = [run.seed for run in runs if run.seed]
     steps = [cost(run).env_steps for run in runs]
     where = [f"on {group.title}"] if group.title else []
@@ -66,15 +66,15 @@ def sentences(group: Group, variant: Variant) -> str:
 
 
 def _returns(variant: Variant) -> list[str]:
-    if not modes(variant.runs):
-        return [] if all(run.is_saved_model for run in variant.runs) else ["It was never evaluated."]
+    if not modes(variant.seeds):
+        return [] if all(run.is_saved_model for run in variant.seeds) else ["It was never evaluated."]
     ends, means, averaged = [], [], []
-    for mode in modes(variant.runs):
-        found = [result for run in variant.runs for result in results(run) if result.actions == mode]
+    for mode in modes(variant.seeds):
+        found = [result for run in variant.seeds for result in results(run) if result.actions == mode]
         ends.append(f"{number(float(np.mean([r.final for r in found])))} ({mode})")
         means.append(f"{number(float(np.mean([r.last for r in found])))} ({mode})")
         averaged += [result.averaged for result in found]
-    over = " averaged over seeds" if len(variant.runs) > 1 else ""
+    over = " averaged over seeds" if len(variant.seeds) > 1 else ""
     words = [f"Mean return of the last evaluation{over}: {listing(ends)}."]
     if max(averaged) > 1:
         words.append(f"Mean of the last {span(averaged)} evaluations: {listing(means)}.")
@@ -86,10 +86,15 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     found = []
     evaluated = [(g, v) for g in groups for v in g.variants if modes(v.runs)]
     few = [
-        f"{v.label} on {g.env} ({count(len(v.runs), 'seed')})"
+        f"{v.label} on {g.env} ({count(len(v.seeds), 'seed')})"
         for g, v in evaluated
-        if len(v.runs) < ENOUGH_SEEDS
+        if len(v.seeds) < ENOUGH_SEEDS
     ]
+    twice = [f"{v.label} on {g.env}" for g, v in evaluated if len(v.seeds) < len(v.runs)]
+    if twice:
+        found.append(
+            f"A seed is there twice: {listing(twice)}. The first run of it counts in means over seeds."
+        )
     if few:
         found.append(
             f"Fewer than {ENOUGH_SEEDS} seeds: {listing(few)}. Returns differ much between seeds; these "

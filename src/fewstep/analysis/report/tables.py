@@ -83,8 +83,8 @@ def seeds_sheet(groups: Sequence[Group]) -> Sheet:
     rows, every = [], []
     for group in groups:
         for variant in group.variants:
-            for mode in modes(variant.runs):
-                found = [r for run in variant.runs for r in results(run) if r.actions == mode]
+            for mode in modes(variant.seeds):
+                found = [r for run in variant.seeds for r in results(run) if r.actions == mode]
                 every += found
                 columns = ([r.final for r in found], [r.last for r in found], [r.area for r in found])
                 spread = map(over_seeds, columns)

@@ -77,6 +77,14 @@ class Variant:
     label: str
     runs: tuple[Run, ...]
 
+    @property
+    def seeds(self) -> tuple[Run, ...]:
+        """The first run of every seed: another one of the same seed, a copy say, adds nothing to a mean."""
+        first: dict[str, Run] = {}
+        for run in self.runs:
+            first.setdefault(run.seed or str(run.path), run)
+        return tuple(first.values())
+
 
 @dataclass(frozen=True)
 class Group:

@@ -1,5 +1,6 @@
 """Which variants may be compared over which tasks, and the scores that the comparison rests on."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -253,7 +254,7 @@ def _compare(
         for contender, own in zip(kept, returns, strict=True)
     )
     for contender in kept:
-        if contender.label[-2:-1] == " ":  # a letter stands for more settings than a name can hold
+        if re.search(r" [A-Z]+$", contender.label):  # a letter stands for more settings than a name can hold
             own = [f"{key}={value}" for key, value in contender.settings.items()]
             notes.append(f"{contender.label}: {', '.join(own)}.")
         configs = [contender.runs[task][0].config for task in tasks]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fewstep import foreign
 from fewstep.algos import numerics
@@ -141,13 +142,10 @@ def note_what_is_ahead(trainer: AnyTrainer, reporter: Reporter) -> None:
 
 def _too_wide(config: RunConfig) -> str:
     """What to do where a categorical critic's grid is that of raw rewards; empty if it is not."""
-    critic, divided = (
-        getattr(config.algorithm, "critic", None),
-        config.replay and config.replay.reward != "raw",
-    )
-    if not divided or getattr(critic, "head", None) != "categorical":
+    critic: Any = getattr(config.algorithm, "critic", None)
+    if config.replay is None or config.replay.reward == "raw":
         return ""
-    if critic.v_max - critic.v_min <= 10 * 2 * BOUND:
+    if getattr(critic, "head", None) != "categorical" or critic.v_max - critic.v_min <= 10 * 2 * BOUND:
         return ""
     return (
         f"replay.reward divides rewards so that returns are about {BOUND:g} in size, but the critics' atoms "

@@ -4,6 +4,7 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 from fewstep.envs.registry import is_in_python_only
 from fewstep.errors import FewstepError, NonFiniteError
@@ -144,7 +145,7 @@ class Recorder:
         trainer = self._trainer
         found = crash.Crash(message, trainer.env_steps, trainer.updates, max(0, self._saved))
         path = crash.write(self._run, found)
-        return Diverged(f"{message}; `fewstep replay-crash {path}` finds the update")
+        return Diverged(f"{message}; `fewstep replay-crash {quote(str(path))}` finds the update")
 
     def _evaluate(self, check: Check) -> None:
         began, steps = time.monotonic(), self._trainer.env_steps
@@ -236,7 +237,7 @@ class Recorder:
             self._writing.finish()
         if self._run is not None and self._trainer.clock > self._saved and not self._crashed:
             self.save()
-            path, how = self._run.path, f"`fewstep resume {self._run.path}`"
+            path, how = self._run.path, f"`fewstep resume {quote(str(self._run.path))}`"
             if is_in_python_only(self._trainer.config.env):
                 how = f"fewstep.load({str(path)!r}, env=...).learn(STEPS, run={str(path)!r})"
             self._reporter.note(f"saved at {self._trainer.progress}; continue with {how}")
