@@ -20,9 +20,9 @@ preset = "small"
 [[run]]
 algo = "smfp"
 preset = "soft"
-label = "smfp-K3"
+label = "smfp-K15"
 seeds = [7]
-set = {"entropy.components" = 3, "actor.hidden" = [16, 16]}
+set = {"entropy.components" = 15, "actor.hidden" = [16, 16]}
 """
 
 
@@ -35,16 +35,16 @@ def test_everything_is_expanded_and_later_wins(tmp_path):
     assert [job.name for job in jobs] == [
         "sac-small toy/bandit seed 0",
         "sac-small toy/multigoal seed 0",
-        "smfp-K3 toy/bandit seed 7",
-        "smfp-K3 toy/multigoal seed 7",
+        "smfp-K15 toy/bandit seed 7",
+        "smfp-K15 toy/multigoal seed 7",
         "sac-small toy/bandit seed 1",
         "sac-small toy/multigoal seed 1",
         "sac-small toy/bandit seed 2",
         "sac-small toy/multigoal seed 2",
     ]
     assert len({job.path for job in jobs}) == 8
-    assert jobs[2].path == tmp_path / "toy_bandit" / "smfp-K3" / "seed-7"
-    assert jobs[2].config.algorithm.entropy.components == 3
+    assert jobs[2].path == tmp_path / "toy_bandit" / "smfp-K15" / "seed-7"
+    assert jobs[2].config.algorithm.entropy.components == 15
     assert jobs[2].config.algorithm.actor.hidden == (16, 16)
     assert {job.config.training.steps for job in jobs} == {500}
     assert {job.config.replay.learning_starts for job in jobs} == {100}
@@ -94,8 +94,8 @@ def test_a_started_run_is_gone_on_with_and_another_one_refused(tmp_path):
         (GOOD.replace("= 500", "= true"), "steps must be"),
         (GOOD.replace('"toy/bandit", ', '"toy/multigoal", '), "names the same twice"),
         (GOOD.replace('envs = ["toy/bandit", "toy/multigoal"]', ""), "envs must be"),
-        (GOOD.replace("smfp-K3", "../escape"), "label must be"),
-        (GOOD.replace("smfp-K3", "sac-small"), "2 runs are called 'sac-small'"),
+        (GOOD.replace("smfp-K15", "../escape"), "label must be"),
+        (GOOD.replace("smfp-K15", "sac-small"), "2 runs are called 'sac-small'"),
         (GOOD.replace('algo = "sac"', "algo = 1"), "algo must be"),
         (GOOD + "[resources]\ncores = 2", "unknown key 'cores'"),
         (GOOD + "[resources]\njobs = 0", "jobs must be"),

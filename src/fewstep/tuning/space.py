@@ -146,8 +146,8 @@ def _interval(table: Mapping[str, Any], annotation: Any, allowed: Range | None, 
         if key not in table:
             raise UsageError(f"{source}: no {key}; an interval is {{ low = ..., high = ... }}")
     low, high = (settings.convert(table[key], kind, f"{source}: {key}") for key in ("low", "high"))
-    if not -float("inf") < low < high < float("inf"):
-        raise UsageError(f"{source}: low must be less than high, both finite; got {low:g} and {high:g}")
+    if low >= high:
+        raise UsageError(f"{source}: low must be less than high; got {low:g} and {high:g}")
     for key, end in (("low", low), ("high", high)):
         if allowed is not None and end not in allowed:
             raise UsageError(f"{source}: {key} must be {allowed}, got {end:g}")
