@@ -8,9 +8,8 @@ discount 0.99, tau 0.005, 5000 random steps first; evaluations on an environment
 deterministic action. TD3 explores with noise 0.1. CrossQ, which SBX alone has, keeps SBX's own settings
 (critics of 2 x 1024) but for the random steps; ``--critic-width 256`` makes them as wide as ours, and the
 algorithm is then called ``crossq256``. ``--minutes`` ends a run at the first evaluation after that much
-training.
-Nothing of fewstep is imported. Each evaluation is a line of ``OUT/LIBRARY-ALGO-ENV-seed-N.jsonl``:
-env_steps, the returns, seconds spent so far outside evaluations.
+training. Nothing of fewstep is imported. Each evaluation is a line of
+``OUT/LIBRARY-ALGO-ENV-seed-N.jsonl``: env_steps, the returns, seconds spent so far outside evaluations.
 """
 
 import argparse

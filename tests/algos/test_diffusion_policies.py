@@ -247,6 +247,29 @@ def test_qsm_overshoots_where_its_steps_are_too_coarse_for_m():
     assert np.mean(np.abs(qsm_actions(steps=5)) > 0.99) > 0.9
 
 
+def end_of_the_authors_chain(table, noise):
+    """Of a guess of 0: the point is clipped after every step and the noise added has variance beta."""
+    x = noise[:, 0]
+    for t in range(len(table) - 1, 0, -1):
+        keeps = table[t] / table[t - 1]
+        x = x / np.sqrt(keeps) + (np.sqrt(1 - keeps) * noise[:, len(table) - t] if t > 1 else 0)
+        x = np.clip(x, -1, 1)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "ours", "theirs"), [("vp", 5, 0.46, 0.67), ("cosine", 20, 0.28, 0.17)]
+)
+def test_where_q_is_flat_the_chain_of_qsm_ends_at_the_bounds(schedule, steps, ours, theirs):
+    """Shares of coordinates, of our sampler and of the authors' one (docs/algorithms/qsm.md)."""
+    table = qsm.ActorConfig(steps=steps, schedule=schedule).alphas_bar
+    noise = jax.random.normal(jax.random.key(0), (20_000, steps, 2))
+    found = jax.vmap(lambda n: diffusion.sample(table, lambda x, t: jnp.zeros_like(x), n))(noise)
+    assert np.mean(np.abs(found) > 1 - 1e-5) == pytest.approx(ours, abs=0.01)
+    chain = end_of_the_authors_chain(np.asarray(table), np.asarray(noise))
+    assert np.mean(np.abs(chain) > 1 - 1e-5) == pytest.approx(theirs, abs=0.01)
+
+
 def test_qsms_collected_and_successor_actions_carry_the_same_noise():
     algorithm, cfg, state = tiny("qsm", **{"actor.exploration_noise": 0.3})
     noise = jnp.array([1.0, -2.0])

@@ -29,30 +29,37 @@ def section(groups: Sequence[Group], files: Sequence[Released]) -> Section:
         f"{file.source} has no curve of two evaluations or more on {listing(g.env for g in groups)} within "
         "the steps of these runs."
         for file in files
-        if not any(_part(group, [file], 0) for group in groups)
+        if not any(_theirs(group, [file]) for group in groups)
     ]
     if not parts and not unfit:
         return Section()
     return Section("Beside released curves", warnings=[WARNING] * bool(parts) + unfit, parts=parts)
 
 
-def _part(group: Group, files: Sequence[Released], index: int) -> Section:
-    ours = {
+def _ours(group: Group) -> dict[str, tuple[Curve, ...]]:
+    return {
         variant.label: tuple(mode_curve(run, native_mode(run)) for run in variant.seeds if run.evaluations)
         for variant in group.variants
-        if any(run.evaluations for run in variant.runs)
+        if any(run.evaluations for run in variant.seeds)
     }
-    theirs = {
-        f"{exp} ({file.source})": curves for file in files for exp, curves in file.of(group.env).items()
-    }
-    if not ours:
-        return Section()
-    end = max(curve[0][-1] for curves in ours.values() for curve in curves)
-    theirs = {  # those of one evaluation or none as far as ours go have no curve to show
-        label: curves for label, curves in theirs.items() if max(len(_until(c, end)[0]) for c in curves) > 1
-    }
+
+
+def _end(ours: dict[str, tuple[Curve, ...]]) -> float:
+    return max((curve[0][-1] for curves in ours.values() for curve in curves), default=-np.inf)
+
+
+def _theirs(group: Group, files: Sequence[Released]) -> dict[str, Sequence[Curve]]:
+    """Those of two evaluations or more as far as ours go: others have no curve to show."""
+    end = _end(_ours(group))
+    found = {f"{exp} ({file.source})": each for file in files for exp, each in file.of(group.env).items()}
+    return {label: each for label, each in found.items() if max(len(_until(c, end)[0]) for c in each) > 1}
+
+
+def _part(group: Group, files: Sequence[Released], index: int) -> Section:
+    ours, theirs = _ours(group), _theirs(group, files)
     if not theirs:
         return Section()
+    end = _end(ours)
     unit = group.runs[0].step_unit
     entries = [
         Entry(label, (), {}, {}, {group.env: tuple(_until(curve, end) for curve in curves)}, unit)

@@ -88,9 +88,11 @@ def write_figure(runs: Sequence[Path], out: Path) -> Path:
 def _read(paths: Sequence[Path]) -> list[Run]:
     if not paths:
         raise UsageError("a report needs at least one run directory")
-    for place, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:place]]:
+    seen = set[Path]()
+    for path in paths:
+        if path.resolve() in seen:
             raise UsageError(f"{path} is given twice")
+        seen.add(path.resolve())
     runs = [read_run(path) for path in paths]
     if all(run.is_blank for run in runs):
         where = listing(str(run.path) for run in runs)
