@@ -106,3 +106,20 @@ def test_mfpo_authors_is_the_authors_list():
     assert {name: values[name] for name in AUTHORS} == AUTHORS
     cheetah = resolve("mfpo", registry.get("mfpo").config, "HalfCheetah-v4", preset="authors")
     assert cheetah.algorithm.critic.reduce == "mean"
+
+
+def test_the_flagship_presets_share_all_but_the_policy():
+    def shared(algo: str) -> dict[str, object]:
+        config = resolve(algo, registry.get(algo).config, "Swimmer-v4", preset="flagship")
+        values = settings.flatten(config.algorithm) | settings.flatten(config.training, "training.")
+        names = {"discount", "temperature.initial", "temperature.learning_rate", "actor.delay"}
+        names |= {f"actor.{name}" for name in ADAM}
+        return {
+            k: v for k, v in values.items() if k in names or k.startswith(("replay.", "critic.", "training."))
+        }
+
+    gaussian = shared("sac")
+    del gaussian["training.eval_modes"]  # SMFP has a mode of its own
+    assert gaussian["discount"] == 0.9999 and gaussian["critic.trunk"] == "crossq"
+    for algo in ("smfp", "mfpo"):
+        assert {name: shared(algo)[name] for name in gaussian} == gaussian
