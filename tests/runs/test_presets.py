@@ -120,6 +120,7 @@ def test_the_flagship_presets_share_all_but_the_policy():
 
     gaussian = shared("sac")
     del gaussian["training.eval_modes"]  # SMFP has a mode of its own
-    assert gaussian["discount"] == 0.9999 and gaussian["critic.trunk"] == "crossq"
+    assert gaussian["discount"] == 0.9999
+    assert gaussian["critic.trunk"] == "crossq"
     for algo in ("smfp", "mfpo"):
         assert {name: shared(algo)[name] for name in gaussian} == gaussian
