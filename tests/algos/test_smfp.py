@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fewstep.algos.contract import ActionMode, use_key
+from fewstep.algos.shared import tanh_gaussian
 from fewstep.algos.smfp import ALGORITHM, learner, losses, policy, targets
 from fewstep.algos.smfp.config import MirrorConfig, SMFPConfig
 from fewstep.algos.smfp.network import PolicyNet
@@ -348,6 +349,77 @@ def test_the_bound_pulls_back_what_lies_outside_the_box_although_clipping_hides_
     np.testing.assert_allclose(jax.grad(loss)(actor, 0.5).trunk.body.head.bias[:2], [0.25, -0.25], rtol=1e-5)
 
 
+# ---------------------------------------------------------------------------------------- squashed by tanh
+
+
+SQUASHED = changed(TINY, {"actor.bound": "tanh", "entropy.kind": "dual"})
+
+
+def test_a_squashed_draw_is_the_tanh_of_its_sample():
+    drawn = policy.draw(SQUASHED, state().actor, jnp.ones(3), jnp.array([[0.3, -0.8], [40.0, 0.5]]))
+    np.testing.assert_array_equal(drawn.action, jnp.tanh(drawn.z))
+    assert float(drawn.z[0]) > 1.0
+
+
+def test_squashed_improvement_has_the_gradient_of_sacs_policy_loss():
+    """Given e the policy is SAC's tanh-Gaussian. The entropies differ by what its sample is off: the mean of
+    (d - |eps|^2) / 2, in which there is no parameter."""
+    actor, obs, alpha = moved(state(SQUASHED).actor, size=0.5), batch(64).obs, 0.3
+    e, eps = jax.random.normal(jax.random.key(0), (2, 64, 2, 2))
+
+    def ours(actor):
+        total, found = losses.improvement(actor, SQUASHED, bump, alpha, obs, e, eps)
+        return total, found.entropy
+
+    def sacs(actor):
+        def one(s, e, eps):
+            drawn = tanh_gaussian.squash(*policy.component(SQUASHED, actor, s, e), eps)
+            return alpha * drawn.log_prob - bump(s, drawn.action), -drawn.log_prob
+
+        return jax.tree.map(jnp.mean, jax.vmap(jax.vmap(one, (None, 0, 0)))(obs, e, eps))
+
+    (_, entropy), found = jax.jit(jax.value_and_grad(ours, has_aux=True))(actor)
+    (_, sampled), wanted = jax.jit(jax.value_and_grad(sacs, has_aux=True))(actor)
+    assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    off = jnp.mean(2.0 - jnp.sum(eps**2, axis=-1)) / 2
+    np.testing.assert_allclose(entropy - sampled, off, atol=1e-4)
+
+
+@pytest.mark.parametrize("base", [TINY, SOFT, GUESSED], ids=["one", "mixture", "guessed"])
+def test_the_density_of_a_squashed_action_integrates_to_one(base):
+    """By quadrature over the box, the components (or guesses) held at those of one draw."""
+    cfg, spec = changed(base, {"actor.bound": "tanh"}), Spec(3, 1)
+    s = state(cfg, spec)
+    guess = s.nets.params.proposal
+    drawn = policy.draw(cfg, s.actor, jnp.ones(3), jnp.array([[0.3], [0.1]]))
+    actions, width = np.linspace(-1, 1, 20_001, retstep=True)
+    middle = jnp.asarray(actions[:-1] + width / 2, jnp.float32)[:, None]
+
+    def density(a):
+        z = jnp.arctanh(a)
+        own = policy.Draw(z, a, drawn.component, drawn.e)
+        log_q = targets.log_density(cfg, s.actor, guess, jnp.ones(3), own, jax.random.key(1))
+        before = targets.log_density(base, s.actor, guess, jnp.ones(3), own, jax.random.key(1))
+        return jnp.exp(log_q), log_q - before
+
+    found, change = jax.jit(jax.vmap(density))(middle)
+    np.testing.assert_allclose(change, -np.log(1 - np.asarray(middle[:, 0], np.float64) ** 2), atol=1e-3)
+    if base is not GUESSED:  # its weights depend on the action, so it is a density only on average
+        assert float(found.sum() * width) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_a_squashed_flow_leads_to_the_inverse_images_of_actions():
+    """The regression on tanh(z) is that of the unbounded flow on z; beyond the limit, on the limit."""
+    actor, obs = state(SQUASHED).actor, batch(3).obs
+    e, weight, t = jnp.full((3, 2, 2), 0.4), jnp.ones((3, 2)), jnp.array([[0.2, 1.0], [0.7, 0.5], [1.0, 0.1]])
+    z = jnp.array([-1.5, -0.2, 0.0, 0.3, 0.9, 2.0, 1.0, -1.0, 0.5, 0.1, 5.0, -5.0]).reshape(3, 2, 2)
+    a = jnp.where(jnp.abs(z) < 5.0, jnp.tanh(z), jnp.sign(z))
+    squashed, plain = (
+        losses.mirror(actor, cfg, obs, given, weight, e, t) for cfg, given in ((SQUASHED, a), (TINY, z))
+    )
+    assert float(squashed) == pytest.approx(float(plain), rel=1e-4)
+
+
 # -------------------------------------------------------------------------------------------- mirror descent
 
 
@@ -483,6 +555,9 @@ OPTIONS = [
     (SOFT, {"entropy": {"components": 1}}),
     (TINY, {"mirror": {"source": "candidates"}}),
     (TINY, {"actor": {"output": "residual"}}),
+    (TINY, {"actor": {"bound": "tanh"}}),
+    (SOFT, {"actor": {"bound": "tanh"}}),
+    (GUESSED, {"actor": {"bound": "tanh"}}),
     (TINY, {"actor": {"sigma": "parameter"}}),
     (TINY, {"actor": {"backbone": "dit", "sigma": "parameter"}}),
     (TINY, {"actor": {"max_grad_norm": 1e-3}}),

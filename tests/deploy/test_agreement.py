@@ -42,6 +42,7 @@ VARIANTS = [
     ("mfpo", ("actor.steps=3", "actor.bound=tanh")),
     ("smfp", ()),
     ("smfp", ("actor.output=residual",)),
+    ("smfp", ("actor.bound=tanh",)),
     ("smfp", ("actor.backbone=dit", "actor.hidden=[8,8]")),
     ("td3", ()),
     ("crossq", ()),

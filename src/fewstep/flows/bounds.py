@@ -19,6 +19,11 @@ def to_action(bound: Bound, z: Vector) -> Vector:
     return clip(z) if bound == "clip" else jnp.tanh(z)
 
 
+def from_action(bound: Bound, action: Vector, limit: float) -> Vector:
+    """The point that ``to_action`` maps to ``action``; with ``tanh`` no further out than +-``limit``."""
+    return action if bound == "clip" else jnp.clip(jnp.arctanh(clip(action)), -limit, limit)
+
+
 def at_the_edge(bound: Bound, z: Vector) -> Bool[Array, "act"]:
     """Which coordinates are clipped, or with ``tanh`` saturated."""
     return jnp.abs(z) > 1.0 if bound == "clip" else jnp.abs(jnp.tanh(z)) > SATURATED
@@ -49,12 +54,17 @@ clip_inward.defvjp(lambda z: (clip(z), z), _inward)
 
 
 def log_det(bound: Bound, z: Vector) -> Scalar:
-    """Log |det da/dz| to subtract from the log-density of ``z``, in nats.
+    """Log |det da/dz| to subtract from the log-density of ``z``, in nats: the sum of ``log_slope``."""
+    return jnp.sum(log_slope(bound, z), axis=-1)
+
+
+def log_slope(bound: Bound, z: Vector) -> Vector:
+    """Log da_i/dz_i of every coordinate.
 
     ``clip`` returns 0: the density stays that of the uncut point (what the MFPO authors do), and is wrong by
-    the probability atoms on the faces of the box. ``tanh`` returns sum log(1 - tanh(z)^2) in the form that
-    does not underflow.
+    the probability atoms on the faces of the box. ``tanh`` returns log(1 - tanh(z)^2) in the form that does
+    not underflow.
     """
     if bound == "clip":
-        return jnp.zeros(z.shape[:-1])
-    return jnp.sum(2.0 * (jnp.log(2.0) - z - jax.nn.softplus(-2.0 * z)), axis=-1)
+        return jnp.zeros_like(z)
+    return 2.0 * (jnp.log(2.0) - z - jax.nn.softplus(-2.0 * z))

@@ -12,6 +12,7 @@ from fewstep.config import ReplayConfig
 from fewstep.config.settings import Count, NonNegative, Positive, Range, Section, Share, Sizes, Whole
 from fewstep.critics.ensemble import CriticConfig
 from fewstep.errors import require
+from fewstep.flows.bounds import Bound
 from fewstep.flows.semi_implicit import Noise
 from fewstep.nets.trained import AdamConfig
 
@@ -41,7 +42,11 @@ class ActorConfig(AdamConfig):
             them on fewer states is the cheap way to the semi-implicit entropy.
         candidates: N of the best-of-N behaviour; the TD target takes half as many, at least one.
         evaluation_candidates: N of the native best-of-N evaluation.
-        bound_weight: weight of the penalty on what lies outside [-1, 1], a mean over action dimensions.
+        bound: how actions are kept in [-1, 1]: ``clip`` (the authors' lineage), through which no gradient of
+            Q passes outside of the box; ``tanh``, with the change of density, which makes entropies those of
+            the action.
+        bound_weight: with ``clip``, weight of the penalty on what lies outside [-1, 1], a mean over action
+            dimensions.
     """
 
     network: str | None = None
@@ -58,6 +63,7 @@ class ActorConfig(AdamConfig):
     samples: Count = 1
     candidates: Candidates = 8
     evaluation_candidates: Candidates = 8
+    bound: Bound = "clip"
     bound_weight: NonNegative = 1.0
 
     def __post_init__(self) -> None:
@@ -86,7 +92,8 @@ class MirrorConfig(Section):
         candidates: actions per state whose mean Q is V.
         batch_size: most states of the policy's batch that are regressed on; 0 means all.
         gamma: of MeanFlow's adaptive weight (error + 1e-4)^-(1 - gamma); 1 switches it off.
-        limit: the regression target is clipped to [-limit, limit].
+        limit: the regression target is clipped to [-limit, limit]; so are, with the bound ``tanh``, the
+            inverse images of actions.
     """
 
     weight: NonNegative = 3.0
@@ -115,7 +122,8 @@ class EntropyConfig(Section):
             read it); ``dual``, alpha times the conditional surrogate with alpha adjusted until the mean log
             sigma is log target_std; ``semi_implicit``, alpha times H_K of ``flows.semi_implicit``, which
             counts the modes too.
-        target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for.
+        target_std: standard deviation per dimension that ``hinge`` and ``dual`` ask for, in action units
+            (with the bound ``tanh`` to first order: sigma da/dz at the sample).
         components: K, mixture components per sample beside its own (``semi_implicit``).
         noise: how the noises of a policy update are drawn; ``antithetic`` needs an even number of them:
             actor.samples or, for components of blindly drawn noises, K + 1.

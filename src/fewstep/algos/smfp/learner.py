@@ -155,15 +155,15 @@ def improve(
         | {
             "actor/loss": value,
             "actor/q": parts.q,
-            "actor/bound": parts.bound,
             "policy/log_std": parts.log_std,
             "policy/entropy": parts.entropy,
             "policy/conditional_entropy": parts.conditional_entropy,
-            "policy/excess": parts.excess,
             "policy/clipped_share": parts.clipped,
             "temperature/alpha": alpha,
         }
     )
+    if cfg.actor.bound == "clip":
+        metrics |= {"actor/bound": parts.bound, "policy/excess": parts.excess}
     if cfg.entropy.kind == "hinge":
         metrics["actor/hinge"] = parts.hinge
     if cfg.adjusts_temperature:

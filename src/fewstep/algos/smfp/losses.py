@@ -13,7 +13,7 @@ from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.algos.smfp.policy import Component, component, gaussian, sample
 from fewstep.algos.smfp.proposal import Proposal
-from fewstep.flows import meanflow, residual, semi_implicit
+from fewstep.flows import bounds, meanflow, residual, semi_implicit
 
 Rows = Float[Array, "batch"]
 
@@ -26,7 +26,11 @@ class Guess(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """Parts of the improvement loss and what is worth recording, each a mean over states and samples."""
+    """Parts of the improvement loss and what is worth recording, each a mean over states and samples.
+
+    Entropies and ``log_std`` are those of actions: with the bound ``tanh``, log sigma plus log da/dz at the
+    sample. What ``excess`` and ``bound`` count, outside of [-1, 1], is for the bound ``clip``.
+    """
 
     q: Scalar
     hinge: Scalar
@@ -48,45 +52,46 @@ def improvement(
     eps: Float[Array, "batch M act"],
     guess: Guess | None = None,
 ) -> tuple[Scalar, Improvement]:
-    """L_SAC + L_bound: the value of sampled actions, the entropy term, what lies outside [-1, 1].
+    """L_SAC + L_bound: the value of sampled actions, the entropy term, what clipping cuts off.
 
     N mixture components are evaluated per state and the first M of them are sampled from. With a ``guess``
     each sample has K components of its own beside. Differentiates: actor, pathwise through mean and sigma of
     every component, and the guess's proposal.
     """
-    kind, samples = cfg.entropy.kind, eps.shape[1]
+    kind, box, samples = cfg.entropy.kind, cfg.actor.bound, eps.shape[1]
 
     def one(s: Obs, e: Float[Array, "N act"], eps: Float[Array, "M act"], draws: Array | None) -> Improvement:
         parts = jax.vmap(lambda noise: component(cfg, actor, s, noise))(e)
         drawn = Component(parts.mean[:samples], parts.log_std[:samples])
         z = sample(drawn, eps)
-        values = jax.vmap(lambda a: q(s, a))(jnp.clip(z, -1.0, 1.0))
-        conditional = semi_implicit.conditional_entropy(drawn.log_std).mean()
+        values = jax.vmap(lambda a: q(s, a))(bounds.to_action(box, z))
+        log_std = drawn.log_std + bounds.log_slope(box, z)
+        conditional = semi_implicit.conditional_entropy(log_std).mean()
         if guess is not None and draws is not None:
             weighted = partial(proposal.log_density, cfg, actor, guess.proposal, s)
-            entropy = -jax.vmap(weighted)(z, e[:samples], draws).mean()
+            entropy = bounds.log_det(box, z).mean() - jax.vmap(weighted)(z, e[:samples], draws).mean()
         elif kind == "semi_implicit":
             mixture = jax.vmap(lambda one: semi_implicit.mixture_log_density(one, *parts))
-            entropy = -mixture(z).mean()
+            entropy = bounds.log_det(box, z).mean() - mixture(z).mean()
         else:
             entropy = conditional
-        below = jax.nn.relu(jnp.log(cfg.entropy.target_std) - drawn.log_std)
+        below = jax.nn.relu(jnp.log(cfg.entropy.target_std) - log_std)
         return Improvement(
             q=values.mean(),
             hinge=below.sum(-1).mean(),
             bound=jax.nn.relu(jnp.abs(z) - 1.0).mean(),
-            log_std=drawn.log_std.mean(),
+            log_std=log_std.mean(),
             conditional_entropy=conditional,
             entropy=entropy,
             excess=jax.nn.relu(jnp.abs(drawn.mean) - 1.0).mean(),
-            clipped=jnp.mean(jnp.abs(z) > 1.0),
+            clipped=jnp.mean(bounds.at_the_edge(box, z)),
         )
 
     draws = None if guess is None else guess.draws
     found = jax.tree.map(jnp.mean, jax.vmap(one)(obs, e, eps, draws))
     uncertainty = found.hinge if kind == "hinge" else -found.entropy
-    loss = -found.q + alpha * uncertainty + cfg.actor.bound_weight * found.bound
-    return loss, found
+    loss = -found.q + alpha * uncertainty
+    return (loss if box == "tanh" else loss + cfg.actor.bound_weight * found.bound), found
 
 
 def mirror(
@@ -100,12 +105,14 @@ def mirror(
 ) -> Scalar:
     """L_MD: the weighted MeanFlow regression on given actions, noised by ``e`` to time t, over [0, t].
 
+    The flow leads to what is brought into [-1, 1], so with the bound ``tanh`` to the actions' inverse images.
     Differentiates: actor. The error is that of mu + sigma eps, which is sigma^2 larger than that of mu: it
     pulls sigma down where actions are worth imitating.
     """
 
     def one(s: Obs, a: Vector, w: Scalar, e: Vector, t: Scalar) -> Scalar:
-        x, v = meanflow.interpolate(a, e, t), e - a
+        z = bounds.from_action(cfg.actor.bound, a, cfg.mirror.limit)
+        x, v = meanflow.interpolate(z, e, t), e - z
 
         def network(x: Vector, b: Scalar, t: Scalar) -> tuple[Vector, Vector]:
             return gaussian(cfg, actor, s, x, b, t)

@@ -11,6 +11,7 @@ from fewstep.algos.contract import QFunction
 from fewstep.algos.smfp.config import SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.critics.ensemble import Ensemble
+from fewstep.flows import bounds
 
 NoisePair = Float[Array, "2 act"]
 """The two noises of one action: e, which chooses the component, and eps, which draws from it."""
@@ -31,7 +32,7 @@ class Component(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A sample ``z`` of the ``component`` of the noise ``e``, and the ``action`` it becomes by clipping."""
+    """A sample ``z`` of the ``component`` of the noise ``e``, and the ``action`` in [-1, 1] it becomes."""
 
     z: Vector
     action: Vector
@@ -53,7 +54,7 @@ def component(cfg: SMFPConfig, actor: PolicyNet, s: Obs, e: Vector) -> Component
 
 
 def sample(part: Component, eps: Vector) -> Vector:
-    """mu + sigma eps, before it is clipped."""
+    """mu + sigma eps, before it is brought into [-1, 1]."""
     return part.mean + jnp.exp(part.log_std) * eps
 
 
@@ -61,7 +62,7 @@ def draw(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noise: NoisePair) -> Draw:
     """One action: one network evaluation."""
     part = component(cfg, actor, s, noise[0])
     z = sample(part, noise[1])
-    return Draw(z, jnp.clip(z, -1.0, 1.0), part, noise[0])
+    return Draw(z, bounds.to_action(cfg.actor.bound, z), part, noise[0])
 
 
 def draws(cfg: SMFPConfig, actor: PolicyNet, s: Obs, noises: Float[Array, "K 2 act"]) -> Draw:

@@ -52,7 +52,7 @@ def log_density(
 
     Args:
         cfg, actor, proposal, s: whose density, guessed by what, at which state.
-        z, e: a sample before clipping, and the noise it really came from.
+        z, e: a sample before it is brought into [-1, 1], and the noise it really came from.
         draws: standard normal, what the K guessed noises are made of.
 
     On average not less than the log-density of the policy, whatever the proposal; equal to it when the

@@ -15,7 +15,7 @@ from fewstep.algos.smfp.config import MirrorConfig, SMFPConfig
 from fewstep.algos.smfp.network import Obs, PolicyNet, Scalar, Vector
 from fewstep.algos.smfp.policy import Draw, best, component, draws
 from fewstep.algos.smfp.proposal import Proposal
-from fewstep.flows import semi_implicit
+from fewstep.flows import bounds, semi_implicit
 
 Rows = Float[Array, "batch"]
 
@@ -38,11 +38,13 @@ def log_density(
     """log q_K of a draw in nats, from its own component and K others (K = 0 unless semi-implicit).
 
     The others are fresh ones, or those that ``guess`` proposes where there is one. The mean is -H_K: on
-    average too high a density, by less the larger K. It is the density before clipping.
+    average too high a density, by less the larger K. With the bound ``clip`` it is the density before
+    clipping, with ``tanh`` that of the action.
     """
+    log_det = bounds.log_det(cfg.actor.bound, nxt.z)
     if isinstance(guess, Proposal):
         drawn = jax.random.normal(key, (cfg.entropy.components, actor.act_size))
-        return proposal.log_density(cfg, actor, guess, s, nxt.z, nxt.e, drawn)
+        return proposal.log_density(cfg, actor, guess, s, nxt.z, nxt.e, drawn) - log_det
     mean, log_std = (field[None] for field in nxt.component)
     fresh = cfg.entropy.components if cfg.entropy.kind == "semi_implicit" else 0
     if fresh:
@@ -50,7 +52,7 @@ def log_density(
         others = jax.vmap(lambda one: component(cfg, actor, s, one))(e)
         mean = jnp.concatenate([mean, others.mean])
         log_std = jnp.concatenate([log_std, others.log_std])
-    return semi_implicit.mixture_log_density(nxt.z, mean, log_std)
+    return semi_implicit.mixture_log_density(nxt.z, mean, log_std) - log_det
 
 
 class Candidates(NamedTuple):
