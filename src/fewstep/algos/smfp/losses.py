@@ -29,7 +29,7 @@ class Improvement(NamedTuple):
     """Parts of the improvement loss and what is worth recording, each a mean over states and samples.
 
     Entropies and ``log_std`` are those of actions: with the bound ``tanh``, log sigma plus log da/dz at the
-    sample. What ``excess`` and ``bound`` count, outside of [-1, 1], is for the bound ``clip``.
+    sample. ``excess`` and ``bound`` are 0 with it: nothing is outside of [-1, 1].
     """
 
     q: Scalar
@@ -60,6 +60,9 @@ def improvement(
     """
     kind, box, samples = cfg.entropy.kind, cfg.actor.bound, eps.shape[1]
 
+    def outside(z: Float[Array, "M act"]) -> Scalar:
+        return jax.nn.relu(jnp.abs(z) - 1.0).mean() if box == "clip" else jnp.zeros(())
+
     def one(s: Obs, e: Float[Array, "N act"], eps: Float[Array, "M act"], draws: Array | None) -> Improvement:
         parts = jax.vmap(lambda noise: component(cfg, actor, s, noise))(e)
         drawn = Component(parts.mean[:samples], parts.log_std[:samples])
@@ -79,19 +82,19 @@ def improvement(
         return Improvement(
             q=values.mean(),
             hinge=below.sum(-1).mean(),
-            bound=jax.nn.relu(jnp.abs(z) - 1.0).mean(),
+            bound=outside(z),
             log_std=log_std.mean(),
             conditional_entropy=conditional,
             entropy=entropy,
-            excess=jax.nn.relu(jnp.abs(drawn.mean) - 1.0).mean(),
+            excess=outside(drawn.mean),
             clipped=jnp.mean(bounds.at_the_edge(box, z)),
         )
 
     draws = None if guess is None else guess.draws
     found = jax.tree.map(jnp.mean, jax.vmap(one)(obs, e, eps, draws))
     uncertainty = found.hinge if kind == "hinge" else -found.entropy
-    loss = -found.q + alpha * uncertainty
-    return (loss if box == "tanh" else loss + cfg.actor.bound_weight * found.bound), found
+    loss = -found.q + alpha * uncertainty + cfg.actor.bound_weight * found.bound
+    return loss, found
 
 
 def mirror(
