@@ -20,7 +20,7 @@ def to_action(bound: Bound, z: Vector) -> Vector:
 
 
 def from_action(bound: Bound, action: Vector, limit: float) -> Vector:
-    """The point that ``to_action`` maps to ``action``; with ``tanh`` no further out than +-``limit``."""
+    """The point of any shape that ``to_action`` maps to ``action``; with ``tanh`` cut at +-``limit``."""
     return action if bound == "clip" else jnp.clip(jnp.arctanh(clip(action)), -limit, limit)
 
 
@@ -59,7 +59,7 @@ def log_det(bound: Bound, z: Vector) -> Scalar:
 
 
 def log_slope(bound: Bound, z: Vector) -> Vector:
-    """Log da_i/dz_i of every coordinate.
+    """Log da_i/dz_i of every coordinate, in nats; of the shape of ``z``.
 
     ``clip`` returns 0: the density stays that of the uncut point (what the MFPO authors do), and is wrong by
     the probability atoms on the faces of the box. ``tanh`` returns log(1 - tanh(z)^2) in the form that does
