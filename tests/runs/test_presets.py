@@ -6,6 +6,7 @@ from fewstep.config import TrainingConfig, presets, resolve, settings
 SECTIONS = ("actor", "critic", "divergence", "temperature")
 ADAM = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "max_grad_norm": 0.0, "decay_steps": 0}
 AUTHORS = {f"{section}.{name}": value for section in SECTIONS for name, value in ADAM.items()} | {
+    "actor.average": 0,
     "actor.batch_size": 0,
     "actor.bound": "clip",
     "actor.candidates": 10,

@@ -81,7 +81,7 @@ class Algorithm(Generic[Config, State, Policy]):
         update: ``(cfg, state, data) -> (state, metrics)``, pure and jittable. ``data`` is what ``rollout``
             says. Its randomness is addressed by ``state.key`` and ``state.updates``.
         policy: ``state -> Policy``, the smallest pytree that can act (critics included where selection needs
-            them).
+            them). It is what is evaluated, saved and exported.
         noise: ``(cfg, policy) -> shape`` of the standard normal noise that one action is made from; ``(0,)``
             for a deterministic policy. Only the shapes of the policy's leaves may be looked at.
         draw: ``(cfg, policy, obs[obs_size], noise) -> action[act_size]``, one action of one state,
@@ -93,6 +93,8 @@ class Algorithm(Generic[Config, State, Policy]):
         value: ``(cfg, policy) -> QFunction`` by which best-of-N chooses. None: there is no best-of-N.
         behaviour: the mode that experience is collected with, a plain sample unless the algorithm says
             otherwise.
+        collector: ``state -> Policy``, what collects experience where that is another than ``policy`` (whose
+            parameters may be averages). Of the same shapes. None: ``policy``.
         explore: ``(cfg, policy, action[act_size], noise[act_size]) -> action[act_size]``: what is done to an
             action while experience is collected, and only then, with standard normal noise. None: nothing.
         rollout: what an update eats. None: a batch from the replay buffer, a ``Transition`` with one leading
@@ -123,12 +125,17 @@ class Algorithm(Generic[Config, State, Policy]):
     citation: str
     value: Callable[[Config, Policy], QFunction] | None = None
     behaviour: Callable[[Config], ActionMode] = plain_sample
+    collector: Callable[[State], Policy] | None = None
     explore: Callable[[Config, Policy, Vector, Vector], Vector] | None = None
     rollout: Callable[[Config], int] | None = None
     numbered: bool = False
     images: bool = False
     tiny: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     source: str | None = None
+
+    def collecting(self, state: State) -> Policy:
+        """The policy that collects experience."""
+        return self.policy(state) if self.collector is None else self.collector(state)
 
     def act(
         self,

@@ -72,11 +72,6 @@ def on_request(algorithm: Algorithm) -> Algorithm:
         inner, metrics = algorithm.update(cfg, state.inner, batch)
         return State(inner, moments), metrics
 
-    def policy(state: Any) -> Any:
-        if not isinstance(state, State):
-            return algorithm.policy(state)
-        return Policy(algorithm.policy(state.inner), state.moments)
-
     def noise(cfg: Any, policy: Any) -> tuple[int, ...]:
         return algorithm.noise(cfg, policy.inner if isinstance(policy, Policy) else policy)
 
@@ -89,12 +84,22 @@ def on_request(algorithm: Algorithm) -> Algorithm:
         algorithm,
         init=init,
         update=update,
-        policy=policy,
+        policy=_policy(algorithm.policy),
+        collector=None if algorithm.collector is None else _policy(algorithm.collector),
         noise=noise,
         draw=draw,
         value=None if algorithm.value is None else _value(algorithm.value),
         explore=None if algorithm.explore is None else _explore(algorithm.explore),
     )
+
+
+def _policy(policy: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def of(state: Any) -> Any:
+        if not isinstance(state, State):
+            return policy(state)
+        return Policy(policy(state.inner), state.moments)
+
+    return of
 
 
 def _value(value: Callable[[Any, Any], QFunction]) -> Callable[[Any, Any], QFunction]:

@@ -22,7 +22,7 @@ from fewstep.config import ReplayConfig
 from fewstep.config.settings import Section, Share
 from fewstep.critics.ensemble import CriticConfig, Critics
 from fewstep.nets import trunks
-from fewstep.nets.trained import Trained, descend
+from fewstep.nets.trained import Averaged, Trained, descend
 from fewstep.nets.trunks import NetStats
 from fewstep.types import Spec, Transition
 
@@ -60,12 +60,14 @@ class State(eqx.Module):
     """Everything training changes; every leaf an array.
 
     ``stats`` are the actor's running statistics, empty without batch normalisation; they move on policy
-    updates alone. ``held`` are the metrics of the last policy update, repeated while ``actor.delay`` skips
-    one; ``key`` is constant, ``updates`` counts the calls of ``update``.
+    updates alone. ``averaged`` are averages of actor and statistics over policy updates (``actor.average``).
+    ``held`` are the metrics of the last policy update, repeated while ``actor.delay`` skips one; ``key`` is
+    constant, ``updates`` counts the calls of ``update``.
     """
 
     actor: Trained[TanhGaussian]
     stats: NetStats
+    averaged: Averaged[tuple[TanhGaussian, NetStats]]
     critics: Critics
     temperature: Temperature
     key: PRNGKeyArray
@@ -77,15 +79,28 @@ def init(cfg: SACConfig, spec: Spec, key: PRNGKeyArray) -> State:
     """Fresh parameters for an environment of these sizes."""
     k_actor, *k_critics = jax.random.split(jax.random.fold_in(key, Use.INIT), 1 + cfg.critic.ensemble)
     actor = TanhGaussian.create(k_actor, spec, cfg.actor, cfg.actor.log_std_min)
+    stats = trunks.empty_stats(actor.net)
     return State(
         actor=Trained.start(cfg.actor, actor),
-        stats=trunks.empty_stats(actor.net),
+        stats=stats,
+        averaged=Averaged.start(cfg.actor.average, (actor, stats)),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
         updates=jnp.int32(0),
         held=nothing_held(),
     )
+
+
+def policy(state: State) -> GaussianPolicy:
+    """What is evaluated and saved: the averaged policy, if ``actor.average`` asks for one."""
+    actor, stats = state.averaged.of((state.actor.params, state.stats))
+    return GaussianPolicy(actor, state.critics.target_ensemble, stats)
+
+
+def collector(state: State) -> GaussianPolicy:
+    """What collects experience: the policy as it was last updated."""
+    return GaussianPolicy(state.actor.params, state.critics.target_ensemble, state.stats)
 
 
 def update(cfg: SACConfig, state: State, batch: Transition) -> tuple[State, Metrics]:
@@ -117,9 +132,11 @@ def improve(cfg: SACConfig, state: State, q: QFunction, obs: ObsRows) -> tuple[S
         cfg.actor, state.actor, actor_loss, state.stats, q, state.temperature.alpha, obs, noise
     )
     actor = replace(actor, params=replace(actor.params, net=trunks.projected(actor.params.net)))
+    averaged = state.averaged.moved(cfg.actor.average, (actor.params, seen.stats), actor.steps)
     temperature, metrics = state.temperature.adjusted(cfg.temperature, seen.entropy, act_size)
     metrics |= {"actor/loss": loss, "actor/q": seen.q, "policy/entropy": seen.entropy}
-    return replace(state, actor=actor, stats=seen.stats, temperature=temperature), metrics
+    state = replace(state, actor=actor, averaged=averaged, stats=seen.stats, temperature=temperature)
+    return state, metrics
 
 
 class Improvement(NamedTuple):
@@ -150,7 +167,8 @@ ALGORITHM = Algorithm(
     config=SACConfig,
     init=init,
     update=update,
-    policy=lambda state: GaussianPolicy(state.actor.params, state.critics.target_ensemble, state.stats),
+    policy=policy,
+    collector=collector,
     noise=tanh_gaussian.noise_shape,
     draw=tanh_gaussian.draw_action,
     value=lambda cfg, policy: policy.critics.q(cfg.critic),

@@ -68,6 +68,11 @@ class Trained(eqx.Module, Generic[P]):
         """Fresh parameters, zero moments."""
         return Trained(params, cfg.moments.init(cast(Any, params)))
 
+    @property
+    def steps(self) -> Int[Array, ""]:
+        """Steps made."""
+        return cast(Any, self.moments).count
+
     def step(self, cfg: AdamConfig, grads: P, steps: Int[Array, ""] | None = None) -> "Trained[P]":
         """One step along ``grads``, downhill.
 
@@ -76,7 +81,7 @@ class Trained(eqx.Module, Generic[P]):
         if cfg.max_grad_norm:
             clip = optax.clip_by_global_norm(cfg.max_grad_norm)
             grads = cast(P, clip.update(cast(Any, grads), clip.init(cast(Any, grads)))[0])
-        rate = cfg.rate(cast(Any, self.moments).count if steps is None else steps)
+        rate = cfg.rate(self.steps if steps is None else steps)
         directions, moments = cfg.moments.update(cast(Any, grads), self.moments)
         params = jax.tree.map(lambda p, d: p - rate * d, self.params, cast(P, directions))
         return Trained(params, moments)
@@ -88,6 +93,38 @@ def descend(
     """One step down ``loss(params, *args) -> (value, aux)``: the new parameters, the value, the aux."""
     (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(trained.params, *args)
     return trained.step(cfg, grads), value, aux
+
+
+class Averaged(eqx.Module, Generic[P]):
+    """The exponential average of parameters over their updates, or nothing where none is kept.
+
+    After n updates to theta_1, ..., theta_n it is sum_i w_i theta_i with w_i = tau (1 - tau)^(n - i) /
+    (1 - (1 - tau)^n), tau = 1 / ``over``: the weights add up to 1, and what training began with has none. It
+    changes less from update to update than what is averaged (Polyak and Juditsky 1992).
+    """
+
+    average: P | tuple[()]
+
+    @staticmethod
+    def start(over: int, params: P) -> "Averaged[P]":
+        """Of no update yet; nothing for ``over`` = 0."""
+        return Averaged(copied(params) if over else ())
+
+    def moved(self, over: int, params: P, n: Int[Array, ""]) -> "Averaged[P]":
+        """With ``params``, those of update ``n``, counted from 1. Whole numbers among them are taken over."""
+        if isinstance(self.average, tuple) and not self.average:
+            return self
+        tau = 1.0 / over
+        weight = tau / -jnp.expm1(n * jnp.log1p(-tau))
+
+        def leaf(average: Array, last: Array) -> Array:
+            return average + weight * (last - average) if jnp.issubdtype(last.dtype, jnp.floating) else last
+
+        return Averaged(jax.tree.map(leaf, self.average, params))
+
+    def of(self, params: P) -> P:
+        """The average; where none is kept, ``params``, the last ones."""
+        return params if isinstance(self.average, tuple) and not self.average else cast(P, self.average)
 
 
 def polyak(target: P, online: P, tau: float) -> P:

@@ -5,6 +5,7 @@ the user's own to it, the contract tests hold those of fewstep.
 """
 
 import functools
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +44,13 @@ def check(algorithm: Algorithm, cfg: Any, spec: Spec, data: Any) -> None:
     _, state = _traced(algorithm, "init", functools.partial(algorithm.init, cfg, spec), key)
     _check_streams(algorithm, state)
     _check_update(algorithm, cfg, state, data)
-    _traced(algorithm, "policy", algorithm.policy, state)
+    _, shapes = _traced(algorithm, "policy", algorithm.policy, state)
+    if algorithm.collector is not None:
+        _, collects = _traced(algorithm, "collector", algorithm.collector, state)
+        if jax.tree.structure(shapes) != jax.tree.structure(collects) or any(
+            map(operator.ne, map(_kind, jax.tree.leaves(shapes)), map(_kind, jax.tree.leaves(collects)))
+        ):
+            raise _fault(algorithm, "collector must return a policy of the shapes of policy's")
     _check_acting(algorithm, cfg, spec, algorithm.policy(compiled.init(algorithm, cfg, spec)(key)))
 
 

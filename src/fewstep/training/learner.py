@@ -50,7 +50,7 @@ class Learner:
         self.act_key = seeds.key(seed, seeds.Stream.ACT)
         self._act_bits = acting.key_bits(self.act_key)
         self._update_leaves = compiled.flat_updates(self.update, self._tree)
-        self._read, self._act = acting.on_arrays(algorithm, cfg, spec, None, self.policy)
+        self._read, self._act = acting.on_arrays(algorithm, cfg, spec, None, self._collecting)
         self._read_of_state = self._places_in_state()
         self._totals: Any = compiled.zero_totals(algorithm, cfg, state, example)
         self._in_interval = 0
@@ -80,6 +80,10 @@ class Learner:
     def policy(self) -> Any:
         """The pytree that can act now (valid until the next ``learn``)."""
         return self._algorithm.policy(self.state)
+
+    @property
+    def _collecting(self) -> Any:
+        return self._algorithm.collecting(self.state)
 
     def act(self, obs: np.ndarray, counter: int) -> np.ndarray:
         """Actions ``[N, act_size]`` to collect experience with; the counter addresses the draw."""
@@ -126,7 +130,7 @@ class Learner:
     def _places_in_state(self) -> list[int] | None:
         """Which leaves of the state acting reads; None if the policy is not made of such leaves alone."""
         places = {id(leaf): place for place, leaf in enumerate(self._leaves)}
-        leaves = jax.tree.leaves(self.policy)
+        leaves = jax.tree.leaves(self._collecting)
         read = [places.get(id(leaves[place]), -1) for place in self._read]
         return None if -1 in read else read
 
@@ -134,7 +138,7 @@ class Learner:
         """The arrays that acting reads, where it can be without building the policy."""
         if self._read_of_state is not None:
             return [self._leaves[place] for place in self._read_of_state]
-        leaves = jax.tree.leaves(self.policy)
+        leaves = jax.tree.leaves(self._collecting)
         return [leaves[place] for place in self._read]
 
     def take_times(self) -> dict[str, float]:

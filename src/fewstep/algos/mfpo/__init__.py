@@ -24,6 +24,7 @@ ALGORITHM = Algorithm(
     init=learner.init,
     update=learner.update,
     policy=learner.policy,
+    collector=learner.collector,
     noise=lambda cfg, policy: (policy.actor.outputs,),
     draw=policy.draw_action,
     value=lambda cfg, policy: policy.critics.q(cfg.critic),

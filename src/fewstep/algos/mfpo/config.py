@@ -33,6 +33,8 @@ class ActorConfig(AdamConfig):
         delay: one policy update per this many critic updates. At least 1.
         batch_size: most states of the batch that a policy update uses; 0 means all. At least 0.
         candidates: N of the native best-of-N evaluation. From 1 to 1024.
+        average: the policy that is evaluated and saved has the average of the network's parameters over
+            about this many of its last updates (``nets.trained.Averaged``); 0: the last parameters.
     """
 
     network: str | None = None
@@ -44,6 +46,7 @@ class ActorConfig(AdamConfig):
     delay: Count = 1
     batch_size: Whole = 0
     candidates: Annotated[int, Range(1, 1024)] = 10
+    average: Whole = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

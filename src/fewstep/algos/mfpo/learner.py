@@ -23,7 +23,7 @@ from fewstep.flows import meanflow
 from fewstep.flows.times import TimeRows, sample_times
 from fewstep.nets.flow_net import FlowNet
 from fewstep.nets.frozen import frozen
-from fewstep.nets.trained import Trained, descend
+from fewstep.nets.trained import Averaged, Trained, descend
 from fewstep.types import Spec, Transition
 
 Rows = Float[Array, "batch"]
@@ -48,12 +48,13 @@ class Use(IntEnum):
 class State(eqx.Module):
     """Everything training changes; every leaf an array.
 
-    ``actor`` and ``divergence`` are u and d of the paper (there is no target actor); ``held`` are the metrics
-    of the last policy update, repeated while ``actor.delay`` skips one; ``key`` is constant, ``updates``
-    counts calls of ``update``.
+    ``actor`` and ``divergence`` are u and d of the paper (there is no target actor); ``averaged`` is u's
+    average over policy updates (``actor.average``). ``held`` are the metrics of the last policy update,
+    repeated while ``actor.delay`` skips one; ``key`` is constant, ``updates`` counts calls of ``update``.
     """
 
     actor: Trained[FlowNet]
+    averaged: Averaged[FlowNet]
     divergence: Trained[FlowNet]
     critics: Critics
     temperature: Temperature
@@ -77,6 +78,7 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
     divergence = made(k_div, spec.obs_size, spec.act_size, 1, *sizes)
     return State(
         actor=Trained.start(a, actor),
+        averaged=Averaged.start(a.average, actor),
         divergence=Trained.start(cfg.divergence, divergence),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
@@ -87,7 +89,15 @@ def init(cfg: MFPOConfig, spec: Spec, key: PRNGKeyArray) -> State:
 
 
 def policy(state: State) -> Policy:
-    """The part of the state that acts: candidates are ranked by the target critics."""
+    """What is evaluated and saved: the averaged flow, if ``actor.average`` asks for one.
+
+    Candidates are ranked by the target critics.
+    """
+    return Policy(state.averaged.of(state.actor.params), state.critics.target_ensemble)
+
+
+def collector(state: State) -> Policy:
+    """What collects experience: the flow as it was last updated."""
     return Policy(state.actor.params, state.critics.target_ensemble)
 
 
@@ -140,8 +150,9 @@ def update_actor(
     actor, loss, _ = descend(
         cfg.actor, state.actor, losses.actor_regression, rows.equal, _repeat(obs, points), x, v, r, t
     )
+    averaged = state.averaged.moved(cfg.actor.average, actor.params, actor.steps)
     return (
-        replace(state, actor=actor),
+        replace(state, actor=actor, averaged=averaged),
         estimate,
         {
             "actor/loss": loss,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fewstep.config.settings import Count, Range
+from fewstep.config.settings import Count, Range, Whole
 from fewstep.critics.ensemble import Ensemble
 from fewstep.flows import bounds
 from fewstep.nets import trunks
@@ -31,9 +31,12 @@ class ActorConfig(TrunkConfig):
     Attributes:
         delay: one policy update per this many critic updates.
         log_std_min: lower end of the range of log sigma before the squashing, whose upper end is 2.
+        average: the policy that is evaluated and saved has the average of the network's parameters over
+            about this many of its last updates (``nets.trained.Averaged``); 0: the last parameters.
     """
 
     delay: Count = 1
+    average: Whole = 0
     log_std_min: Annotated[float, Range(high=LOG_STD_MAX, high_open=True)] = -10.0
 
 

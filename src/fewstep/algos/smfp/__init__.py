@@ -27,6 +27,7 @@ ALGORITHM = Algorithm(
     init=learner.init,
     update=learner.update,
     policy=learner.policy,
+    collector=learner.collector,
     noise=lambda cfg, policy: (2, policy.actor.act_size),
     draw=lambda cfg, acting, s, noise: policy.draw(cfg, acting.actor, s, noise).action,
     value=lambda cfg, policy: policy.critics.q(cfg.critic),

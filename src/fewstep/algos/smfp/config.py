@@ -47,6 +47,8 @@ class ActorConfig(AdamConfig):
             the action.
         bound_weight: with ``clip``, weight of the penalty on what lies outside [-1, 1], a mean over action
             dimensions.
+        average: the policy that is evaluated and saved has the average of the network's parameters over
+            about this many of its last updates (``nets.trained.Averaged``); 0: the last parameters.
     """
 
     network: str | None = None
@@ -65,6 +67,7 @@ class ActorConfig(AdamConfig):
     evaluation_candidates: Candidates = 8
     bound: Bound = "clip"
     bound_weight: NonNegative = 1.0
+    average: Whole = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

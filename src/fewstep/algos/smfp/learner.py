@@ -20,7 +20,7 @@ from fewstep.algos.smfp.policy import Policy
 from fewstep.algos.smfp.proposal import Proposal
 from fewstep.critics.ensemble import Critics
 from fewstep.flows import residual, semi_implicit
-from fewstep.nets.trained import Trained, descend
+from fewstep.nets.trained import Averaged, Trained, descend
 from fewstep.types import Spec, Transition
 
 Rows = Float[Array, "batch"]
@@ -57,11 +57,13 @@ class Nets(eqx.Module):
 class State(eqx.Module):
     """Everything training changes; every leaf an array.
 
-    ``held`` are the metrics of the last policy update, repeated while ``actor.delay`` skips one; ``key`` is
-    constant, ``updates`` counts calls of ``update``.
+    ``averaged`` is the policy network's average over policy updates (``actor.average``). ``held`` are the
+    metrics of the last policy update, repeated while ``actor.delay`` skips one; ``key`` is constant,
+    ``updates`` counts calls of ``update``.
     """
 
     nets: Trained[Nets]
+    averaged: Averaged[PolicyNet]
     critics: Critics
     temperature: Temperature
     key: PRNGKeyArray
@@ -85,6 +87,7 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
     nets = Nets(actor, proposal)
     return State(
         nets=Trained.start(a, nets),
+        averaged=Averaged.start(a.average, actor),
         critics=Critics.create(cfg.critic, spec, *k_critics),
         temperature=Temperature.create(cfg.temperature),
         key=jnp.copy(key),
@@ -94,7 +97,12 @@ def init(cfg: SMFPConfig, spec: Spec, key: PRNGKeyArray) -> State:
 
 
 def policy(state: State) -> Policy:
-    """The part of the state that acts."""
+    """What is evaluated and saved: with the averaged network, if ``actor.average`` asks for one."""
+    return Policy(state.averaged.of(state.actor), state.critics.target_ensemble)
+
+
+def collector(state: State) -> Policy:
+    """What collects experience: with the network as it was last updated."""
     return Policy(state.actor, state.critics.target_ensemble)
 
 
@@ -148,7 +156,8 @@ def improve(
     nets, value, (parts, regression) = descend(
         cfg.actor, state.nets, loss, cfg, q, alpha, obs, samples(cfg, state, *replayed.shape), regress
     )
-    state = replace(state, nets=nets)
+    averaged = state.averaged.moved(cfg.actor.average, nets.params.actor, nets.steps)
+    state = replace(state, nets=nets, averaged=averaged)
     metrics |= (
         more
         | regression

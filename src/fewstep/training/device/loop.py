@@ -120,7 +120,7 @@ def iteration(
         action = lax.cond(
             steps < replay.learning_starts,
             lambda: jax.random.uniform(act_key, (envs, env.spec.act_size), minval=-1.0, maxval=1.0),
-            lambda: algorithm.collect(cfg, algorithm.policy(state), obs, act_key),
+            lambda: algorithm.collect(cfg, algorithm.collecting(state), obs, act_key),
         )
         step = jax.vmap(env.step)(episodes.envs, action, jax.random.split(step_key, envs))
         rows = Transition(obs, action, step.reward, step.terminated, step.obs)

@@ -95,7 +95,7 @@ def collect(
     """
 
     def one(state: Any, obs: jax.Array, key: Any, counter: Any) -> jax.Array:
-        return algorithm.collect(cfg, algorithm.policy(state), obs, jax.random.fold_in(key, counter))
+        return algorithm.collect(cfg, algorithm.collecting(state), obs, jax.random.fold_in(key, counter))
 
     def many(states: Any, obs: jax.Array, keys: Any, counters: Any) -> jax.Array:
         call = jax.vmap(one, in_axes=(axes(states), 0, 0, 0))
