@@ -76,12 +76,12 @@ def test_whole_numbers_are_taken_over():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_learning_and_collecting_are_the_same_to_the_bit_with_an_average(name):
-    """What is evaluated is another policy, and nothing else is."""
+def test_learning_and_collecting_are_the_same_with_an_average(name):
+    """What is evaluated is another policy, and nothing else is (another program may round otherwise)."""
     algorithm = registry.get(name)
     plain, averaged = (trained(name, config(name, **{"actor.average": over}), 6)[-1] for over in (0, 4))
-    same(algorithm.policy(plain), algorithm.collecting(averaged))
-    same(plain.critics, averaged.critics)
+    close(algorithm.policy(plain), algorithm.collecting(averaged))
+    close(plain.critics, averaged.critics)
     policy, last = algorithm.policy(averaged).actor, algorithm.collecting(averaged).actor
     moved = jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), policy, last))
     assert max(moved) > 0.0

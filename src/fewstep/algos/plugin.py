@@ -16,7 +16,7 @@ from fewstep.errors import FewstepError, UsageError, require
 
 TEXTS = ("name", "title", "citation")
 FUNCTIONS = ("init", "update", "policy", "noise", "draw", "native", "behaviour")
-OPTIONAL = ("value", "explore", "rollout")
+OPTIONAL = ("value", "collector", "explore", "rollout")
 
 
 class AlgorithmError(FewstepError):

@@ -96,9 +96,13 @@ def case(request):
     return Case.of(request.param)
 
 
-FEW = {"ppo": {}, "sac": {"actor.delay": 2, "replay.normalise_obs": True}, "tiny": {}}
-"""One of each kind of code around an algorithm: rollouts, a delayed actor on normalised observations, a
-user's own."""
+FEW = {
+    "ppo": {},
+    "sac": {"actor.delay": 2, "actor.average": 3, "replay.normalise_obs": True},
+    "tiny": {},
+}
+"""One of each kind of code around an algorithm: rollouts, a delayed and averaged actor on normalised
+observations, a user's own."""
 
 
 @pytest.fixture(scope="module", params=[*FEW, *slow("smfp")])

@@ -153,6 +153,14 @@ REST = {
         {"policy": lambda state: {"weight": "w"}},
         "policy must return arrays; its['weight'] is a str",
     ),
+    "another collector": (
+        {"collector": lambda state: {"weight": state.weight, "more": state.weight}},
+        "collector must return a policy of the shapes of policy's",
+    ),
+    "a smaller collector": (
+        {"collector": lambda state: jax.tree.map(lambda x: x[:1], tiny.ALGORITHM.policy(state))},
+        "collector must return a policy of the shapes of policy's",
+    ),
     "first entry": ({"draw": drawn(lambda a: a[0])}, "draw must return float32[2], got float32[]"),
     "a row": ({"draw": drawn(lambda a: a[None])}, "draw must return float32[2], got float32[1, 2]"),
     "whole numbers": ({"draw": drawn(lambda a: a.astype(int))}, "draw must return float32[2], got int"),
