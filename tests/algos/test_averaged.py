@@ -11,6 +11,7 @@ from fewstep.algos import registry
 from fewstep.nets.trained import Averaged
 from fewstep.types import Spec
 from tests.algos.common import batch, changed, same
+from tests.few import slow
 
 NAMES = ("sac", "crossq", "smfp", "mfpo")
 SPEC = Spec(3, 2)
@@ -75,7 +76,7 @@ def test_whole_numbers_are_taken_over():
     assert 0.0 < float(average["x"].min()) <= float(average["x"].max()) < 1.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["sac", "smfp", *slow("crossq", "mfpo")])
 def test_learning_and_collecting_are_the_same_with_an_average(name):
     """What is evaluated is another policy, and nothing else is (another program may round otherwise)."""
     algorithm = registry.get(name)

@@ -103,16 +103,16 @@ class Averaged(eqx.Module, Generic[P]):
     changes less from update to update than what is averaged (Polyak and Juditsky 1992).
     """
 
-    average: P | tuple[()]
+    average: P | None
 
     @staticmethod
     def start(over: int, params: P) -> "Averaged[P]":
         """Of no update yet; nothing for ``over`` = 0."""
-        return Averaged(copied(params) if over else ())
+        return Averaged(copied(params) if over else None)
 
     def moved(self, over: int, params: P, n: Int[Array, ""]) -> "Averaged[P]":
         """With ``params``, those of update ``n``, counted from 1. Whole numbers among them are taken over."""
-        if isinstance(self.average, tuple) and not self.average:
+        if self.average is None:
             return self
         tau = 1.0 / over
         weight = tau / -jnp.expm1(n * jnp.log1p(-tau))
@@ -124,7 +124,7 @@ class Averaged(eqx.Module, Generic[P]):
 
     def of(self, params: P) -> P:
         """The average; where none is kept, ``params``, the last ones."""
-        return params if isinstance(self.average, tuple) and not self.average else cast(P, self.average)
+        return params if self.average is None else self.average
 
 
 def polyak(target: P, online: P, tau: float) -> P:
