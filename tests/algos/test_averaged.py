@@ -70,10 +70,10 @@ def test_whole_numbers_are_taken_over():
     """As the count of batches of running statistics is."""
     found = Averaged.start(3, {"x": jnp.zeros(2), "batches": jnp.int32(0)})
     found = found.moved(3, {"x": jnp.ones(2), "batches": jnp.int32(5)}, jnp.int32(4))
-    average = found.of({"x": jnp.ones(2), "batches": jnp.int32(9)})
-    assert average["batches"].dtype == jnp.int32
-    assert int(average["batches"]) == 5
-    assert 0.0 < float(average["x"].min()) <= float(average["x"].max()) < 1.0
+    both = found.of({"x": jnp.ones(2), "batches": jnp.int32(9)})
+    assert both["batches"].dtype == jnp.int32
+    assert int(both["batches"]) == 5
+    assert 0.0 < float(both["x"].min()) <= float(both["x"].max()) < 1.0
 
 
 @pytest.mark.parametrize("name", ["sac", "smfp", *slow("crossq", "mfpo")])

@@ -134,7 +134,7 @@ class Algorithm(Generic[Config, State, Policy]):
     source: str | None = None
 
     def collecting(self, state: State) -> Policy:
-        """The policy that collects experience."""
+        """The policy that collects experience: ``collector``'s, where there is one, else ``policy``'s."""
         return self.policy(state) if self.collector is None else self.collector(state)
 
     def act(

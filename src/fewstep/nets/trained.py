@@ -99,8 +99,12 @@ class Averaged(eqx.Module, Generic[P]):
     """The exponential average of parameters over their updates, or nothing where none is kept.
 
     After n updates to theta_1, ..., theta_n it is sum_i w_i theta_i with w_i = tau (1 - tau)^(n - i) /
-    (1 - (1 - tau)^n), tau = 1 / ``over``: the weights add up to 1, and what training began with has none. It
-    changes less from update to update than what is averaged (Polyak and Juditsky 1992).
+    (1 - (1 - tau)^n), tau = 1 / ``over``: the weights add up to 1, and what training began with has none (the
+    bias correction of Adam, Kingma and Ba 2015). It changes less from update to update than what is averaged
+    (Polyak and Juditsky 1992, who weight all alike).
+
+    Attributes:
+        average: of the shapes of the parameters; None where none is kept.
     """
 
     average: P | None

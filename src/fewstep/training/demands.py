@@ -5,7 +5,6 @@ the user's own to it, the contract tests hold those of fewstep.
 """
 
 import functools
-import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -44,13 +43,7 @@ def check(algorithm: Algorithm, cfg: Any, spec: Spec, data: Any) -> None:
     _, state = _traced(algorithm, "init", functools.partial(algorithm.init, cfg, spec), key)
     _check_streams(algorithm, state)
     _check_update(algorithm, cfg, state, data)
-    _, shapes = _traced(algorithm, "policy", algorithm.policy, state)
-    if algorithm.collector is not None:
-        _, collects = _traced(algorithm, "collector", algorithm.collector, state)
-        if jax.tree.structure(shapes) != jax.tree.structure(collects) or any(
-            map(operator.ne, map(_kind, jax.tree.leaves(shapes)), map(_kind, jax.tree.leaves(collects)))
-        ):
-            raise _fault(algorithm, "collector must return a policy of the shapes of policy's")
+    _check_policies(algorithm, state)
     _check_acting(algorithm, cfg, spec, algorithm.policy(compiled.init(algorithm, cfg, spec)(key)))
 
 
@@ -176,6 +169,16 @@ def _check_update(algorithm: Algorithm, cfg: Any, state: Any, data: Any) -> None
             algorithm,
             "update does not use batch.discount, which stands in gamma's place with replay.n_step above 1",
         )
+
+
+def _check_policies(algorithm: Algorithm, state: Any) -> None:
+    _, policy = _traced(algorithm, "policy", algorithm.policy, state)
+    if algorithm.collector is None:
+        return
+    _, collecting = _traced(algorithm, "collector", algorithm.collector, state)
+    forms = [(jax.tree.structure(x), list(map(_kind, jax.tree.leaves(x)))) for x in (policy, collecting)]
+    if forms[0] != forms[1]:
+        raise _fault(algorithm, "collector must return a policy of the shapes of policy's")
 
 
 def _check_metrics(algorithm: Algorithm, metrics: Any) -> None:
